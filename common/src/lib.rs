@@ -1,0 +1,8 @@
+//! What Belfry's agent and collector have in common: the model, the wire format, the journal, identity.
+//!
+//! Only what *both* sides use lives here. Nothing in it knows samplers, rules or commands.
+#![warn(missing_docs)]
+
+pub mod limits;
+pub mod model;
+pub mod wire;

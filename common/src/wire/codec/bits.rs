@@ -1,0 +1,167 @@
+//! A stream of bits, least significant first.
+
+use super::CodecError;
+
+/// The most bits that one call writes or reads: what a 64-bit word surely has room for beside a part of a byte.
+pub(super) const BITS_PER_CALL_MAX: u32 = 56;
+
+/// Writes bits behind the bytes that are already in `out`.
+#[derive(Debug)]
+pub(super) struct BitWriter<'a> {
+    out: &'a mut Vec<u8>,
+    word: u64,
+    used: u32,
+}
+
+impl<'a> BitWriter<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, word: 0, used: 0 }
+    }
+
+    /// Writes the low `count` bits of `value`, at most [`BITS_PER_CALL_MAX`]; the others must be zero.
+    pub(super) fn write(&mut self, value: u64, count: u32) {
+        debug_assert!(count <= BITS_PER_CALL_MAX && (value >> count) == 0, "{value} in {count} bits");
+        self.word |= value << self.used;
+        self.used += count;
+        let bytes = (self.used / 8) as usize;
+        let word = self.word.to_le_bytes();
+        self.out.extend_from_slice(word.get(..bytes).unwrap_or_default());
+        self.word = self.word.checked_shr(self.used & !7).unwrap_or(0);
+        self.used &= 7;
+    }
+
+    /// Writes all 64 bits.
+    pub(super) fn write_word(&mut self, value: u64) {
+        self.write(value & 0xFFFF_FFFF, 32);
+        self.write(value >> 32, 32);
+    }
+
+    pub(super) fn write_flag(&mut self, flag: bool) {
+        self.write(u64::from(flag), 1);
+    }
+
+    /// Fills the last byte with zeros.
+    pub(super) fn finish(self) {
+        if self.used > 0 {
+            self.out.push(self.word as u8);
+        }
+    }
+}
+
+/// Reads what [`BitWriter`] wrote. Never reads beyond its slice; past the end it is an error.
+#[derive(Debug)]
+pub(super) struct BitReader<'a> {
+    rest: &'a [u8],
+    word: u64,
+    available: u32,
+}
+
+impl<'a> BitReader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, word: 0, available: 0 }
+    }
+
+    /// Makes at least [`BITS_PER_CALL_MAX`] bits available, or all that are left.
+    fn refill(&mut self) {
+        if let Some((head, _)) = self.rest.split_first_chunk::<8>() {
+            self.word |= u64::from_le_bytes(*head) << self.available;
+            let bytes = (63 - self.available) / 8;
+            self.rest = self.rest.get(bytes as usize..).unwrap_or_default();
+            self.available += bytes * 8;
+            return;
+        }
+        while self.available < BITS_PER_CALL_MAX {
+            let Some((&byte, rest)) = self.rest.split_first() else { return };
+            self.word |= u64::from(byte) << self.available;
+            self.available += 8;
+            self.rest = rest;
+        }
+    }
+
+    pub(super) fn read(&mut self, count: u32) -> Result<u64, CodecError> {
+        debug_assert!(count <= BITS_PER_CALL_MAX, "{count} bits");
+        if self.available < count {
+            self.refill();
+            if self.available < count {
+                return Err(CodecError::Truncated);
+            }
+        }
+        let value = self.word & ((1 << count) - 1);
+        self.consume(count);
+        Ok(value)
+    }
+
+    pub(super) fn read_word(&mut self) -> Result<u64, CodecError> {
+        let low = self.read(32)?;
+        Ok(low | (self.read(32)? << 32))
+    }
+
+    pub(super) fn read_flag(&mut self) -> Result<bool, CodecError> {
+        Ok(self.read(1)? == 1)
+    }
+
+    /// Counts zeros up to the next one, which is read too; `max` zeros end the count by themselves.
+    pub(super) fn read_unary(&mut self, max: u32) -> Result<u32, CodecError> {
+        if self.available <= max {
+            self.refill();
+        }
+        let zeros = self.word.trailing_zeros().min(max);
+        let bits = if zeros == max { max } else { zeros + 1 };
+        if bits > self.available {
+            return Err(CodecError::Truncated);
+        }
+        self.consume(bits);
+        Ok(zeros)
+    }
+
+    /// Whether nothing but the padding of the last byte is left.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty() && self.available < 8 && self.word & ((1 << self.available) - 1) == 0
+    }
+
+    fn consume(&mut self, count: u32) {
+        // Bits above `available` may stand in the word from an eight-byte refill: they are read again from
+        // `rest`, so that or-ing them in once more changes nothing.
+        self.word >>= count;
+        self.available -= count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(fields in proptest::collection::vec((any::<u64>(), 0_u32..=56), 0..200)) {
+            let mut bytes = vec![0xAA];
+            let mut writer = BitWriter::new(&mut bytes);
+            for &(value, count) in &fields {
+                writer.write(value & ((1 << count) - 1), count);
+            }
+            writer.finish();
+            let mut reader = BitReader::new(&bytes[1..]);
+            for &(value, count) in &fields {
+                prop_assert_eq!(reader.read(count).unwrap(), value & ((1 << count) - 1));
+            }
+            prop_assert!(reader.is_at_end());
+            prop_assert!(reader.read(8).is_err());
+        }
+    }
+
+    #[test]
+    fn unary_counts_zeros_up_to_its_limit() {
+        let mut bytes = Vec::new();
+        let mut writer = BitWriter::new(&mut bytes);
+        writer.write(1 << 5, 6);
+        writer.write(0, 20);
+        writer.write(0b101, 3);
+        writer.finish();
+        let mut reader = BitReader::new(&bytes);
+        assert_eq!(reader.read_unary(20).unwrap(), 5);
+        assert_eq!(reader.read_unary(20).unwrap(), 20);
+        assert_eq!(reader.read(3).unwrap(), 0b101);
+    }
+}

@@ -1,0 +1,166 @@
+//! Bodies to batches. Everything here comes from outside and is checked before it is used.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{CodecError, FLAG_DEFINITIONS, FLAG_RESET, Group, REASON_BITS, bits::BitReader, predictor::Predictor};
+use crate::{
+    limits,
+    model::{Batch, Layout, Metric, Raw, Reason, Resolution, SeriesDefinition, Tick, Timestamp, check_label_value},
+    wire::message::{self, Definitions, LayoutDefinition, SeriesRun},
+};
+
+/// Reads the bodies of one [`super::Encoder`], in order, from a reset on.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    metrics: Vec<Arc<Metric>>,
+    groups: BTreeMap<u16, Group>,
+    /// Whether the context is whole: set by a reset, cleared by an error.
+    is_ready: bool,
+}
+
+impl Decoder {
+    /// A decoder that waits for a body with a reset.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads one body.
+    ///
+    /// # Errors
+    /// [`CodecError`] when it is malformed, over a limit, or not the next of its context. The context is lost then:
+    /// every body is refused until one resets it.
+    pub fn decode(&mut self, body: &[u8]) -> Result<Batch, CodecError> {
+        let result = self.decode_unguarded(body);
+        if result.is_err() {
+            *self = Self::default();
+        }
+        result
+    }
+
+    fn decode_unguarded(&mut self, body: &[u8]) -> Result<Batch, CodecError> {
+        let (&flags, mut rest) = body.split_first().ok_or(CodecError::Truncated)?;
+        if flags & !(FLAG_RESET | FLAG_DEFINITIONS) != 0 {
+            return Err(CodecError::Unknown);
+        }
+        if flags & FLAG_RESET != 0 {
+            *self = Self { is_ready: true, ..Self::default() };
+        }
+        if !self.is_ready {
+            return Err(CodecError::NoContext);
+        }
+        if flags & FLAG_DEFINITIONS != 0 {
+            let (length, after) = rest.split_first_chunk::<4>().ok_or(CodecError::Truncated)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            let (bytes, after) = after.split_at_checked(length).ok_or(CodecError::Truncated)?;
+            self.learn(message::decode(bytes).map_err(|_| CodecError::Definitions)?)?;
+            rest = after;
+        }
+        let mut bits = BitReader::new(rest);
+        let mut ticks = Vec::new();
+        for group in self.groups.values_mut() {
+            if bits.read_flag()? {
+                ticks.push(group.decode(&mut bits)?);
+            }
+        }
+        if bits.is_at_end() { Ok(Batch { ticks }) } else { Err(CodecError::Unknown) }
+    }
+
+    fn learn(&mut self, definitions: Definitions) -> Result<(), CodecError> {
+        within(self.metrics.len() + definitions.metrics.len(), limits::METRICS_PER_CONTEXT_MAX, "metrics")?;
+        for metric in definitions.metrics {
+            self.metrics.push(Arc::new(metric.parse()?));
+        }
+        for layout in definitions.layouts {
+            let number = layout.group;
+            let group = self.relayout(layout)?;
+            self.groups.insert(number, group);
+            within(self.groups.len(), limits::GROUPS_PER_NODE_MAX, "sampler groups")?;
+            let series = self.groups.values().map(|group| group.predictors.len()).sum();
+            within(series, limits::SERIES_PER_NODE_WIRE_MAX, "series")?;
+        }
+        Ok(())
+    }
+
+    fn relayout(&self, definition: LayoutDefinition) -> Result<Group, CodecError> {
+        let known = self.groups.get(&definition.group);
+        let mut series = Vec::new();
+        let mut predictors = Vec::new();
+        for run in definition.series {
+            match run {
+                SeriesRun::Kept { first, count } => {
+                    let known = known.ok_or(CodecError::Reference)?;
+                    let (first, count) = (first as usize, count as usize);
+                    let range = first..first.checked_add(count).ok_or(CodecError::Reference)?;
+                    series.extend_from_slice(known.layout.series.get(range.clone()).ok_or(CodecError::Reference)?);
+                    predictors.extend_from_slice(known.predictors.get(range).ok_or(CodecError::Reference)?);
+                }
+                SeriesRun::New { metric, label_values } => {
+                    series.push(Arc::new(self.series(metric, label_values)?));
+                    predictors.push(Predictor::NEW);
+                }
+            }
+            within(series.len(), limits::SERIES_PER_NODE_WIRE_MAX, "series")?;
+        }
+        let layout = Layout {
+            group: definition.group,
+            sampler: definition.sampler.into(),
+            interval_ms: definition.interval_ms,
+            series: series.into(),
+        };
+        let clock = known.map_or(Predictor::NEW, |group| group.clock);
+        Ok(Group { layout: Arc::new(layout), clock, predictors })
+    }
+
+    fn series(&self, metric: u32, label_values: Vec<String>) -> Result<SeriesDefinition, CodecError> {
+        let metric = self.metrics.get(metric as usize).ok_or(CodecError::Reference)?;
+        if label_values.len() != metric.label_names.len() {
+            return Err(CodecError::Reference);
+        }
+        for value in &label_values {
+            check_label_value(value).map_err(CodecError::Name)?;
+        }
+        let label_values = label_values.into_iter().map(String::into_boxed_str).collect();
+        Ok(SeriesDefinition { metric: Arc::clone(metric), label_values })
+    }
+}
+
+impl Group {
+    fn decode(&mut self, bits: &mut BitReader<'_>) -> Result<Tick, CodecError> {
+        let time = Timestamp::from_millis(self.clock.decode_integer(bits)?);
+        self.decode_reasons(bits)?;
+        let mut values = Vec::with_capacity(self.predictors.len());
+        for (predictor, series) in self.predictors.iter_mut().zip(&self.layout.series) {
+            values.push(if predictor.reason == 0 {
+                Raw::from_bits(match series.metric.resolution {
+                    Resolution::Decimal(_) => predictor.decode_integer(bits)?,
+                    Resolution::Float => predictor.decode_float(bits)?,
+                })
+            } else {
+                Raw::missing(Reason::from_code(predictor.reason).unwrap_or(Reason::Error))
+            });
+        }
+        Ok(Tick { layout: Arc::clone(&self.layout), time, values })
+    }
+
+    fn decode_reasons(&mut self, bits: &mut BitReader<'_>) -> Result<(), CodecError> {
+        if !bits.read_flag()? {
+            return Ok(());
+        }
+        let changes = super::predictor::read_sized(bits)?;
+        let mut next = 0_usize;
+        for _ in 0..changes {
+            let distance = super::predictor::read_sized(bits)?;
+            let reason = bits.read(REASON_BITS)? as u8;
+            let place = usize::try_from(distance).ok().and_then(|distance| next.checked_add(distance));
+            let predictor = place.and_then(|place| self.predictors.get_mut(place)).ok_or(CodecError::Reference)?;
+            predictor.reason = reason;
+            next = place.unwrap_or(next).saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
+fn within(count: usize, limit: usize, what: &'static str) -> Result<(), CodecError> {
+    if count <= limit { Ok(()) } else { Err(CodecError::Limit { what, limit }) }
+}

@@ -1,0 +1,97 @@
+//! Ticks as bits: columns of deltas against what both ends already know.
+//!
+//! An [`Encoder`] and a [`Decoder`] share a *context*: the metrics and layouts defined so far and, for each
+//! series, a model of its past. A tick resembles the one before it, so a batch is mostly single bits. The
+//! first batch of a context resets it and carries its definitions, so that whoever has the batches from there on
+//! can read them: a connection, a segment of the spool and a segment of the collector's log are each one context.
+//!
+//! # Format of a body (version 1)
+//!
+//! ```text
+//! body        = flags u8, [ length u32 LE, definitions ], bits
+//! flags       = 1: forget the context first · 2: definitions follow · others: refused
+//! definitions = bincode (standard configuration) of `wire::message::Definitions`:
+//!               metrics numbered on from the context's last, then whole layouts; a layout's
+//!               series are runs kept from the group's layout before it, or new ones
+//! bits        = for each group of the context, by number: present 1, and if so
+//!                 time      Rice-coded milliseconds since the group's last tick, foretold as the one before
+//!                 1, and if set: number of series whose reason changed (sized), then for each its
+//!                           distance from the one before (sized) and its new reason (4 bits, 0 = has values)
+//!                 values    of every series without a reason, in the layout's order: an integer's Rice code or
+//!                           a float's differing bits
+//! ```
+//! "Sized" is six bits for the number of significant bits less one, then these. Bits fill bytes from the lowest on; the
+//! last byte is filled with zeros. Anything left over is refused. See `predictor.rs` for the two codes.
+//!
+//! A reader that meets an unknown flag refuses the body; a change of format comes with a new frame version.
+//!
+//! Pure: no I/O, no clock. After an error a decoder serves nothing until a body resets it.
+
+mod bits;
+mod decoder;
+mod encoder;
+mod predictor;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub use decoder::Decoder;
+pub use encoder::{EncodeError, Encoder};
+
+use crate::model::{Layout, NameError};
+use predictor::Predictor;
+
+const FLAG_RESET: u8 = 1;
+const FLAG_DEFINITIONS: u8 = 2;
+const REASON_BITS: u32 = 4;
+
+/// A body that cannot be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CodecError {
+    /// The body ends before its content does.
+    #[error("batch is cut short")]
+    Truncated,
+    /// The body goes on after its content, or sets a flag of another version.
+    #[error("batch has a part that this version does not know")]
+    Unknown,
+    /// A body that continues a context came to a decoder that has none.
+    #[error("batch continues a stream whose beginning is missing")]
+    NoContext,
+    /// The definitions are not well-formed.
+    #[error("batch has malformed definitions")]
+    Definitions,
+    /// A definition refers to a metric or series that was never defined, or counts wrongly.
+    #[error("batch refers to a series or metric that it does not define")]
+    Reference,
+    /// More than [`crate::limits`] allows.
+    #[error("batch exceeds the limit of {limit} {what}")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much is allowed.
+        limit: usize,
+    },
+    /// A name is not acceptable.
+    #[error("batch defines a series with an unacceptable name")]
+    Name(#[source] NameError),
+}
+
+/// A group of the context: its layout and what is remembered of each series.
+#[derive(Debug)]
+struct Group {
+    layout: Arc<Layout>,
+    clock: Predictor,
+    predictors: Vec<Predictor>,
+}
+
+impl Group {
+    /// A group at its first tick: the step from the zero of time to now teaches the clock nothing.
+    fn new(layout: Arc<Layout>) -> Self {
+        let predictors = vec![Predictor::NEW; layout.series.len()];
+        Self { layout, clock: Predictor::NEW, predictors }
+    }
+}
+
+#[cfg(test)]
+mod tests;
