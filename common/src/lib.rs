@@ -3,6 +3,13 @@
 //! Only what *both* sides use lives here. Nothing in it knows samplers, rules or commands.
 #![warn(missing_docs)]
 
+pub mod backoff;
+pub mod clock;
+pub mod error_chain;
+pub mod identity;
+pub mod journal;
 pub mod limits;
 pub mod model;
+pub mod quic;
+pub mod stages;
 pub mod wire;

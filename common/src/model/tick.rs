@@ -11,7 +11,7 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// The time this many milliseconds after 1970-01-01T00:00:00Z.
     #[must_use]
-    pub fn from_millis(millis: i64) -> Self {
+    pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 

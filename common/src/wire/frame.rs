@@ -247,13 +247,13 @@ mod tests {
 
     #[test]
     fn golden() {
-        fn check(frame: &[u8], expected: Expect) {
+        fn check(frame: &[u8], expected: &Expect) {
             let hex: Vec<String> =
                 frame.chunks(16).map(|row| row.iter().map(|b| format!("{b:02x}")).collect()).collect();
             expected.assert_eq(&hex.join("\n"));
         }
-        check(&sealed(Kind::Ack, &[1, 2, 3]), expect!["bf590104030000004dcd262c010203"]);
-        check(&sealed(Kind::End, &[]), expect!["bf59011600000000780e8ab9"]);
+        check(&sealed(Kind::Ack, &[1, 2, 3]), &expect!["bf590104030000004dcd262c010203"]);
+        check(&sealed(Kind::End, &[]), &expect!["bf59011600000000780e8ab9"]);
     }
 
     proptest! {

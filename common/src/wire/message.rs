@@ -19,15 +19,19 @@ pub struct MessageError {
     message: &'static str,
 }
 
+/// Any type of this module: what a frame can hold.
+pub trait Message: Encode {}
+impl<T: Encode> Message for T {}
+
 /// Serialises a message.
-pub fn encode<T: Encode>(message: &T) -> Vec<u8> {
+pub fn encode(message: &impl Message) -> Vec<u8> {
     let mut out = Vec::new();
     encode_into(message, &mut out);
     out
 }
 
 /// Serialises a message behind what is in `out`.
-pub(crate) fn encode_into<T: Encode>(message: &T, out: &mut Vec<u8>) {
+pub(crate) fn encode_into(message: &impl Message, out: &mut Vec<u8>) {
     let written = bincode::encode_into_std_write(message, out, bincode::config::standard());
     debug_assert!(written.is_ok(), "plain data into a vector: {written:?}");
 }

@@ -28,6 +28,7 @@
 //! Pure: no I/O, no clock. After an error a decoder serves nothing until a body resets it.
 
 mod bits;
+pub mod column;
 mod decoder;
 mod encoder;
 mod predictor;

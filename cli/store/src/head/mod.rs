@@ -1,0 +1,202 @@
+//! The newest value of every series and the last minutes at full resolution, in bounded memory.
+//!
+//! One thread applies batches, any number read. Each node has its own lock, held for the time of one batch or
+//! of one node's part of a selection.
+//!
+//! A group's readings stand in *tiles*: the open one holds the batches as they came, a sealed one holds a run of
+//! ticks column by column in the codec's bits, about a byte a reading.
+
+mod node;
+mod tile;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use belfry_common::model::{Batch, Reason, SeriesDefinition, Timestamp};
+
+use crate::NodeId;
+use node::NodeHead;
+
+/// How much the head holds.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadOptions {
+    /// Milliseconds of history at full resolution.
+    pub window_ms: i64,
+    /// Bytes of history over all nodes; beyond this the oldest go early. Newest values are kept in any case.
+    pub bytes_max: usize,
+}
+
+impl Default for HeadOptions {
+    fn default() -> Self {
+        Self { window_ms: 10 * 60 * 1000, bytes_max: 2 * 1024 * 1024 * 1024 }
+    }
+}
+
+/// A span of time, without its start and with its end, as PromQL has it.
+#[derive(Debug, Clone, Copy)]
+pub struct TimeRange {
+    /// Samples are later than this.
+    pub after: Timestamp,
+    /// Samples are not later than this.
+    pub until: Timestamp,
+}
+
+impl TimeRange {
+    fn contains(&self, time: Timestamp) -> bool {
+        self.after < time && time <= self.until
+    }
+}
+
+/// Which series to read, and what of them.
+#[derive(Clone, Copy)]
+pub struct Selection<'a> {
+    /// Only series of the metric with this name.
+    pub metric: Option<&'a str>,
+    /// Only series for which this holds.
+    pub filter: &'a dyn Fn(&SeriesDefinition) -> bool,
+    /// Only samples of this span.
+    pub range: TimeRange,
+    /// Only the newest sample of the span.
+    pub newest_only: bool,
+}
+
+impl std::fmt::Debug for Selection<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Selection").field("metric", &self.metric).field("range", &self.range).finish_non_exhaustive()
+    }
+}
+
+/// What was known of a series at a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// When it was read.
+    pub time: Timestamp,
+    /// The value; or why there was none; or `Err(None)` when the series ended here.
+    pub value: Result<f64, Option<Reason>>,
+}
+
+/// A series and its samples in ascending order of time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesData {
+    /// Which series.
+    pub definition: Arc<SeriesDefinition>,
+    /// Its samples; there is at least one.
+    pub samples: Vec<Sample>,
+}
+
+/// What the head holds now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeadStatistics {
+    /// Nodes with data.
+    pub nodes: usize,
+    /// Series in the newest layouts.
+    pub series: usize,
+    /// Bytes of history.
+    pub bytes: usize,
+    /// Readings applied since the start.
+    pub readings: u64,
+    /// Ticks that left before their time because memory was full.
+    pub ticks_evicted: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    bytes: AtomicUsize,
+    readings: AtomicU64,
+    ticks_evicted: AtomicU64,
+}
+
+/// The part of the store that is in memory.
+#[derive(Debug)]
+pub struct Head {
+    options: HeadOptions,
+    nodes: RwLock<BTreeMap<NodeId, Arc<RwLock<NodeHead>>>>,
+    counters: Counters,
+}
+
+impl Head {
+    /// An empty head.
+    #[must_use]
+    pub fn new(options: HeadOptions) -> Self {
+        Self { options, nodes: RwLock::default(), counters: Counters::default() }
+    }
+
+    /// How much it is to hold.
+    #[must_use]
+    pub fn options(&self) -> HeadOptions {
+        self.options
+    }
+
+    /// Takes in a batch.
+    pub fn apply(&self, node: NodeId, batch: &Arc<Batch>) {
+        let head = self.node_or_new(node);
+        let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
+        let room = self.options.bytes_max.saturating_sub(self.counters.bytes.load(Relaxed));
+        let change = head.apply(batch, self.options.window_ms, room == 0);
+        self.counters.readings.fetch_add(batch.readings() as u64, Relaxed);
+        self.counters.bytes.fetch_add(change.bytes_added, Relaxed);
+        self.counters.bytes.fetch_sub(change.bytes_removed, Relaxed);
+        self.counters.ticks_evicted.fetch_add(change.ticks_evicted, Relaxed);
+    }
+
+    /// The nodes that have data.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Reads series of one node.
+    #[must_use]
+    pub fn select(&self, node: NodeId, selection: &Selection<'_>) -> Vec<SeriesData> {
+        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        head.map_or_else(Vec::new, |head| head.read().unwrap_or_else(PoisonError::into_inner).select(selection))
+    }
+
+    /// Calls `visit` with each series of a node's newest layouts.
+    pub fn for_each_series(&self, node: NodeId, mut visit: impl FnMut(&Arc<SeriesDefinition>)) {
+        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        if let Some(head) = head {
+            head.read().unwrap_or_else(PoisonError::into_inner).series().for_each(&mut visit);
+        }
+    }
+
+    /// Forgets a node.
+    pub fn remove(&self, node: NodeId) {
+        let head = self.nodes.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        if let Some(head) = head {
+            let bytes = head.read().unwrap_or_else(PoisonError::into_inner).bytes();
+            self.counters.bytes.fetch_sub(bytes, Relaxed);
+        }
+    }
+
+    /// What it holds now.
+    #[must_use]
+    pub fn statistics(&self) -> HeadStatistics {
+        let nodes: Vec<_> = self.nodes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let series =
+            |head: &Arc<RwLock<NodeHead>>| head.read().unwrap_or_else(PoisonError::into_inner).series().count();
+        HeadStatistics {
+            nodes: nodes.len(),
+            series: nodes.iter().map(series).sum(),
+            bytes: self.counters.bytes.load(Relaxed),
+            readings: self.counters.readings.load(Relaxed),
+            ticks_evicted: self.counters.ticks_evicted.load(Relaxed),
+        }
+    }
+
+    fn node_or_new(&self, node: NodeId) -> Arc<RwLock<NodeHead>> {
+        if let Some(head) = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node) {
+            return Arc::clone(head);
+        }
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(nodes.entry(node).or_insert_with(|| Arc::new(RwLock::new(NodeHead::new(node)))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

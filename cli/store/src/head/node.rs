@@ -1,0 +1,267 @@
+//! One node's groups and how they are read.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use belfry_common::model::{Batch, Raw, SeriesDefinition, Tick, Timestamp};
+
+use super::{
+    Sample, Selection, SeriesData,
+    tile::{IndexedLayout, OpenTile, Row, SealedTile},
+};
+use crate::NodeId;
+
+/// Ticks in a sealed tile: enough that a column's first value is a small part of it, few enough that the open tile
+/// (8 bytes a reading) stays below the sealed ones.
+const TICKS_PER_TILE: usize = 64;
+
+/// What applying a batch did to memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Change {
+    pub(super) bytes_added: usize,
+    pub(super) bytes_removed: usize,
+    pub(super) ticks_evicted: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct NodeHead {
+    groups: BTreeMap<u16, Group>,
+    /// First tiles end early by a different length for each node, so that a fleet that started together does not seal together.
+    first_tile_ticks: usize,
+}
+
+impl NodeHead {
+    pub(super) fn new(node: NodeId) -> Self {
+        Self { groups: BTreeMap::new(), first_tile_ticks: 1 + node.0 as usize % TICKS_PER_TILE }
+    }
+
+    pub(super) fn apply(&mut self, batch: &Arc<Batch>, window_ms: i64, is_full: bool) -> Change {
+        let mut change = Change::default();
+        for (place, tick) in batch.ticks.iter().enumerate() {
+            let row = Row::new(batch, place);
+            match self.groups.get_mut(&tick.layout.group) {
+                Some(group) => group.push(tick, row, &mut change),
+                None => {
+                    let group = Group::new(tick, row, self.first_tile_ticks, &mut change);
+                    self.groups.insert(tick.layout.group, group);
+                }
+            }
+            if let Some(group) = self.groups.get_mut(&tick.layout.group) {
+                group.expire(window_ms, is_full, &mut change);
+            }
+        }
+        change
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.groups.values().map(Group::bytes).sum()
+    }
+
+    pub(super) fn series(&self) -> impl Iterator<Item = &Arc<SeriesDefinition>> {
+        self.groups.values().flat_map(|group| &group.newest_layout.layout.series)
+    }
+
+    pub(super) fn select(&self, selection: &Selection<'_>) -> Vec<SeriesData> {
+        let mut found = Vec::new();
+        for group in self.groups.values() {
+            group.select(selection, &mut found);
+        }
+        found
+    }
+}
+
+#[derive(Debug)]
+struct Group {
+    /// Oldest first by arrival; times may overlap when a backlog came late.
+    sealed: VecDeque<SealedTile>,
+    open: OpenTile,
+    open_ticks_max: usize,
+    /// The tick with the latest time, which is not always the one that came last.
+    newest: Row,
+    newest_layout: Arc<IndexedLayout>,
+}
+
+impl Group {
+    fn new(tick: &Tick, row: Row, open_ticks_max: usize, change: &mut Change) -> Self {
+        let index = Arc::new(IndexedLayout::new(Arc::clone(&tick.layout)));
+        let mut open = OpenTile::new(Arc::clone(&index));
+        open.rows.push(row.clone());
+        change.bytes_added += open.row_bytes();
+        Self { sealed: VecDeque::new(), open, open_ticks_max, newest: row, newest_layout: index }
+    }
+
+    fn push(&mut self, tick: &Tick, row: Row, change: &mut Change) {
+        let known = &self.open.index.layout;
+        let is_same = Arc::ptr_eq(known, &tick.layout) || **known == *tick.layout;
+        if !is_same {
+            self.seal(Arc::new(IndexedLayout::new(Arc::clone(&tick.layout))), change);
+        } else if self.open.rows.len() >= self.open_ticks_max || self.open.last_time() >= Some(tick.time) {
+            self.seal(Arc::clone(&self.open.index), change);
+        }
+        change.bytes_added += self.open.row_bytes();
+        if tick.time >= self.newest.time() {
+            self.newest = row.clone();
+            self.newest_layout = Arc::clone(&self.open.index);
+        }
+        self.open.rows.push(row);
+    }
+
+    fn seal(&mut self, next: Arc<IndexedLayout>, change: &mut Change) {
+        let open = std::mem::replace(&mut self.open, OpenTile::new(next));
+        change.bytes_removed += open.row_bytes() * open.rows.len();
+        let sealed = open.seal();
+        change.bytes_added += sealed.bytes();
+        self.sealed.push_back(sealed);
+        self.open_ticks_max = TICKS_PER_TILE;
+    }
+
+    /// Lets go of tiles that are older than the window, and of the oldest one when memory is full.
+    fn expire(&mut self, window_ms: i64, is_full: bool, change: &mut Change) {
+        let horizon = self.newest.time().plus_millis(-window_ms);
+        let mut may_evict = is_full;
+        while let Some(oldest) = self.sealed.front() {
+            if oldest.last_time() >= horizon {
+                if !may_evict {
+                    return;
+                }
+                may_evict = false;
+                change.ticks_evicted += oldest.times.len() as u64;
+            }
+            change.bytes_removed += oldest.bytes();
+            self.sealed.pop_front();
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.sealed.iter().map(SealedTile::bytes).sum::<usize>() + self.open.row_bytes() * self.open.rows.len()
+    }
+
+    fn select(&self, selection: &Selection<'_>, found: &mut Vec<SeriesData>) {
+        if selection.newest_only && self.newest.time() <= selection.range.until {
+            self.select_newest(selection, found);
+        } else {
+            self.select_range(selection, found);
+        }
+    }
+
+    fn select_newest(&self, selection: &Selection<'_>, found: &mut Vec<SeriesData>) {
+        let time = self.newest.time();
+        if !selection.range.contains(time) {
+            return;
+        }
+        for place in matching(&self.newest_layout, selection) {
+            let Some(definition) = self.newest_layout.layout.series.get(place as usize) else { continue };
+            let Some(raw) = self.newest.raw(place) else { continue };
+            let samples = vec![sample(time, raw, definition)];
+            found.push(SeriesData { definition: Arc::clone(definition), samples });
+        }
+    }
+
+    fn select_range(&self, selection: &Selection<'_>, found: &mut Vec<SeriesData>) {
+        let mut collector = Collector { selection, from: found.len(), found, places: HashMap::new(), layout: None };
+        let mut tiles: Vec<&SealedTile> = self.sealed.iter().collect();
+        tiles.sort_by_key(|tile| tile.first_time());
+        for tile in tiles {
+            if tile.last_time() <= selection.range.after || tile.first_time() > selection.range.until {
+                continue;
+            }
+            for (place, slot) in collector.enter(&tile.index, tile.first_time()) {
+                tile.for_each(place, |time, raw| collector.push(slot, time, raw));
+            }
+        }
+        if let Some(first) = self.open.first_time()
+            && self.open.last_time() > Some(selection.range.after)
+            && first <= selection.range.until
+        {
+            for (place, slot) in collector.enter(&self.open.index, first) {
+                for row in &self.open.rows {
+                    if let Some(raw) = row.raw(place) {
+                        collector.push(slot, row.time(), raw);
+                    }
+                }
+            }
+        }
+        collector.finish();
+    }
+}
+
+/// Gathers a group's samples from its tiles, whose layouts may differ.
+struct Collector<'a, 'b> {
+    selection: &'a Selection<'a>,
+    found: &'b mut Vec<SeriesData>,
+    from: usize,
+    places: HashMap<Arc<SeriesDefinition>, usize>,
+    layout: Option<Arc<IndexedLayout>>,
+}
+
+impl Collector<'_, '_> {
+    /// The places to read in a tile and where their samples go. Series that the tile's layout has no more end at its beginning.
+    fn enter(&mut self, index: &Arc<IndexedLayout>, first: Timestamp) -> Vec<(u32, usize)> {
+        let mut slots = Vec::new();
+        for place in matching(index, self.selection) {
+            let Some(definition) = index.layout.series.get(place as usize) else { continue };
+            let slot = *self.places.entry(Arc::clone(definition)).or_insert_with(|| {
+                self.found.push(SeriesData { definition: Arc::clone(definition), samples: Vec::new() });
+                self.found.len() - 1
+            });
+            slots.push((place, slot));
+        }
+        let is_new_layout = self.layout.as_ref().is_some_and(|before| !Arc::ptr_eq(before, index));
+        if is_new_layout && self.selection.range.contains(first) {
+            for (slot, series) in self.found.iter_mut().enumerate().skip(self.from) {
+                if slots.iter().all(|&(_, kept)| kept != slot)
+                    && series.samples.last().is_some_and(|last| last.value != Err(None))
+                {
+                    series.samples.push(Sample { time: first, value: Err(None) });
+                }
+            }
+        }
+        self.layout = Some(Arc::clone(index));
+        slots
+    }
+
+    fn push(&mut self, slot: usize, time: Timestamp, raw: Raw) {
+        if !self.selection.range.contains(time) {
+            return;
+        }
+        if let Some(series) = self.found.get_mut(slot) {
+            let sample = sample(time, raw, &series.definition);
+            series.samples.push(sample);
+        }
+    }
+
+    /// Puts samples that came late in their place; of two at one time the one that came last counts.
+    fn finish(self) {
+        let newest_only = self.selection.newest_only;
+        for series in self.found.iter_mut().skip(self.from) {
+            if !series.samples.is_sorted_by(|a, b| a.time < b.time) {
+                series.samples.sort_by_key(|sample| sample.time);
+                series.samples.reverse();
+                series.samples.dedup_by_key(|sample| sample.time);
+                series.samples.reverse();
+            }
+            if newest_only && series.samples.len() > 1 {
+                series.samples.drain(..series.samples.len() - 1);
+            }
+        }
+        let from = self.from;
+        let mut place = 0;
+        self.found.retain(|series| {
+            place += 1;
+            place <= from || !series.samples.is_empty()
+        });
+    }
+}
+
+fn matching<'a>(index: &'a IndexedLayout, selection: &'a Selection<'_>) -> impl Iterator<Item = u32> + 'a {
+    let places = selection.metric.map_or(index.all_places(), |metric| index.places(metric));
+    places.iter().copied().filter(move |&place| {
+        index.layout.series.get(place as usize).is_some_and(|definition| (selection.filter)(definition))
+    })
+}
+
+fn sample(time: Timestamp, raw: Raw, definition: &SeriesDefinition) -> Sample {
+    Sample { time, value: raw.value(definition.metric.resolution).map_err(Some) }
+}

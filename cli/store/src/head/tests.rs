@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use belfry_common::model::{Kind, Layout, Metric, Raw, Resolution, Tick};
+use proptest::prelude::*;
+
+use super::*;
+
+fn layout(devices: &[&str]) -> Arc<Layout> {
+    let metrics = ["reads_total", "writes_total"]
+        .map(|name| Arc::new(Metric::new(name, Kind::Counter, Resolution::CENTI, &["device"], "")));
+    let series = devices
+        .iter()
+        .flat_map(|&device| metrics.iter().map(move |metric| (metric, device)))
+        .map(|(metric, device)| SeriesDefinition {
+            metric: Arc::clone(metric),
+            label_values: Box::new([device.into()]),
+        })
+        .map(Arc::new)
+        .collect();
+    Arc::new(Layout { group: 1, sampler: "disk".into(), interval_ms: 1000, series })
+}
+
+fn apply(head: &Head, layout: &Arc<Layout>, second: i64, value: i64) {
+    let values = vec![Raw::integer(value); layout.series.len()];
+    let tick = Tick { layout: Arc::clone(layout), time: Timestamp::from_millis(second * 1000), values };
+    head.apply(NodeId(1), &Arc::new(Batch { ticks: vec![tick] }));
+}
+
+fn read(head: &Head, device: &str, after: i64, until: i64, newest_only: bool) -> Vec<(i64, Option<i64>)> {
+    let range = TimeRange { after: Timestamp::from_millis(after * 1000), until: Timestamp::from_millis(until * 1000) };
+    let filter = |series: &SeriesDefinition| &*series.label_values[0] == device;
+    let selection = Selection { metric: Some("reads_total"), filter: &filter, range, newest_only };
+    let found = head.select(NodeId(1), &selection);
+    assert!(found.len() <= 1, "one series at most: {found:?}");
+    let samples = found.into_iter().flat_map(|series| series.samples);
+    samples
+        .map(|sample| (sample.time.as_millis() / 1000, sample.value.ok().map(|value| (value * 100.0) as i64)))
+        .collect()
+}
+
+fn head(window_s: i64, bytes_max: usize) -> Head {
+    Head::new(HeadOptions { window_ms: window_s * 1000, bytes_max })
+}
+
+#[test]
+fn the_window_is_kept_and_no_more_than_a_tile_beyond() {
+    let (head, layout) = (head(100, usize::MAX), layout(&["a", "b"]));
+    for second in 0..1000 {
+        apply(&head, &layout, second, second);
+    }
+    let kept = read(&head, "a", -1, 2000, false);
+    assert_eq!(kept.last(), Some(&(999, Some(999))));
+    assert!(kept.len() > 100 && kept.len() <= 100 + 2 * 64, "{}", kept.len());
+    assert!(kept.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0), "no hole");
+    assert_eq!(read(&head, "a", 900, 905, false).len(), 5, "start excluded, end included");
+    assert_eq!(read(&head, "a", 900, 905, true), [(905, Some(905))]);
+    assert_eq!(read(&head, "a", 0, 2000, true), [(999, Some(999))]);
+    assert_eq!(read(&head, "c", 0, 2000, false), []);
+}
+
+#[test]
+fn a_series_ends_when_its_device_goes_and_comes_back_with_it() {
+    let head = head(1000, usize::MAX);
+    let (both, one) = (layout(&["a", "b"]), layout(&["a"]));
+    for (second, layout) in [(1, &both), (2, &one), (3, &one), (4, &both)] {
+        apply(&head, layout, second, second);
+    }
+    assert_eq!(read(&head, "b", 0, 9, false), [(1, Some(1)), (2, None), (4, Some(4))]);
+    assert_eq!(read(&head, "a", 0, 9, false).len(), 4);
+}
+
+#[test]
+fn late_ticks_are_read_in_their_place_and_do_not_become_the_newest() {
+    let (head, layout) = (head(1000, usize::MAX), layout(&["a"]));
+    for second in [1, 2, 10, 11, 3, 4, 12, 5, 6, 13] {
+        apply(&head, &layout, second, second);
+    }
+    let times: Vec<i64> = read(&head, "a", 0, 99, false).into_iter().map(|(second, _)| second).collect();
+    assert_eq!(times, [1, 2, 3, 4, 5, 6, 10, 11, 12, 13]);
+    apply(&head, &layout, 7, 7);
+    assert_eq!(read(&head, "a", 0, 99, true), [(13, Some(13))]);
+    assert_eq!(read(&head, "a", 0, 4, true), [(4, Some(4))]);
+}
+
+#[test]
+fn memory_is_bounded_and_the_newest_value_survives() {
+    let (head, layout) = (head(100_000, 20_000), layout(&["a", "b", "c", "d"]));
+    for second in 0..10_000 {
+        apply(&head, &layout, second, second * 7919 % 1_000_003);
+    }
+    let statistics = head.statistics();
+    assert!(statistics.bytes < 40_000, "{statistics:?}");
+    assert!(statistics.ticks_evicted > 0, "{statistics:?}");
+    assert_eq!(read(&head, "a", 0, 99_999, true).len(), 1);
+    head.remove(NodeId(1));
+    assert_eq!(head.statistics().bytes, 0, "what was counted in is counted out");
+}
+
+proptest! {
+    #[test]
+    fn a_tile_gives_back_what_it_took(values in proptest::collection::vec(-100_000..100_000_i64, 1..300)) {
+        let (head, layout) = (head(1000, usize::MAX), layout(&["a"]));
+        for (second, &value) in (1..).zip(&values) {
+            apply(&head, &layout, second, value);
+        }
+        let read: Vec<i64> = read(&head, "a", 0, 9999, false).into_iter().map(|(_, value)| value.unwrap()).collect();
+        for (got, want) in read.iter().zip(&values) {
+            prop_assert!((got - want).abs() <= 1, "{} for {}", got, want);
+        }
+        prop_assert_eq!(read.len(), values.len());
+    }
+}

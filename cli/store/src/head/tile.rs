@@ -1,0 +1,143 @@
+//! Runs of ticks of one group with one layout.
+
+use std::sync::Arc;
+
+use belfry_common::{
+    model::{Batch, Layout, Raw, Tick, Timestamp},
+    wire::codec::column::{self, Column},
+};
+
+/// A layout and its places in the order of their metrics' names, to find a metric without reading 500 names.
+#[derive(Debug)]
+pub(super) struct IndexedLayout {
+    pub(super) layout: Arc<Layout>,
+    by_metric: Box<[u32]>,
+}
+
+impl IndexedLayout {
+    pub(super) fn new(layout: Arc<Layout>) -> Self {
+        let mut places: Vec<u32> = (0..layout.series.len() as u32).collect();
+        places.sort_by(|&a, &b| metric_name(&layout, a).cmp(metric_name(&layout, b)));
+        Self { layout, by_metric: places.into() }
+    }
+
+    /// The places of the series of this metric.
+    pub(super) fn places(&self, metric: &str) -> &[u32] {
+        let from = self.by_metric.partition_point(|&place| metric_name(&self.layout, place) < metric);
+        let to = self.by_metric.partition_point(|&place| metric_name(&self.layout, place) <= metric);
+        self.by_metric.get(from..to).unwrap_or_default()
+    }
+
+    pub(super) fn all_places(&self) -> &[u32] {
+        &self.by_metric
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.by_metric.len() * 4
+    }
+}
+
+fn metric_name(layout: &Layout, place: u32) -> &str {
+    layout.series.get(place as usize).map_or("", |series| &series.metric.name)
+}
+
+/// A tick where it came from: its batch, shared with whoever else still looks at it.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    batch: Arc<Batch>,
+    place: usize,
+}
+
+impl Row {
+    pub(super) fn new(batch: &Arc<Batch>, place: usize) -> Self {
+        Self { batch: Arc::clone(batch), place }
+    }
+
+    fn tick(&self) -> Option<&Tick> {
+        self.batch.ticks.get(self.place)
+    }
+
+    pub(super) fn time(&self) -> Timestamp {
+        self.tick().map_or(Timestamp::default(), |tick| tick.time)
+    }
+
+    pub(super) fn raw(&self, place: u32) -> Option<Raw> {
+        self.tick()?.values.get(place as usize).copied()
+    }
+}
+
+/// The tile that is being filled: ticks in ascending order of time.
+#[derive(Debug)]
+pub(super) struct OpenTile {
+    pub(super) index: Arc<IndexedLayout>,
+    pub(super) rows: Vec<Row>,
+}
+
+impl OpenTile {
+    pub(super) fn new(index: Arc<IndexedLayout>) -> Self {
+        Self { index, rows: Vec::new() }
+    }
+
+    pub(super) fn first_time(&self) -> Option<Timestamp> {
+        self.rows.first().map(Row::time)
+    }
+
+    pub(super) fn last_time(&self) -> Option<Timestamp> {
+        self.rows.last().map(Row::time)
+    }
+
+    /// Rough: the values; what else the batches hold is shared.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.index.layout.series.len() * size_of::<Raw>() + size_of::<Row>() + size_of::<Tick>()
+    }
+
+    pub(super) fn seal(&self) -> SealedTile {
+        let mut bits = Vec::new();
+        let mut starts = Vec::with_capacity(self.index.layout.series.len());
+        for (place, series) in (0..).zip(&self.index.layout.series) {
+            starts.push(bits.len() as u32);
+            let column = self.rows.iter().filter_map(|row| row.raw(place));
+            column::encode(series.metric.resolution, column, &mut bits);
+        }
+        let times = self.rows.iter().map(Row::time).collect();
+        SealedTile { index: Arc::clone(&self.index), times, starts: starts.into(), bits: bits.into() }
+    }
+}
+
+/// A tile that is full: one column of bits per series.
+#[derive(Debug)]
+pub(super) struct SealedTile {
+    pub(super) index: Arc<IndexedLayout>,
+    pub(super) times: Box<[Timestamp]>,
+    /// Where each series' column begins.
+    starts: Box<[u32]>,
+    bits: Box<[u8]>,
+}
+
+impl SealedTile {
+    pub(super) fn bytes(&self) -> usize {
+        // The index is shared by the tiles of a layout; counting it in each is on the safe side by little.
+        size_of::<Self>() + self.times.len() * 8 + self.starts.len() * 4 + self.bits.len() + self.index.bytes() / 8
+    }
+
+    pub(super) fn first_time(&self) -> Timestamp {
+        self.times.first().copied().unwrap_or_default()
+    }
+
+    pub(super) fn last_time(&self) -> Timestamp {
+        self.times.last().copied().unwrap_or_default()
+    }
+
+    /// Calls `visit` with each tick's time and the series' reading.
+    pub(super) fn for_each(&self, place: u32, mut visit: impl FnMut(Timestamp, Raw)) {
+        let place = place as usize;
+        let Some(series) = self.index.layout.series.get(place) else { return };
+        let Some(bytes) = self.starts.get(place).and_then(|&start| self.bits.get(start as usize..)) else { return };
+        let Ok(mut column) = Column::new(series.metric.resolution, bytes) else { return };
+        for &time in &self.times {
+            // What this process encoded it can decode.
+            let Ok(raw) = column.next_reading() else { return };
+            visit(time, raw);
+        }
+    }
+}

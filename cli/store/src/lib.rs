@@ -1,0 +1,34 @@
+//! A durable store of time series: batches go into a journal, and from there into a head in memory.
+//!
+//! What is acknowledged is in the journal, on disk. The head holds the newest value of every series and the last
+//! minutes at full resolution; after a restart it is built from the journal again. Long-term blocks are not there yet: what
+//! is older than the journal's limits is gone.
+//!
+//! Knows no network, no rules and no query language. One thread owns the [`Store`]; any number read its [`Head`].
+#![warn(missing_docs)]
+
+mod head;
+mod log;
+mod record;
+mod replay;
+mod sequences;
+mod store;
+
+pub use head::{Head, HeadOptions, HeadStatistics, Sample, Selection, SeriesData, TimeRange};
+pub use sequences::{SequenceSet, TooManyRuns};
+pub use store::{Added, Entry, LogStatistics, Store, StoreError, StoreOptions, Writes};
+
+/// The number under which the collector knows a node; it never changes and is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// The collector itself, for series that it makes.
+    pub const COLLECTOR: Self = Self(0);
+}
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}

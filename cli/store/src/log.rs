@@ -1,0 +1,135 @@
+//! The journal as the collector uses it: encodes batches, remembers which are stored, begins every segment so that
+//! it can be read by itself.
+
+use std::{collections::HashMap, sync::Arc};
+
+use belfry_common::{
+    journal::{Journal, JournalError, Segment},
+    model::{Batch, BatchKey, Epoch, Gap, Timestamp},
+    wire::codec::{EncodeError, Encoder},
+};
+use thiserror::Error;
+
+use crate::{NodeId, SequenceSet, TooManyRuns, record};
+
+/// Which batches are stored, of every epoch of every node.
+pub(crate) type Stored = HashMap<(NodeId, Epoch), SequenceSet>;
+
+/// A batch or gap that was not taken.
+#[derive(Debug, Error)]
+pub(crate) enum LogError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("batch contradicts itself")]
+    Encode(#[from] EncodeError),
+    #[error("sequence numbers are too scattered")]
+    Runs(#[from] TooManyRuns),
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    journal: Journal,
+    stored: Stored,
+    /// One context per node, begun anew in each segment.
+    encoders: HashMap<NodeId, Encoder>,
+    buffer: Vec<u8>,
+    /// When each segment began, as far as it is known: for cutting by age.
+    began: HashMap<u64, Timestamp>,
+}
+
+impl Log {
+    pub(crate) fn new(journal: Journal, stored: Stored, began: HashMap<u64, Timestamp>) -> Self {
+        Self { journal, stored, encoders: HashMap::new(), buffer: Vec::new(), began }
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(crate) fn stored(&self, node: NodeId, epoch: Epoch) -> Option<&SequenceSet> {
+        self.stored.get(&(node, epoch))
+    }
+
+    pub(crate) fn forget(&mut self, node: NodeId, is_kept: impl Fn(Epoch) -> bool) {
+        self.stored.retain(|&(owner, epoch), _| owner != node || is_kept(epoch));
+    }
+
+    /// Accepts a batch; false if it is stored already. Durable after the next [`Self::sync`].
+    pub(crate) fn add(
+        &mut self,
+        node: NodeId,
+        key: BatchKey,
+        received: Timestamp,
+        batch: &Arc<Batch>,
+    ) -> Result<bool, LogError> {
+        if self.stored(node, key.epoch).is_some_and(|stored| stored.contains(key.sequence)) {
+            return Ok(false);
+        }
+        // A rough size is enough: the segment's limit is a wish, not a wall.
+        self.prepare(batch.readings() * 2 + 256, received)?;
+        self.buffer.clear();
+        record::write_batch_head(node, key, received, &mut self.buffer);
+        let encoder = self.encoders.entry(node).or_default();
+        encoder.encode(batch, &mut self.buffer)?;
+        if let Err(error) = self.journal.append(&self.buffer) {
+            // The encoder has moved on and the journal has not: the next body must stand alone.
+            self.encoders.remove(&node);
+            return Err(error.into());
+        }
+        self.stored.entry((node, key.epoch)).or_default().insert(key.sequence..=key.sequence)?;
+        Ok(true)
+    }
+
+    /// Notes that these numbers will never be filled.
+    pub(crate) fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap, now: Timestamp) -> Result<(), LogError> {
+        self.prepare(256, now)?;
+        self.buffer.clear();
+        record::write_gap(node, epoch, gap, &mut self.buffer);
+        self.journal.append(&self.buffer)?;
+        self.stored.entry((node, epoch)).or_default().insert(gap.first..=gap.last)?;
+        Ok(())
+    }
+
+    /// Makes everything accepted so far durable.
+    pub(crate) fn sync(&mut self) -> Result<(), JournalError> {
+        self.journal.sync().map(|_| ())
+    }
+
+    /// Deletes segments that ended before `horizon`, and the oldest ones while the journal is larger than `bytes_max`.
+    pub(crate) fn cut(&mut self, horizon: Timestamp, bytes_max: u64) -> Result<u64, JournalError> {
+        let mut removed = 0;
+        loop {
+            let segments = self.journal.segments();
+            let (Some(oldest), Some(next)) = (segments.first(), segments.get(1)) else { return Ok(removed) };
+            // What the next one's beginning says is when the oldest ended.
+            let is_old = self.began.get(&next.number).is_some_and(|&began| began < horizon);
+            if !is_old && self.journal.bytes() <= bytes_max {
+                return Ok(removed);
+            }
+            let number = oldest.number;
+            if self.journal.remove_oldest()?.is_none() {
+                return Ok(removed);
+            }
+            self.began.remove(&number);
+            removed += 1;
+        }
+    }
+
+    fn prepare(&mut self, bytes: usize, now: Timestamp) -> Result<(), JournalError> {
+        if self.journal.wants_roll(bytes) {
+            self.journal.roll()?;
+        }
+        if !self.journal.segment_is_empty() {
+            return Ok(());
+        }
+        self.encoders.clear();
+        self.buffer.clear();
+        let stored = self.stored.iter().map(|(&(node, epoch), set)| (node, epoch, set));
+        record::write_snapshot(now, stored, &mut self.buffer);
+        self.journal.append(&self.buffer)?;
+        if let Some(Segment { number, .. }) = self.journal.segments().last() {
+            self.began.insert(*number, now);
+        }
+        Ok(())
+    }
+}

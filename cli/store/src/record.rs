@@ -1,0 +1,206 @@
+//! The records of the collector's journal.
+//!
+//! ```text
+//! record   = kind u8, then by kind (integers little-endian):
+//! 1 snapshot  time i64 ms · for each (node, epoch): node u32, epoch u64, runs u32, [ first u64, last u64 ]
+//! 2 batch     node u32, epoch u64, sequence u64, received i64 ms, body to the end (see the codec)
+//! 3 gap       node u32, epoch u64, first u64, last u64, reason u8
+//! ```
+//! Every segment begins with a snapshot of what is stored, so that deleting older segments loses no knowledge of
+//! duplicates; batches of one node in one segment are one codec context, the first a reset. A reader refuses kinds that
+//! it does not know.
+
+use belfry_common::model::{BatchKey, Epoch, Gap, GapReason, Timestamp};
+use thiserror::Error;
+
+use crate::{NodeId, SequenceSet};
+
+const SNAPSHOT: u8 = 1;
+const BATCH: u8 = 2;
+const GAP: u8 = 3;
+
+/// A record that passed its checksum and is still not one of these.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("journal has a record that this version does not know")]
+pub(crate) struct RecordError;
+
+/// A record as it is read.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Record<'a> {
+    Snapshot { time: Timestamp, stored: Vec<(NodeId, Epoch, SequenceSet)> },
+    Batch { node: NodeId, key: BatchKey, received: Timestamp, body: &'a [u8] },
+    Gap { node: NodeId, epoch: Epoch, gap: Gap },
+}
+
+pub(crate) fn write_snapshot<'a>(
+    time: Timestamp,
+    stored: impl Iterator<Item = (NodeId, Epoch, &'a SequenceSet)>,
+    out: &mut Vec<u8>,
+) {
+    out.push(SNAPSHOT);
+    out.extend_from_slice(&time.as_millis().to_le_bytes());
+    for (node, epoch, set) in stored {
+        out.extend_from_slice(&node.0.to_le_bytes());
+        out.extend_from_slice(&epoch.0.to_le_bytes());
+        out.extend_from_slice(&(set.runs().count() as u32).to_le_bytes());
+        for (first, last) in set.runs() {
+            out.extend_from_slice(&first.to_le_bytes());
+            out.extend_from_slice(&last.to_le_bytes());
+        }
+    }
+}
+
+/// Writes all of a batch record but its body, which the codec appends.
+pub(crate) fn write_batch_head(node: NodeId, key: BatchKey, received: Timestamp, out: &mut Vec<u8>) {
+    out.push(BATCH);
+    out.extend_from_slice(&node.0.to_le_bytes());
+    out.extend_from_slice(&key.epoch.0.to_le_bytes());
+    out.extend_from_slice(&key.sequence.to_le_bytes());
+    out.extend_from_slice(&received.as_millis().to_le_bytes());
+}
+
+pub(crate) fn write_gap(node: NodeId, epoch: Epoch, gap: Gap, out: &mut Vec<u8>) {
+    out.push(GAP);
+    out.extend_from_slice(&node.0.to_le_bytes());
+    out.extend_from_slice(&epoch.0.to_le_bytes());
+    out.extend_from_slice(&gap.first.to_le_bytes());
+    out.extend_from_slice(&gap.last.to_le_bytes());
+    out.push(gap.reason.code());
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let mut fields = Fields(bytes);
+        match fields.u8()? {
+            SNAPSHOT => fields.snapshot(),
+            BATCH => Ok(Self::Batch {
+                node: NodeId(fields.u32()?),
+                key: BatchKey { epoch: Epoch(fields.u64()?), sequence: fields.u64()? },
+                received: fields.time()?,
+                body: fields.0,
+            }),
+            GAP => {
+                let (node, epoch) = (NodeId(fields.u32()?), Epoch(fields.u64()?));
+                let (first, last) = (fields.u64()?, fields.u64()?);
+                let reason = GapReason::from_code(fields.u8()?).ok_or(RecordError)?;
+                if fields.0.is_empty() {
+                    Ok(Self::Gap { node, epoch, gap: Gap { first, last, reason } })
+                } else {
+                    Err(RecordError)
+                }
+            }
+            _ => Err(RecordError),
+        }
+    }
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(RecordError)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, RecordError> {
+        self.take().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Result<u32, RecordError> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordError> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn time(&mut self) -> Result<Timestamp, RecordError> {
+        self.take().map(|bytes| Timestamp::from_millis(i64::from_le_bytes(bytes)))
+    }
+
+    fn snapshot(&mut self) -> Result<Record<'a>, RecordError> {
+        let time = self.time()?;
+        let mut stored = Vec::new();
+        while !self.0.is_empty() {
+            let (node, epoch) = (NodeId(self.u32()?), Epoch(self.u64()?));
+            let mut set = SequenceSet::default();
+            for _ in 0..self.u32()? {
+                set.insert(self.u64()?..=self.u64()?).map_err(|_| RecordError)?;
+            }
+            stored.push((node, epoch, set));
+        }
+        Ok(Record::Snapshot { time, stored })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: BatchKey = BatchKey { epoch: Epoch(0x0102_0304_0506_0708), sequence: 9 };
+
+    fn snapshot() -> Vec<u8> {
+        let mut set = SequenceSet::default();
+        set.insert(1..=7).unwrap();
+        set.insert(9..=9).unwrap();
+        let mut out = Vec::new();
+        write_snapshot(Timestamp::from_millis(1000), [(NodeId(5), KEY.epoch, &set)].into_iter(), &mut out);
+        out
+    }
+
+    fn batch() -> Vec<u8> {
+        let mut out = Vec::new();
+        write_batch_head(NodeId(5), KEY, Timestamp::from_millis(-1), &mut out);
+        out.extend_from_slice(b"body");
+        out
+    }
+
+    fn gap() -> Vec<u8> {
+        let mut out = Vec::new();
+        let gap = Gap { first: 3, last: 4, reason: GapReason::SpoolFull };
+        write_gap(NodeId(5), KEY.epoch, gap, &mut out);
+        out
+    }
+
+    #[test]
+    fn golden() {
+        let hex =
+            [snapshot(), batch(), gap()].map(|record| record.iter().map(|b| format!("{b:02x}")).collect::<String>());
+        expect![[r#"
+            01e803000000000000050000000807060504030201020000000100000000000000070000000000000009000000000000000900000000000000
+            020500000008070605040302010900000000000000ffffffffffffffff626f6479
+            030500000008070605040302010300000000000000040000000000000001"#]].assert_eq(&hex.join("\n"));
+    }
+
+    #[test]
+    fn records_come_back() {
+        let Ok(Record::Snapshot { time, stored }) = Record::parse(&snapshot()) else { panic!("no snapshot") };
+        assert_eq!(time, Timestamp::from_millis(1000));
+        assert_eq!(stored[0].2.runs().collect::<Vec<_>>(), [(1, 7), (9, 9)]);
+        let parsed = Record::Batch { node: NodeId(5), key: KEY, received: Timestamp::from_millis(-1), body: b"body" };
+        assert_eq!(Record::parse(&batch()), Ok(parsed));
+        let gap_parsed = Gap { first: 3, last: 4, reason: GapReason::SpoolFull };
+        assert_eq!(Record::parse(&gap()), Ok(Record::Gap { node: NodeId(5), epoch: KEY.epoch, gap: gap_parsed }));
+    }
+
+    #[test]
+    fn a_record_cut_short_is_refused() {
+        for end in 0..gap().len() {
+            assert_eq!(Record::parse(&gap()[..end]), Err(RecordError));
+        }
+        for end in 0..29 {
+            assert_eq!(Record::parse(&batch()[..end]), Err(RecordError));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes: Vec<u8>) {
+            let _ = Record::parse(&bytes);
+        }
+    }
+}

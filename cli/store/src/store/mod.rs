@@ -1,0 +1,223 @@
+//! The store as its owner sees it: add, commit, cut.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use belfry_common::{
+    journal::{Journal, JournalError, Options, Recovery},
+    model::{Batch, BatchKey, Epoch, Gap, Timestamp},
+};
+use thiserror::Error;
+
+use crate::{
+    Head, HeadOptions, NodeId, SequenceSet,
+    log::{Log, LogError},
+    replay::replay,
+};
+
+/// How much the store keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// In memory.
+    pub head: HeadOptions,
+    /// Milliseconds for which a journal segment is kept after it was filled; never less than the head's window.
+    pub journal_age_ms_max: i64,
+    /// Bytes of the journal; the oldest segments go when it grows beyond.
+    pub journal_bytes_max: u64,
+    /// Size at which a segment is full.
+    pub segment_bytes: u32,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            head: HeadOptions::default(),
+            journal_age_ms_max: 60 * 60 * 1000,
+            journal_bytes_max: 8 * 1024 * 1024 * 1024,
+            segment_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// What the store cannot do.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The directory cannot be made.
+    #[error("failed to create `{path}`")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The journal failed; see [`JournalError`] on what still holds.
+    #[error("journal failed")]
+    Journal(#[source] JournalError),
+    /// The batch itself is unacceptable: it must not be sent again.
+    #[error("batch refused: {0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// Whether the same call can succeed later: the disk is full, for example.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Journal(error) if error.is_retryable())
+    }
+}
+
+impl From<LogError> for StoreError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Journal(error) => Self::Journal(error),
+            LogError::Encode(error) => Self::Refused(error.to_string()),
+            LogError::Runs(error) => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// A batch on its way into the store.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Whose.
+    pub node: NodeId,
+    /// Which.
+    pub key: BatchKey,
+    /// When the collector got it.
+    pub received: Timestamp,
+    /// Its ticks.
+    pub batch: Arc<Batch>,
+}
+
+/// Whether a batch was new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// It will be durable with the next commit.
+    New,
+    /// It is stored already, or will be with the next commit.
+    Duplicate,
+}
+
+/// What the journal holds now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogStatistics {
+    /// Segments.
+    pub segments: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Records that could not be understood at the start.
+    pub unreadable: u64,
+    /// Segments deleted by age or size since the start.
+    pub segments_cut: u64,
+}
+
+/// Batches that have become durable with one commit, in the order in which they were added.
+pub type Writes = Vec<Entry>;
+
+/// The journal and the head. One thread owns it; readers use [`Store::head`].
+#[derive(Debug)]
+pub struct Store {
+    options: StoreOptions,
+    log: Log,
+    head: Arc<Head>,
+    /// Accepted by the journal, not durable yet.
+    pending: Writes,
+    unreadable: u64,
+    segments_cut: u64,
+}
+
+impl Store {
+    /// Opens the store of a directory, creating it if need be, and reads its journal.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the directory cannot be used, is in use, or has a newer format.
+    pub fn open(directory: &Path, options: StoreOptions, now: Timestamp) -> Result<(Self, Recovery), StoreError> {
+        let path = directory.join("journal");
+        fs::create_dir_all(&path).map_err(|source| StoreError::Directory { path: path.clone(), source })?;
+        let journal_options = Options { segment_bytes: options.segment_bytes, ..Options::default() };
+        let (journal, recovery) = Journal::open(&path, journal_options).map_err(StoreError::Journal)?;
+        let head = Arc::new(Head::new(options.head));
+        let replayed = replay(&journal, &head, now);
+        let log = Log::new(journal, replayed.stored, replayed.began);
+        let store = Self { options, log, head, pending: Vec::new(), unreadable: replayed.unreadable, segments_cut: 0 };
+        Ok((store, recovery))
+    }
+
+    /// What readers use.
+    #[must_use]
+    pub fn head(&self) -> Arc<Head> {
+        Arc::clone(&self.head)
+    }
+
+    /// Which numbers of an epoch are stored.
+    #[must_use]
+    pub fn stored(&self, node: NodeId, epoch: Epoch) -> Option<&SequenceSet> {
+        self.log.stored(node, epoch)
+    }
+
+    /// Adds a batch. Not durable, and not to be acknowledged, before [`Self::commit`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; the batch is not added then, and a retryable one may be added again.
+    pub fn add(&mut self, entry: Entry) -> Result<Added, StoreError> {
+        if !self.log.add(entry.node, entry.key, entry.received, &entry.batch)? {
+            return Ok(Added::Duplicate);
+        }
+        self.pending.push(entry);
+        Ok(Added::New)
+    }
+
+    /// Notes numbers that will never be filled, so that nobody waits for them.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is noted then.
+    pub fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap, now: Timestamp) -> Result<(), StoreError> {
+        Ok(self.log.add_gap(node, epoch, gap, now)?)
+    }
+
+    /// Makes everything added durable, shows it to readers, and returns it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was added stays pending, and a retryable call may be repeated.
+    pub fn commit(&mut self) -> Result<Writes, StoreError> {
+        self.log.sync().map_err(StoreError::Journal)?;
+        for entry in &self.pending {
+            self.head.apply(entry.node, &entry.batch);
+        }
+        Ok(std::mem::take(&mut self.pending))
+    }
+
+    /// Deletes what is older or larger than the journal may be.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a file cannot be deleted; the rest is as it was.
+    pub fn cut(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let age = self.options.journal_age_ms_max.max(self.options.head.window_ms);
+        let cut = self.log.cut(now.plus_millis(-age), self.options.journal_bytes_max).map_err(StoreError::Journal)?;
+        self.segments_cut += cut;
+        Ok(())
+    }
+
+    /// Forgets which batches of a node are stored, except of the epochs that `is_kept`.
+    pub fn forget_epochs(&mut self, node: NodeId, is_kept: impl Fn(Epoch) -> bool) {
+        self.log.forget(node, is_kept);
+    }
+
+    /// What the journal holds now.
+    #[must_use]
+    pub fn log_statistics(&self) -> LogStatistics {
+        let journal = self.log.journal();
+        LogStatistics {
+            segments: journal.segments().len() as u64,
+            bytes: journal.bytes(),
+            unreadable: self.unreadable,
+            segments_cut: self.segments_cut,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+use belfry_common::model::{GapReason, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
+
+use super::*;
+use crate::{Selection, TimeRange};
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const EPOCH: Epoch = Epoch(7);
+
+fn options() -> StoreOptions {
+    StoreOptions { segment_bytes: 4 * 1024, ..StoreOptions::default() }
+}
+
+fn layout() -> Arc<Layout> {
+    let metric = Arc::new(Metric::new("reads_total", Kind::Counter, Resolution::ONE, &[], ""));
+    let series = Box::new([Arc::new(SeriesDefinition { metric, label_values: Box::default() })]);
+    Arc::new(Layout { group: 1, sampler: "disk".into(), interval_ms: 1000, series })
+}
+
+fn entry(layout: &Arc<Layout>, node: u32, sequence: u64) -> Entry {
+    let time = NOW.plus_millis(sequence as i64 * 1000);
+    let tick = Tick { layout: Arc::clone(layout), time, values: vec![Raw::integer(sequence as i64 * 31)] };
+    let batch = Arc::new(Batch { ticks: vec![tick] });
+    Entry { node: NodeId(node), key: BatchKey { epoch: EPOCH, sequence }, received: time, batch }
+}
+
+fn values(store: &Store, node: u32) -> Vec<f64> {
+    let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
+    let selection = Selection { metric: None, filter: &|_| true, range, newest_only: false };
+    let found = store.head().select(NodeId(node), &selection);
+    found.into_iter().flat_map(|series| series.samples).map(|sample| sample.value.unwrap()).collect()
+}
+
+#[test]
+fn what_was_committed_is_there_again_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout();
+    for round in 0..5 {
+        let (mut store, recovery) = Store::open(directory.path(), options(), NOW).unwrap();
+        assert!(recovery.is_clean());
+        let before: Vec<f64> = (1..=round * 100).map(|sequence| (sequence * 31) as f64).collect();
+        assert_eq!(values(&store, 1), before, "round {round}");
+        assert_eq!(values(&store, 2), before);
+        for sequence in 1..=(round + 1) * 100 {
+            let expected = if sequence <= round * 100 { Added::Duplicate } else { Added::New };
+            assert_eq!(store.add(entry(&layout, 1, sequence)).unwrap(), expected);
+            assert_eq!(store.add(entry(&layout, 2, sequence)).unwrap(), expected);
+            assert_eq!(store.add(entry(&layout, 2, sequence)).unwrap(), Added::Duplicate);
+        }
+        assert_eq!(store.commit().unwrap().len(), 200);
+        assert!(store.log_statistics().segments > 1 + round, "small segments: the contexts begin anew in each");
+    }
+}
+
+#[test]
+fn what_was_not_committed_is_not_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    store.add(entry(&layout(), 1, 1)).unwrap();
+    assert_eq!(values(&store, 1), []);
+    store.commit().unwrap();
+    assert_eq!(values(&store, 1), [31.0]);
+}
+
+#[test]
+fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout();
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    store.add_gap(NodeId(1), EPOCH, Gap { first: 1, last: 50, reason: GapReason::SpoolFull }, NOW).unwrap();
+    for sequence in 51..=3000 {
+        store.add(entry(&layout, 1, sequence)).unwrap();
+    }
+    store.commit().unwrap();
+    let before = store.log_statistics().segments;
+    let later = NOW.plus_millis(3000 * 1000 + options().journal_age_ms_max);
+    store.cut(later).unwrap();
+    assert!(store.log_statistics().segments < before, "old segments are deleted");
+    drop(store);
+
+    let (mut store, _) = Store::open(directory.path(), options(), later).unwrap();
+    let runs: Vec<_> = store.stored(NodeId(1), EPOCH).unwrap().runs().collect();
+    assert_eq!(runs, [(1, 3000)]);
+    assert_eq!(store.add(entry(&layout, 1, 77)).unwrap(), Added::Duplicate);
+    store.forget_epochs(NodeId(1), |_| false);
+    assert_eq!(store.add(entry(&layout, 1, 77)).unwrap(), Added::New);
+}
+
+#[test]
+fn a_second_collector_on_the_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = Store::open(directory.path(), options(), NOW).unwrap();
+    let error = Store::open(directory.path(), options(), NOW).unwrap_err();
+    assert!(matches!(error, StoreError::Journal(JournalError::Locked { .. })), "{error:?}");
+}
