@@ -4,12 +4,15 @@
 #![warn(missing_docs)]
 
 pub mod backoff;
+pub mod client;
 pub mod clock;
+pub mod config_file;
 pub mod error_chain;
 pub mod identity;
 pub mod journal;
 pub mod limits;
 pub mod model;
 pub mod quic;
+pub mod sequences;
 pub mod stages;
 pub mod wire;

@@ -11,11 +11,9 @@ mod head;
 mod log;
 mod record;
 mod replay;
-mod sequences;
 mod store;
 
 pub use head::{Head, HeadOptions, HeadStatistics, Sample, Selection, SeriesData, TimeRange};
-pub use sequences::{SequenceSet, TooManyRuns};
 pub use store::{Added, Entry, LogStatistics, Store, StoreError, StoreOptions, Writes};
 
 /// The number under which the collector knows a node; it never changes and is never used again.

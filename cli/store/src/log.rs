@@ -6,11 +6,12 @@ use std::{collections::HashMap, sync::Arc};
 use belfry_common::{
     journal::{Journal, JournalError, Segment},
     model::{Batch, BatchKey, Epoch, Gap, Timestamp},
+    sequences::{SequenceSet, TooManyRuns},
     wire::codec::{EncodeError, Encoder},
 };
 use thiserror::Error;
 
-use crate::{NodeId, SequenceSet, TooManyRuns, record};
+use crate::{NodeId, record};
 
 /// Which batches are stored, of every epoch of every node.
 pub(crate) type Stored = HashMap<(NodeId, Epoch), SequenceSet>;

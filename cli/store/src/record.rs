@@ -10,10 +10,13 @@
 //! duplicates; batches of one node in one segment are one codec context, the first a reset. A reader refuses kinds that
 //! it does not know.
 
-use belfry_common::model::{BatchKey, Epoch, Gap, GapReason, Timestamp};
+use belfry_common::{
+    model::{BatchKey, Epoch, Gap, GapReason, Timestamp},
+    sequences::SequenceSet,
+};
 use thiserror::Error;
 
-use crate::{NodeId, SequenceSet};
+use crate::NodeId;
 
 const SNAPSHOT: u8 = 1;
 const BATCH: u8 = 2;

@@ -23,6 +23,10 @@ pub struct MessageError {
 pub trait Message: Encode {}
 impl<T: Encode> Message for T {}
 
+/// A message read from bytes, from which it may borrow.
+pub trait Decoded<'a>: BorrowDecode<'a, ()> {}
+impl<'a, T: BorrowDecode<'a, ()>> Decoded<'a> for T {}
+
 /// Serialises a message.
 pub fn encode(message: &impl Message) -> Vec<u8> {
     let mut out = Vec::new();
@@ -40,7 +44,7 @@ pub(crate) fn encode_into(message: &impl Message, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`MessageError`] when it is anything else or asks for more than a frame may hold.
-pub fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, MessageError> {
+pub fn decode<'a, T: Decoded<'a>>(bytes: &'a [u8]) -> Result<T, MessageError> {
     let config = bincode::config::standard().with_limit::<{ limits::FRAME_UNPACKED_BYTES_MAX }>();
     let error = || MessageError { message: short_name::<T>() };
     let (message, read) = bincode::borrow_decode_from_slice(bytes, config).map_err(|_| error())?;

@@ -9,11 +9,12 @@ use std::{
 use belfry_common::{
     journal::{Journal, JournalError, Options, Recovery},
     model::{Batch, BatchKey, Epoch, Gap, Timestamp},
+    sequences::SequenceSet,
 };
 use thiserror::Error;
 
 use crate::{
-    Head, HeadOptions, NodeId, SequenceSet,
+    Head, HeadOptions, NodeId,
     log::{Log, LogError},
     replay::replay,
 };

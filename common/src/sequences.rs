@@ -1,9 +1,12 @@
 //! Which batches of an epoch are stored: the memory that makes delivery exactly-once.
+//!
+//! The collector keeps one for each epoch, to know a batch that comes again; the agent keeps one of what was acknowledged.
 
 use std::ops::RangeInclusive;
 
-use belfry_common::{limits, model::Sequence};
 use thiserror::Error;
+
+use crate::{limits, model::Sequence};
 
 /// A peer left more holes in its numbers than anyone honest does.
 #[derive(Debug, Error, PartialEq, Eq)]

@@ -1,0 +1,32 @@
+//! `belfry-agent run`
+
+use std::process::ExitCode;
+
+use belfry_common::error_chain::ErrorChain;
+use tracing::{error, info};
+
+use super::{log_level, runtime, settings, start_logging};
+use crate::{
+    Cli,
+    app::{self, Outcome},
+    config::Settings,
+};
+
+pub(super) fn execute(cli: &Cli, mut current: Settings) -> anyhow::Result<ExitCode> {
+    let level = start_logging(log_level(cli, &current));
+    let runtime = runtime()?;
+    while runtime.block_on(app::run(&current))? == Outcome::Reload {
+        // A reload is a short stop: everything can change, and nothing is lost, for the spool has it.
+        match settings(cli) {
+            Ok(new) => {
+                info!("configuration read again");
+                current = new;
+                if let Err(error) = level.reload(log_level(cli, &current)) {
+                    error!(error = %ErrorChain(&error), "log level cannot be changed");
+                }
+            }
+            Err(error) => error!(error = format!("{error:#}"), "configuration refused: going on with the one before"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

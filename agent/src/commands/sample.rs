@@ -1,0 +1,120 @@
+//! `belfry-agent sample`
+
+use std::{
+    io::{self, BufWriter, ErrorKind, Write},
+    process::ExitCode,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use belfry_common::{
+    clock,
+    model::{Batch, Reason, SeriesDefinition, Tick},
+};
+use serde_json::json;
+
+use super::runtime;
+use crate::{app, config::Settings, sampling::Sampling, schedule::Schedule, statistics::Statistics};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Every sampler once, then end
+    #[arg(long)]
+    once: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// name{labels} value, one a line
+    Table,
+    /// One JSON array of all samples of a round
+    Json,
+    /// One JSON object a line
+    Jsonl,
+}
+
+pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
+    match runtime()?.block_on(print(args, settings)) {
+        // The reader has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        result => Ok(result.map(|()| ExitCode::SUCCESS)?),
+    }
+}
+
+async fn print(args: &Args, settings: &Settings) -> io::Result<()> {
+    let statistics = Statistics::new();
+    let mut sampling = Sampling::new(app::all_samplers(settings, &statistics), settings, statistics)?;
+    let mut schedule = Schedule::new(&sampling.intervals(), clock::now());
+    let mut out = BufWriter::new(io::stdout().lock());
+    loop {
+        tokio::time::sleep(schedule.wait(clock::now())).await;
+        let Some(round) = schedule.take(clock::now()) else { continue };
+        let batch = if args.once { sampling.sample_all(&round).await } else { sampling.sample(&round).await };
+        write_batch(&batch, args.output, &mut out)?;
+        out.flush()?;
+        if args.once {
+            return Ok(());
+        }
+    }
+}
+
+fn write_batch(batch: &Batch, format: Format, out: &mut impl Write) -> io::Result<()> {
+    let samples = batch.ticks.iter().flat_map(|tick| {
+        let readings = tick.layout.series.iter().zip(&tick.values);
+        readings.map(move |(series, raw)| (tick, series, raw.value(series.metric.resolution)))
+    });
+    match format {
+        Format::Table => {
+            for (_, series, value) in samples {
+                match value {
+                    Ok(value) => writeln!(out, "{} {value}", display(series))?,
+                    Err(reason) => writeln!(out, "{} ({})", display(series), reason.as_str())?,
+                }
+            }
+            Ok(())
+        }
+        Format::Jsonl => {
+            for (tick, series, value) in samples {
+                serde_json::to_writer(&mut *out, &object(tick, series, value))?;
+                writeln!(out)?;
+            }
+            Ok(())
+        }
+        Format::Json => {
+            let all: Vec<_> = samples.map(|(tick, series, value)| object(tick, series, value)).collect();
+            serde_json::to_writer_pretty(&mut *out, &all)?;
+            writeln!(out)
+        }
+    }
+}
+
+/// One sample as `belfry tail -o jsonl` shows it.
+fn object(tick: &Tick, series: &SeriesDefinition, value: Result<f64, Reason>) -> serde_json::Value {
+    let millis = u64::try_from(tick.time.as_millis()).unwrap_or(0);
+    let time = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string();
+    let labels: serde_json::Map<_, _> =
+        labels(series).map(|(name, value)| (name.to_string(), value.to_string().into())).collect();
+    let metric = &*series.metric.name;
+    match value {
+        Ok(value) => json!({"time": time, "metric": metric, "labels": labels, "value": value}),
+        Err(reason) => {
+            json!({"time": time, "metric": metric, "labels": labels, "value": null, "reason": reason.as_str()})
+        }
+    }
+}
+
+/// `name{label="value"}`, with everything that could act on a terminal escaped.
+fn display(series: &SeriesDefinition) -> String {
+    let labels: Vec<String> = labels(series).map(|(name, value)| format!("{name}={value:?}")).collect();
+    if labels.is_empty() {
+        series.metric.name.to_string()
+    } else {
+        format!("{}{{{}}}", series.metric.name, labels.join(","))
+    }
+}
+
+fn labels(series: &SeriesDefinition) -> impl Iterator<Item = (&str, &str)> {
+    series.metric.label_names.iter().zip(&series.label_values).map(|(name, value)| (&**name, &**value))
+}

@@ -1,0 +1,233 @@
+//! The agent's configuration file. Every key is optional; an unknown one is refused with its line.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use belfry_common::{
+    config_file::{self, ByteSize, ConfigError, Span},
+    model::check_label_name,
+};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::samplers::Roots;
+
+/// Shorter than this a round would still be running when the next is due.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// A spool smaller than this could not hold the segment that is written and one that waits.
+const SPOOL_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// Where the agent keeps its identity and its spool.
+pub(crate) const STATE_DIRECTORY: &str = "/var/lib/belfry-agent";
+
+/// A configuration that is refused.
+#[derive(Debug, Error)]
+pub(crate) enum SettingsError {
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    #[error("{path}: {what}")]
+    Value { path: PathBuf, what: String },
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    collector: Option<String>,
+    state_directory: Option<PathBuf>,
+    log: Option<LogLevel>,
+    labels: BTreeMap<String, String>,
+    spool: SpoolFile,
+    paths: PathsFile,
+    samplers: BTreeMap<String, SamplerFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SpoolFile {
+    size_max: Option<ByteSize>,
+    sync_interval: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PathsFile {
+    proc: Option<PathBuf>,
+    sys: Option<PathBuf>,
+    root: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SamplerFile {
+    enabled: Option<bool>,
+    interval: Option<Span>,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl From<LogLevel> for tracing::level_filters::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+        }
+    }
+}
+
+/// The configuration as the rest of the agent sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// `HOST:PORT`; if there is none here, the one that `join` kept counts.
+    pub(crate) collector: Option<String>,
+    pub(crate) state_directory: PathBuf,
+    pub(crate) log: LogLevel,
+    /// The operator's labels for this node (rack, pool, …).
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) spool_bytes_max: u64,
+    pub(crate) spool_sync_interval: Duration,
+    pub(crate) roots: Roots,
+    pub(crate) samplers: BTreeMap<String, SamplerSettings>,
+}
+
+/// What is configured for one sampler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SamplerSettings {
+    pub(crate) is_enabled: bool,
+    pub(crate) interval: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            collector: None,
+            state_directory: STATE_DIRECTORY.into(),
+            log: LogLevel::Info,
+            labels: BTreeMap::new(),
+            spool_bytes_max: 256 * 1024 * 1024,
+            spool_sync_interval: Duration::from_secs(5),
+            roots: Roots::default(),
+            samplers: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a file; `sampler_names` are the ones that may be configured.
+    pub(crate) fn read(path: &Path, sampler_names: &[&str]) -> Result<Self, SettingsError> {
+        Self::check(path, config_file::read(path)?, sampler_names)
+    }
+
+    fn check(path: &Path, file: File, sampler_names: &[&str]) -> Result<Self, SettingsError> {
+        let refuse = |what: String| Err(SettingsError::Value { path: path.to_path_buf(), what });
+        let default = Self::default();
+        for name in file.labels.keys() {
+            if let Err(error) = check_label_name(name) {
+                return refuse(format!("labels: {error}"));
+            }
+        }
+        let spool_bytes_max = file.spool.size_max.map_or(default.spool_bytes_max, |size| size.0);
+        if spool_bytes_max < SPOOL_BYTES_MIN {
+            return refuse(format!("spool.size_max must be at least {} MiB", SPOOL_BYTES_MIN >> 20));
+        }
+        let mut samplers = BTreeMap::new();
+        for (name, sampler) in file.samplers {
+            if !sampler_names.contains(&name.as_str()) {
+                return refuse(format!("samplers.{name}: unknown sampler; there are {}", sampler_names.join(", ")));
+            }
+            let interval = sampler.interval.map(|span| span.0);
+            if interval.is_some_and(|interval| !is_whole(interval)) {
+                return refuse(format!(
+                    "samplers.{name}.interval must be a whole number of milliseconds from 100ms to 1h"
+                ));
+            }
+            samplers.insert(name, SamplerSettings { is_enabled: sampler.enabled.unwrap_or(true), interval });
+        }
+        Ok(Self {
+            collector: file.collector,
+            state_directory: file.state_directory.unwrap_or(default.state_directory),
+            log: file.log.unwrap_or(default.log),
+            labels: file.labels,
+            spool_bytes_max,
+            spool_sync_interval: file.spool.sync_interval.map_or(default.spool_sync_interval, |span| span.0),
+            roots: Roots {
+                proc: file.paths.proc.unwrap_or(default.roots.proc),
+                sys: file.paths.sys.unwrap_or(default.roots.sys),
+                root: file.paths.root.unwrap_or(default.roots.root),
+            },
+            samplers,
+        })
+    }
+
+    /// What is configured for a sampler.
+    pub(crate) fn sampler(&self, name: &str) -> SamplerSettings {
+        self.samplers.get(name).copied().unwrap_or(SamplerSettings { is_enabled: true, interval: None })
+    }
+}
+
+fn is_whole(interval: Duration) -> bool {
+    (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) && interval.subsec_nanos().is_multiple_of(1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(text: &str, expected: &Expect) {
+        let path = Path::new("agent.toml");
+        let parsed = config_file::parse(path, text).map_err(SettingsError::from);
+        let shown = match parsed.and_then(|file| Settings::check(path, file, &["cpu", "disk"])) {
+            Ok(settings) => format!("{:?} {:?}", settings.collector, settings.samplers),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn mistakes_are_refused_by_name() {
+        check(
+            "collector = \"c:7460\"\n[samplers.disk]\ninterval = \"5s\"",
+            &expect![[r#"Some("c:7460") {"disk": SamplerSettings { is_enabled: true, interval: Some(5s) }}"#]],
+        );
+        check(
+            "[samplers.dsik]\ninterval = \"5s\"",
+            &expect!["agent.toml: samplers.dsik: unknown sampler; there are cpu, disk"],
+        );
+        check(
+            "[samplers.disk]\ninterval = \"5ms\"",
+            &expect!["agent.toml: samplers.disk.interval must be a whole number of milliseconds from 100ms to 1h"],
+        );
+        check(
+            "[spool]\nsize = \"1GiB\"",
+            &expect![
+                "agent.toml:2: unknown field `size`, expected `size_max` or `sync_interval`; did you mean `size_max`?"
+            ],
+        );
+        check("[spool]\nsize_max = \"1MiB\"", &expect!["agent.toml: spool.size_max must be at least 8 MiB"]);
+        check(
+            "[labels]\n\"a-b\" = \"x\"",
+            &expect![[
+                r#"agent.toml: labels: label name "a-b" is not valid: it must match [a-zA-Z_][a-zA-Z0-9_]*, not start with `__`, and have at most 100 characters"#
+            ]],
+        );
+        check(
+            "log = \"loud\"",
+            &expect!["agent.toml:1: unknown variant `loud`, expected one of `error`, `warn`, `info`, `debug`"],
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! The agent of Belfry: samples a node's counters and streams them to the collector.
+
+mod app;
+mod commands;
+mod config;
+mod itself;
+mod lanes;
+mod outbox;
+mod readings;
+mod samplers;
+mod sampling;
+mod schedule;
+mod spool;
+mod statistics;
+mod uplink;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Samples this node's counters and streams them to a Belfry collector.
+#[derive(Debug, Parser)]
+#[command(name = "belfry-agent", version, arg_required_else_help = true)]
+struct Cli {
+    /// Configuration file [default: /etc/belfry/agent.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where identity and spool are kept [default: /var/lib/belfry-agent]
+    #[arg(long, global = true, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Log more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Samples and sends until it is stopped; SIGHUP reads the configuration again
+    Run,
+    /// Gives this node an identity, with a token from `belfry token create`
+    Join(commands::join::Args),
+    /// Prints what would be sent, without a collector
+    Sample(commands::sample::Args),
+    /// Checks this installation and says what to mend
+    Doctor(commands::doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match commands::execute(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // The only thing left to do with a broken standard error is nothing.
+            drop(commands::print_error(&error));
+            ExitCode::from(1)
+        }
+    }
+}

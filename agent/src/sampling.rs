@@ -1,0 +1,251 @@
+//! Runs the samplers on schedule and makes a batch of each round.
+//!
+//! A round is sent when all that was due has answered, or after [`PATIENCE`] without those that have not: they come
+//! with a later one, under their own time. A sampler that does not come back in [`HANG`] is given up until it does.
+
+use std::{sync::Arc, time::Duration};
+
+use belfry_common::{
+    clock,
+    model::{Batch, Layout, Raw, Reason, Tick},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    config::Settings,
+    lanes::{Lane, Outcome, Slot},
+    readings::Readings,
+    samplers::Sampler,
+    schedule::{Round, Schedule},
+    statistics::Statistics,
+};
+
+/// How long a round waits for its slowest sampler. A tick is on its way within this, whatever hangs.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// After this a sampler counts as hung and its lane gets a new thread.
+const HANG: Duration = Duration::from_secs(3);
+/// Samplers due more often than this share the fast lane; the rest read devices and may be slow.
+const FAST: Duration = Duration::from_secs(5);
+
+/// Samplers on their lanes.
+pub(crate) struct Sampling {
+    samplers: Vec<Entry>,
+    fast: Lane,
+    slow: Lane,
+    outcomes: mpsc::Receiver<Outcome>,
+    statistics: Arc<Statistics>,
+    /// What came too late for its own round.
+    late: Vec<Tick>,
+}
+
+struct Entry {
+    slot: Slot,
+    interval: Duration,
+    state: State,
+    /// The layout of its last tick: what is missing while it hangs.
+    layout: Option<Arc<Layout>>,
+}
+
+/// Whether a sampler can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    /// Since when.
+    Running(Instant),
+    /// Given up; comes back by itself.
+    Hung,
+}
+
+impl Sampling {
+    /// Prepares the samplers that the settings leave enabled. Groups are numbered by the sampler's place in the whole list,
+    /// so that a number means the same sampler whatever is enabled.
+    pub(crate) fn new(
+        samplers: Vec<Box<dyn Sampler>>,
+        settings: &Settings,
+        statistics: Arc<Statistics>,
+    ) -> std::io::Result<Self> {
+        let (results, outcomes) = Lane::outcomes();
+        let mut entries = Vec::new();
+        for (group, sampler) in (1..).zip(samplers) {
+            let configured = settings.sampler(sampler.name());
+            if !configured.is_enabled {
+                continue;
+            }
+            let interval = configured.interval.unwrap_or(sampler.interval());
+            let readings = Readings::new(group, sampler.name(), interval.as_millis() as u32);
+            entries.push(Entry { slot: Slot::new(sampler, readings), interval, state: State::Idle, layout: None });
+        }
+        let fast = Lane::start("sample-fast", results.clone())?;
+        let slow = Lane::start("sample-slow", results)?;
+        Ok(Self { samplers: entries, fast, slow, outcomes, statistics, late: Vec::new() })
+    }
+
+    /// The intervals, by place.
+    pub(crate) fn intervals(&self) -> Vec<Duration> {
+        self.samplers.iter().map(|entry| entry.interval).collect()
+    }
+
+    /// The shortest interval.
+    pub(crate) fn interval_min(&self) -> Duration {
+        self.samplers.iter().map(|entry| entry.interval).min().unwrap_or(Duration::from_secs(1))
+    }
+
+    /// Samples until the token is cancelled. Batches that find no room are counted and dropped: sampling waits for nobody.
+    pub(crate) async fn run(mut self, batches: mpsc::Sender<Batch>, token: CancellationToken) {
+        let mut schedule = Schedule::new(&self.intervals(), clock::now());
+        loop {
+            let wait = schedule.wait(clock::now());
+            tokio::select! {
+                biased;
+                () = token.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            let Some(round) = schedule.take(clock::now()) else { continue };
+            let batch = self.sample(&round).await;
+            if batch.ticks.is_empty() {
+                continue;
+            }
+            if batches.try_send(batch).is_err() {
+                self.statistics.add(|statistics| &statistics.batches_dropped, 1);
+            }
+        }
+    }
+
+    /// Reads what is due, once, and goes on without what takes longer than [`PATIENCE`].
+    pub(crate) async fn sample(&mut self, round: &Round) -> Batch {
+        self.sample_within(round, PATIENCE).await
+    }
+
+    /// Reads what is due, once, and waits for it until it counts as hung.
+    pub(crate) async fn sample_all(&mut self, round: &Round) -> Batch {
+        self.sample_within(round, HANG).await
+    }
+
+    async fn sample_within(&mut self, round: &Round, patience: Duration) -> Batch {
+        if round.missed > 0 {
+            self.statistics.add(|statistics| &statistics.ticks_missed, round.missed);
+        }
+        // What came in between belongs to a round that is gone: it goes out first, under its own time.
+        while let Ok(outcome) = self.outcomes.try_recv() {
+            if let Some(tick) = self.settle(outcome) {
+                self.late.push(tick);
+            }
+        }
+        self.give_up_hung();
+        let mut ticks = std::mem::take(&mut self.late);
+        ticks.extend(self.missing(round));
+        let mut waiting = self.start(round);
+        let deadline = Instant::from_std(clock::monotonic()) + patience;
+        while !waiting.is_empty() {
+            let outcome = tokio::select! {
+                biased;
+                outcome = self.outcomes.recv() => outcome,
+                () = sleep_until(deadline) => None,
+            };
+            let Some(outcome) = outcome else { break };
+            waiting.retain(|&place| place != outcome.place);
+            ticks.extend(self.settle(outcome));
+        }
+        self.merge(ticks)
+    }
+
+    /// The ticks of samplers that are due and hang: every series is missing because of the timeout.
+    fn missing(&self, round: &Round) -> Vec<Tick> {
+        let hung =
+            round.due.iter().filter_map(|&place| self.samplers.get(place)).filter(|entry| entry.state == State::Hung);
+        hung.filter_map(|entry| {
+            let layout = Arc::clone(entry.layout.as_ref()?);
+            let values = vec![Raw::missing(Reason::Timeout); layout.series.len()];
+            Some(Tick { layout, time: round.time, values })
+        })
+        .collect()
+    }
+
+    fn start(&mut self, round: &Round) -> Vec<usize> {
+        let now = Instant::from_std(clock::monotonic());
+        let mut started = Vec::new();
+        for &place in &round.due {
+            let Some(entry) = self.samplers.get_mut(place) else { continue };
+            if entry.state == State::Idle {
+                entry.state = State::Running(now);
+                started.push(place);
+            } else {
+                self.statistics.sampler(entry.slot.name, |sampler| sampler.overruns += 1);
+            }
+        }
+        let slots = |is_fast: bool| {
+            let samplers = &self.samplers;
+            started.iter().filter_map(move |&place| {
+                let entry = samplers.get(place)?;
+                ((entry.interval < FAST) == is_fast).then(|| (place, entry.slot.clone()))
+            })
+        };
+        self.fast.run(round.time, slots(true));
+        self.slow.run(round.time, slots(false));
+        started
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Option<Tick> {
+        let entry = self.samplers.get_mut(outcome.place)?;
+        if entry.state == State::Hung {
+            info!(sampler = entry.slot.name, "sampler is back");
+        }
+        entry.state = State::Idle;
+        self.statistics.sampler(entry.slot.name, |sampler| {
+            sampler.runs += 1;
+            sampler.time_total += outcome.took;
+            sampler.time_last = outcome.took;
+            for (metric, reason) in &outcome.missing {
+                sampler.count_failure(&metric.name, *reason);
+            }
+            if let Some(reason) = outcome.failure {
+                sampler.count_failure("*", reason);
+            }
+        });
+        if let Some(tick) = &outcome.tick {
+            entry.layout = Some(Arc::clone(&tick.layout));
+        }
+        outcome.tick
+    }
+
+    /// Replaces the thread of a lane whose present sampler does not come back. Samplers that only wait behind it are
+    /// started again with the next round.
+    fn give_up_hung(&mut self) {
+        for is_fast in [true, false] {
+            let hung = self.samplers.iter_mut().find(|entry| {
+                (entry.interval < FAST) == is_fast
+                    && matches!(entry.state, State::Running(since) if since.elapsed() > HANG)
+            });
+            let Some(hung) = hung else { continue };
+            hung.state = State::Hung;
+            let name = hung.slot.name;
+            warn!(sampler = name, "sampler hangs: going on without it");
+            self.statistics.sampler(name, |sampler| sampler.count_failure("*", Reason::Timeout));
+            for entry in &mut self.samplers {
+                if (entry.interval < FAST) == is_fast && matches!(entry.state, State::Running(_)) {
+                    entry.state = State::Idle;
+                }
+            }
+            if is_fast { self.fast.replace() } else { self.slow.replace() }
+        }
+    }
+
+    /// One tick of each group to a batch; a second one of a group waits for the next.
+    fn merge(&mut self, ticks: Vec<Tick>) -> Batch {
+        let mut batch = Batch::default();
+        for tick in ticks {
+            if batch.ticks.iter().any(|other| other.layout.group == tick.layout.group) {
+                self.late.push(tick);
+            } else {
+                batch.ticks.push(tick);
+            }
+        }
+        batch.ticks.sort_by_key(|tick| tick.layout.group);
+        batch
+    }
+}

@@ -1,0 +1,271 @@
+//! Gives the spool a thread: a disk that hangs must not hold up what goes over the network.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc as blocking},
+    thread,
+    time::Duration,
+};
+
+use belfry_common::{
+    clock,
+    error_chain::ErrorChain,
+    journal::JournalError,
+    model::{Batch, Epoch, Gap, Sequence, Timestamp},
+    sequences::SequenceSet,
+    wire::message::Run,
+};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::{Cursor, Opened, Spool, SpoolError, Spooled};
+use crate::statistics::Statistics;
+
+/// Commands that wait for the disk: a minute of batches. Beyond that batches are not spooled, and counted.
+const COMMANDS_MAX: usize = 256;
+const STACK_BYTES: usize = 512 * 1024;
+
+/// How the spool is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct SpoolSettings {
+    pub(crate) directory: PathBuf,
+    pub(crate) bytes_max: u64,
+    pub(crate) sync_interval: Duration,
+}
+
+/// What is asked of the spool's thread.
+enum Command {
+    Append {
+        sequence: Sequence,
+        time: Timestamp,
+        batch: Arc<Batch>,
+        is_live: bool,
+    },
+    Acknowledge(Vec<Run>),
+    Refuse(Sequence),
+    /// A new connection: everything unacknowledged is backlog again.
+    Rewind,
+    Backlog {
+        batches_max: usize,
+        reply: oneshot::Sender<Backlog>,
+    },
+    Stop,
+}
+
+/// Backlog to send.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    pub(crate) batches: Vec<Spooled>,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// The spool as the rest of the agent uses it. Nothing here waits for the disk.
+#[derive(Debug, Clone)]
+pub(crate) struct SpoolHandle {
+    commands: blocking::SyncSender<Command>,
+    epoch: Epoch,
+}
+
+/// The spool's thread. Stopping it syncs what there is.
+#[derive(Debug)]
+pub(crate) struct SpoolThread {
+    commands: blocking::SyncSender<Command>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl SpoolHandle {
+    /// Opens the spool and starts its thread; says which number comes next.
+    pub(crate) fn start(
+        settings: SpoolSettings,
+        statistics: Arc<Statistics>,
+    ) -> Result<(Self, SpoolThread, Sequence), SpoolError> {
+        let (spool, Opened { epoch, next }) = Spool::open(&settings.directory, settings.bytes_max)?;
+        info!(%epoch, next, waiting = spool.waiting(), "spool opened");
+        let (commands, inbox) = blocking::sync_channel(COMMANDS_MAX);
+        let worker = Worker {
+            spool: Some(spool),
+            cursor: None,
+            live: SequenceSet::default(),
+            settings,
+            statistics,
+            gaps_told: Vec::new(),
+        };
+        let builder = thread::Builder::new().name("spool".into()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || worker.run(&inbox)).map_err(|_| SpoolError::Random)?;
+        Ok((Self { commands: commands.clone(), epoch }, SpoolThread { commands, thread }, next))
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Hands over a batch; false if the disk is so far behind that there is no room to wait.
+    pub(crate) fn append(&self, sequence: Sequence, time: Timestamp, batch: Arc<Batch>, is_live: bool) -> bool {
+        self.commands.try_send(Command::Append { sequence, time, batch, is_live }).is_ok()
+    }
+
+    /// Passes an acknowledgement on. If it is lost here, the collector knows the batch when it comes again.
+    pub(crate) fn acknowledge(&self, runs: Vec<Run>) {
+        drop(self.commands.try_send(Command::Acknowledge(runs)));
+    }
+
+    pub(crate) fn refuse(&self, sequence: Sequence) {
+        drop(self.commands.try_send(Command::Refuse(sequence)));
+    }
+
+    pub(crate) fn rewind(&self) -> bool {
+        self.commands.try_send(Command::Rewind).is_ok()
+    }
+
+    /// The next backlog; empty if there is none, or if the disk is too far behind to say.
+    pub(crate) async fn backlog(&self, batches_max: usize) -> Backlog {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.try_send(Command::Backlog { batches_max, reply }).is_err() {
+            return Backlog::default();
+        }
+        answer.await.unwrap_or_default()
+    }
+}
+
+impl SpoolThread {
+    /// Syncs and ends. Blocks for as long as the disk takes.
+    pub(crate) fn stop(self) {
+        // A full queue means that the disk hangs: there is nothing to wait for.
+        if self.commands.try_send(Command::Stop).is_ok() && self.thread.join().is_err() {
+            error!("spool thread panicked");
+        }
+    }
+}
+
+struct Worker {
+    /// None after a failure: numbers that the disk may or may not have can only be told apart by a restart.
+    spool: Option<Spool>,
+    cursor: Option<Cursor>,
+    /// Handed to the live stream of the present connection: not backlog.
+    live: SequenceSet,
+    settings: SpoolSettings,
+    statistics: Arc<Statistics>,
+    /// Gaps that the present connection has been told.
+    gaps_told: Vec<Gap>,
+}
+
+impl Worker {
+    fn run(mut self, inbox: &blocking::Receiver<Command>) {
+        let mut sync_at = clock::monotonic() + self.settings.sync_interval;
+        self.report();
+        loop {
+            let wait = sync_at.saturating_duration_since(clock::monotonic());
+            match inbox.recv_timeout(wait) {
+                Ok(Command::Stop) | Err(blocking::RecvTimeoutError::Disconnected) => break,
+                Ok(command) => self.execute(command),
+                Err(blocking::RecvTimeoutError::Timeout) => {
+                    self.guarded(Spool::sync);
+                    sync_at = clock::monotonic() + self.settings.sync_interval;
+                }
+            }
+            self.report();
+        }
+        self.guarded(Spool::sync);
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Append { sequence, time, batch, is_live } => {
+                if is_live && self.live.insert(sequence..=sequence).is_err() {
+                    warn!("live batches are too scattered");
+                }
+                if self.append(sequence, time, &batch).is_none() {
+                    self.statistics.add(|statistics| &statistics.batches_dropped, u64::from(!is_live));
+                }
+            }
+            Command::Acknowledge(runs) => {
+                if let Some(news) = self.guarded(|spool| spool.acknowledge(&runs)) {
+                    self.statistics.add(|statistics| &statistics.batches_acked, news);
+                }
+            }
+            Command::Refuse(sequence) => {
+                self.guarded(|spool| spool.refuse(sequence));
+            }
+            Command::Rewind => {
+                self.cursor = None;
+                self.live = SequenceSet::default();
+                self.gaps_told.clear();
+            }
+            Command::Backlog { batches_max, reply } => {
+                // Nobody waits any more when the connection is gone.
+                drop(reply.send(self.backlog(batches_max)));
+            }
+            Command::Stop => {}
+        }
+    }
+
+    /// On a full disk the oldest goes, as it does when the spool itself is full.
+    fn append(&mut self, sequence: Sequence, time: Timestamp, batch: &Batch) -> Option<()> {
+        loop {
+            match self.spool.as_mut()?.append(sequence, time, batch) {
+                Ok(()) => return Some(()),
+                Err(SpoolError::Journal(JournalError::Full(_))) => {
+                    if !self.guarded(Spool::give_up_oldest)? {
+                        return None;
+                    }
+                }
+                Err(error) => {
+                    self.fail(&error);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn backlog(&mut self, batches_max: usize) -> Backlog {
+        let Some(spool) = &self.spool else { return Backlog::default() };
+        let mut read = || {
+            let cursor = match &mut self.cursor {
+                Some(cursor) => cursor,
+                none => none.insert(spool.cursor()?),
+            };
+            spool.backlog(cursor, &self.live, batches_max)
+        };
+        match read() {
+            Ok(batches) => {
+                let gaps: Vec<Gap> = spool.gaps().iter().filter(|gap| !self.gaps_told.contains(gap)).copied().collect();
+                self.gaps_told = spool.gaps().to_vec();
+                Backlog { batches, gaps }
+            }
+            Err(error) => {
+                self.fail(&error);
+                Backlog::default()
+            }
+        }
+    }
+
+    fn guarded<T>(&mut self, call: impl FnOnce(&mut Spool) -> Result<T, SpoolError>) -> Option<T> {
+        match call(self.spool.as_mut()?) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.fail(&error);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &SpoolError) {
+        error!(error = %ErrorChain(error), "spool failed");
+        if matches!(error, SpoolError::Journal(JournalError::Full(_))) {
+            return;
+        }
+        error!("going on without the spool: restart the agent when the disk is sound");
+        self.spool = None;
+        self.cursor = None;
+    }
+
+    fn report(&self) {
+        let statistics = &self.statistics;
+        statistics.is_spool_usable.store(self.spool.is_some(), Relaxed);
+        if let Some(spool) = &self.spool {
+            statistics.spool_bytes.store(spool.bytes(), Relaxed);
+            statistics.spool_batches.store(spool.waiting(), Relaxed);
+            statistics.spool_oldest_ms.store(spool.oldest().map_or(0, Timestamp::as_millis), Relaxed);
+        }
+    }
+}
