@@ -277,6 +277,12 @@ impl FrameWriter {
         drop(self.stream.set_priority(priority));
     }
 
+    /// Ready when the peer wants no more, or is gone.
+    pub async fn closed(&self) {
+        // Both outcomes mean the same here.
+        drop(self.stream.stopped().await);
+    }
+
     /// Says that nothing more will come, and waits until the peer has everything.
     ///
     /// # Errors

@@ -34,8 +34,8 @@ impl Disk {
     }
 }
 
-/// Creates the missing part of a path, outermost first, and makes the last entry durable in any case: an earlier process may have
-/// created it and crashed before its fsync.
+/// Creates the missing part of a path, outermost first, and makes the last entry durable in any case: an earlier
+/// process may have created it and crashed before its fsync.
 fn create_durably(path: &Path) -> io::Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
     if !path.is_dir() {

@@ -97,8 +97,8 @@ pub struct Failure {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// What is at this position is no record: the position never was a record's beginning, or the segment was damaged after
-    /// the journal was opened. The next call goes on with the next segment.
+    /// What is at this position is no record: the position never was a record's beginning, or the segment was
+    /// damaged after the journal was opened. The next call goes on with the next segment.
     #[error("no valid record at {position}")]
     Damaged {
         /// Where the record should begin.

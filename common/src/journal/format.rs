@@ -23,7 +23,8 @@ const SUFFIX: &str = ".journal";
 
 /// Where a record begins, or where the next one will: a segment and an offset in bytes from its beginning.
 ///
-/// Ordered as the records are. A record at position `p` is durable when `p <` [`Journal::durable`](super::Journal::durable).
+/// Ordered as the records are. A record at position `p` is durable when `p <`
+/// [`Journal::durable`](super::Journal::durable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// Number of the segment.

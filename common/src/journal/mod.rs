@@ -57,7 +57,9 @@
 //!
 //! - [`JournalError::Full`] (no space, quota, file size limit): the call that returns it has accepted nothing and lost
 //!   nothing. Records accepted before stay in the buffer, in order; a part of them may be in the file already,
-//!   invisible to readers. Any later `append`, `flush` or `sync` carries on by itself once there is space.
+//!   invisible to readers. Any later `append`, `flush` or `sync` carries on by itself once there is space. (A file size
+//!   limit only if the process ignores `SIGXFSZ`, which kills it otherwise. An fsync that reports a lack of space, as a
+//!   network file system may, poisons as every failed fsync does.)
 //! - [`JournalError::Poisoned`] (a failed fsync, or a failed write that is not a lack of space): nobody can know what
 //!   is on the disk. The fsync is never repeated, for the kernel may report success for pages that it dropped. This
 //!   call and all later ones fail. Dropping the journal and opening it again recovers what the disk really has.
@@ -100,9 +102,10 @@
 //! Both checks depend on the segment's number and salt and on the offset: stale bytes, or a record in a wrong place,
 //! cannot pass. A length of 0 ends the data; the file may go on with preallocated zeros.
 //!
-//! **Versions.** The layout of the first 32 bytes up to the CRC stays in every version. A reader that finds a valid header with
-//! a version above its own refuses the whole directory before touching anything ([`JournalError::Version`]): the data
-//! waits for the newer program. A newer reader reads every older version, appends only to its own: it rolls.
+//! **Versions.** The layout of the first 32 bytes up to the CRC stays in every version. A reader that finds a
+//! valid header with a version above its own refuses the whole directory before touching anything
+//! ([`JournalError::Version`]): the data waits for the newer program. A newer reader reads every older version,
+//! appends only to its own: it rolls.
 //!
 //! # What opening does
 //!
@@ -110,16 +113,18 @@
 //!
 //! - newest segment, no valid record after *p*: a **torn** write. The segment is cut at *p* and written on.
 //! - newest segment, valid records after *p*: if one of them says that *p* was durable, this is damage
-//!   ([`DamageKind::Record`]); if none does, a power loss may have kept later sectors and lost earlier ones, or the last records
-//!   before the end were damaged: it cannot be known ([`DamageKind::Hole`]). Both are treated as damage.
+//!   ([`DamageKind::Record`]); if none does, a power loss may have kept later sectors and lost earlier ones, or
+//!   the last records before the end were damaged: it cannot be known ([`DamageKind::Hole`]). Both are treated as
+//!   damage.
 //! - older segment: it was complete on the disk before the next began, so whatever is wrong is damage.
 //!
 //! **Damage**: the file as found is copied to `quarantine/`, then the segment is cut at *p*; a damaged newest segment
 //! is left for a new one. The records before *p* stay. The ones after *p* are not served: they may depend on the lost
-//! ones, and only the owner of the evidence can tell. If the copy fails (no space, unreadable sector), the segment stays
-//! whole in its place, is served up to *p*, and is moved to the quarantine instead of being deleted when its turn
-//! comes. A segment without a valid header serves nothing and is moved at once. A newest segment that is empty, all zeros,
-//! or has the beginning of a header and nothing behind it, is a creation that a crash interrupted, and is completed.
+//! ones, and only the owner of the evidence can tell. If the copy fails (no space, unreadable sector), the segment
+//! stays whole in its place, is served up to *p*, and is moved to the quarantine instead of being deleted when its
+//! turn comes. A segment without a valid header serves nothing and is moved at once. A newest segment that is
+//! empty, all zeros, or has the beginning of a header and nothing behind it, is a creation that a crash
+//! interrupted, and is completed.
 //!
 //! Before it is scanned, the newest segment is synced and its clean pages are dropped from the page cache: what
 //! is then reported is on the disk, also after an earlier process died of a failed fsync.

@@ -34,7 +34,8 @@ pub(super) fn contents(storage: &dyn Storage) -> Result<Contents, Failure> {
     Ok(contents)
 }
 
-/// Number of the segment that a complete piece of evidence is of: `<segment>.journal`, or `<segment>.journal.2` and so on.
+/// Number of the segment that a complete piece of evidence is of: `<segment>.journal`, or `<segment>.journal.2`
+/// and so on.
 fn number_of(name: &str) -> Option<u64> {
     let end = name.find(".journal")? + ".journal".len();
     let (segment, copy) = name.split_at_checked(end)?;

@@ -23,8 +23,8 @@ pub struct Record<'a> {
 
 /// Iterates over the records from a position on; from [`Journal::read`](super::Journal::read).
 ///
-/// Its memory is bounded by the longest record. Segments that are removed under its feet are skipped: the position
-/// of the next record shows it.
+/// Its memory is bounded by the longest record. Records of segments that are removed under its feet may be skipped: the
+/// position of the next record shows it.
 #[derive(Debug)]
 pub struct Reader {
     storage: Arc<dyn Storage>,
@@ -48,22 +48,22 @@ impl Reader {
     /// # Errors
     /// See [`ReadError`]. No error ends the reading for good.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, ReadError> {
-        while self.offset >= self.end {
-            if !self.advance() {
-                return Ok(None);
+        let (position, end, payload_bytes) = loop {
+            while self.offset >= self.end {
+                if !self.advance() {
+                    return Ok(None);
+                }
             }
-        }
-        let position = self.position();
-        let checked = match self.check_record() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_removed() => {
-                self.leave_segment();
-                return self.next_record();
+            let position = self.position();
+            match self.check_record() {
+                Ok(Some((end, payload_bytes))) => break (position, end, payload_bytes),
+                Ok(None) => {
+                    self.leave_segment();
+                    return Err(ReadError::Damaged { position });
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_removed() => self.leave_segment(),
+                Err(error) => return Err(self.failure(error)),
             }
-            checked => checked.map_err(|source| self.failure(source))?,
-        };
-        let Some((end, payload_bytes)) = checked else {
-            self.leave_segment();
-            return Err(ReadError::Damaged { position });
         };
         let Some((file, _)) = &self.open else { return Err(ReadError::Damaged { position }) };
         let payload_at = u64::from(position.offset + RECORD_HEADER_BYTES);
@@ -94,7 +94,8 @@ impl Reader {
         true
     }
 
-    /// Checks the record at the current offset: the offset behind it and its payload's length, `None` if it is not valid.
+    /// Checks the record at the current offset: the offset behind it and its payload's length, `None` if it is not
+    /// valid.
     fn check_record(&mut self) -> io::Result<Option<(u32, usize)>> {
         if self.open.is_none() {
             self.open = self.open_segment()?;
@@ -105,7 +106,6 @@ impl Reader {
         let Some(header) = RecordHeader::decode(bytes, *seed, self.offset) else { return Ok(None) };
         let Some(end) = header.end(self.offset).filter(|end| *end <= self.end) else { return Ok(None) };
         let payload_bytes = header.payload_bytes as usize;
-        // The header along with it, so that an error later on can be retried without losing the place.
         let payload_at = u64::from(self.offset + RECORD_HEADER_BYTES);
         let payload = self.window.fetch(&**file, payload_at, payload_bytes, limit)?;
         let mut check = header.payload_check();

@@ -68,8 +68,8 @@ pub enum DamageKind {
     Header,
     /// Invalid bytes where a durable record was.
     Record,
-    /// Invalid bytes followed by valid records, none of which proves that the first was durable: a power loss that kept later
-    /// sectors and lost earlier ones, or damage to the records of the last sync.
+    /// Invalid bytes followed by valid records, none of which proves that the first was durable: a power loss that
+    /// kept later sectors and lost earlier ones, or damage to the records of the last sync.
     Hole,
     /// The segment ends earlier than it did when the next one began.
     Shortened,
@@ -87,7 +87,8 @@ pub enum DamageKind {
 pub enum Evidence {
     /// In the quarantine, under this name.
     Quarantined(String),
-    /// Where it was, because it could not be copied. It will be moved to the quarantine when its turn to be removed comes.
+    /// Where it was, because it could not be copied. It will be moved to the quarantine when its turn to be
+    /// removed comes.
     InPlace,
     /// There is none.
     Nothing,
@@ -202,8 +203,8 @@ impl Inventory {
 
 /// Makes what can be read of a segment what is on the disk.
 ///
-/// An earlier process may have left pages that were never written (sync them), or that failed to be written and now count as
-/// clean (drop them). All segments before the newest were synced before they were left.
+/// An earlier process may have left pages that were never written (sync them), or that failed to be written and
+/// now count as clean (drop them). All segments before the newest were synced before they were left.
 fn settle(storage: &dyn Storage, number: u64) -> Result<(), JournalError> {
     let name = segment_name(number);
     let file = storage.open(&name, Access::Write).map_err(failure(storage, "open", &name)).map_err(JournalError::Io)?;
@@ -251,9 +252,9 @@ impl Recoverer<'_> {
         Ok(Active::fresh(number, fresh))
     }
 
-    /// Where the segment before `number` ends for good; 0 if that is not known.
+    /// Where the segment before `number` ends; 0 if that is not known.
     fn end_before(&self, number: u64) -> u32 {
-        let previous = self.rows.last().filter(|row| row.number + 1 == number && !row.is_evidence);
+        let previous = self.rows.last().filter(|row| row.number + 1 == number);
         previous.map_or(0, |row| row.end)
     }
 
@@ -330,7 +331,7 @@ impl Recoverer<'_> {
         file_bytes = segment::preallocate(&*file, file_bytes, self.preallocate_bytes)
             .map_err(failure(self.storage, "preallocate", &name))
             .map_err(JournalError::Io)?;
-        // Before anything is written behind the cut: what was there must not come back.
+        // So that what is reported as cut stays cut.
         file.sync_data().map_err(failure(self.storage, "sync", &name)).map_err(JournalError::Io)?;
         Ok(Active { number, seed, file, file_bytes, flushed: end, durable: end, records: prefix.records })
     }

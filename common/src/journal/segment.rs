@@ -83,8 +83,8 @@ fn fill(
     Ok(Fresh { file, seed, file_bytes: file_bytes.max(u64::from(SEGMENT_HEADER_BYTES)) })
 }
 
-/// Extends a file of `file_bytes` to `wanted`, and returns its length. It only makes syncs cheaper: where it is unsupported or
-/// there is too little space, the file stays as long as it was.
+/// Extends a file of `file_bytes` to `wanted`, and returns its length. It only makes syncs cheaper: where it is
+/// unsupported or there is too little space, the file stays as long as it was.
 pub(super) fn preallocate(file: &dyn StorageFile, file_bytes: u64, wanted: u64) -> io::Result<u64> {
     if file_bytes >= wanted {
         return Ok(file_bytes);

@@ -1,8 +1,9 @@
 //! A disk in memory that can lose power, fail, fill up and be tampered with: for tests, here and in other crates.
 //!
 //! It is as mean as a disk may legally be:
-//! - [`Simulated::lose_power`] keeps any subset of the 512-byte sectors written since the file's last sync, any subset of
-//!   length changes, and any subset of the directory entries made or removed since the folder's last sync;
+//! - [`Simulated::lose_power`] keeps any subset of the 512-byte sectors written since the file's last sync, any
+//!   subset of length changes, and any subset of the directory entries made or removed since the folder's last
+//!   sync;
 //! - a failed sync keeps any subset of what it should have written, and counts the rest as clean: a repeated sync
 //!   succeeds and writes nothing, as on Linux;
 //! - reads go on serving what was written, as a page cache does, until it is forgotten.

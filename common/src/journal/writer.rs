@@ -15,7 +15,8 @@ use super::storage::{Lock, Storage, failure, path_of, write_all_at};
 use super::table::{Row, Segment, Table};
 use crate::limits::RECORD_BYTES_MAX;
 
-/// Most that [`Options::segment_bytes`] may be: offsets are 32 bits, and a segment is the unit of removal and of damage.
+/// Most that [`Options::segment_bytes`] may be: offsets are 32 bits, and a segment is the unit of removal and of
+/// damage.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
 pub(super) const LOCK_NAME: &str = "lock";
@@ -27,7 +28,7 @@ pub struct Options {
     pub segment_bytes: u32,
     /// Accepted records are flushed when they would exceed this. One record may be longer.
     pub buffer_bytes: usize,
-    /// Reserve `segment_bytes` when a segment is created: a sync then has no length to record, which more than halves its time.
+    /// Reserve `segment_bytes` when a segment is created: a sync then has no new length to record, and is cheaper.
     pub preallocate: bool,
 }
 
@@ -182,7 +183,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether the owner should [`Self::roll`] before it appends a record of this length, because the segment would grow beyond
+    /// Whether the owner should [`Self::roll`] before it appends a record of this length, because the segment
+    /// would grow beyond
     /// [`Options::segment_bytes`]. Never of an empty segment.
     pub fn wants_roll(&self, payload_bytes: usize) -> bool {
         let grown = u64::from(self.end().offset) + u64::from(RECORD_HEADER_BYTES) + payload_bytes as u64;
@@ -213,8 +215,8 @@ impl Journal {
         }
     }
 
-    /// Removes the segments numbered up to `segment`, oldest first, each durably before the next, so that a crash leaves no gap.
-    /// The active one stays in any case.
+    /// Removes the segments numbered up to `segment`, oldest first, each durably before the next, so that a crash
+    /// leaves no gap. The active one stays in any case.
     ///
     /// # Errors
     /// As [`Self::remove_oldest`]; the ones before it are removed, and [`Self::segments`] has the rest.

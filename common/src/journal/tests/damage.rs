@@ -27,12 +27,13 @@ fn written(options: Options) -> Owner {
 
 /// A copy of the disk with one file changed.
 fn tampered(owner: &Owner, number: u64, tamper: impl FnOnce(&mut Vec<u8>)) -> Simulated {
-    let disk = Simulated::new(2);
+    let mut bytes = owner.disk.contents(&segment_name(number)).unwrap();
+    tamper(&mut bytes);
+    // Another fate for each.
+    let disk = Simulated::new(u64::from(crc32c::crc32c(&bytes)));
     for name in owner.disk.names() {
         disk.put(&name, &owner.disk.contents(&name).unwrap());
     }
-    let mut bytes = owner.disk.contents(&segment_name(number)).unwrap();
-    tamper(&mut bytes);
     disk.put(&segment_name(number), &bytes);
     disk
 }
@@ -48,8 +49,8 @@ fn ranges(owner: &Owner, number: u64) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Opens, and checks that exactly the first `kept` records of segment `number` are served, all of the others, and that the
-/// journal goes on from there.
+/// Opens, and checks that exactly the first `kept` records of segment `number` are served, all of the others, and
+/// that the journal goes on from there.
 fn check(owner: &Owner, disk: &Simulated, number: u64, kept: usize) -> Recovery {
     let (mut journal, recovery) = open(disk, owner.options).expect("it always starts");
     let mut in_segment = 0;
@@ -392,6 +393,22 @@ fn a_reader_serves_no_damage_that_came_after_opening() {
     expected.retain(|(at, _)| at.segment != OLDER || (at.offset as usize) < second.start);
     assert_eq!(served, expected);
     assert_eq!(damaged, [format!("no valid record at 2:{}", second.start)]);
+}
+
+#[test]
+fn a_reader_sees_no_more_and_no_less_than_what_is_flushed() {
+    let mut owner = Owner::new(1, SMALL);
+    owner.step(Append(8)).unwrap();
+    let mut reader = owner.journal().read(Position::START).unwrap();
+    let mut served = Vec::new();
+    for bytes in [20, 300, 40, 900, 8, 1500] {
+        while let Some(record) = reader.next_record().unwrap() {
+            served.push((record.position, record.payload.to_vec()));
+        }
+        owner.step(Append(bytes)).unwrap();
+        owner.step(Step::Flush).unwrap();
+    }
+    assert_eq!(served, owner.records[..owner.records.len() - 1]);
 }
 
 #[test]

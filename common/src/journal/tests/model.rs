@@ -48,7 +48,9 @@ proptest! {
                     Err(error) => panic!("{error:?}"),
                 },
                 Event::Room(room) => {
-                    let used: usize = owner.disk.names().iter().filter_map(|name| owner.disk.contents(name)).map(|c| c.len()).sum();
+                    let names = owner.disk.names();
+                    let files = names.iter().filter_map(|name| owner.disk.contents(name));
+                    let used: usize = files.map(|content| content.len()).sum();
                     owner.disk.limit_bytes(room.map(|room| used as u64 + room));
                 }
                 Event::ShortWrites(short) => owner.disk.write_short(short),

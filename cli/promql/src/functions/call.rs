@@ -1,0 +1,173 @@
+//! How the body of a function gets at its arguments.
+
+use std::cell::OnceCell;
+
+use regex::Regex;
+
+use crate::eval::{Block, EvalError, Evaluator, Grid};
+use crate::plan::{Call, Expr, RangeExpr};
+use crate::{Level, Sample, Span};
+
+/// The samples of one series within one range.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window<'a> {
+    /// Never empty; ascending in time; no stale markers.
+    pub(crate) samples: &'a [Sample],
+    /// Start of the range, excluded.
+    pub(crate) start_ms: i64,
+    /// End of the range, included.
+    pub(crate) end_ms: i64,
+    /// The place of the first sample within the series.
+    pub(crate) from: usize,
+    pub(crate) falls: &'a Falls<'a>,
+}
+
+impl Window<'_> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = f64> {
+        self.samples.iter().map(|sample| sample.value)
+    }
+
+    /// What counter resets within the window took away: the sum of the values before each.
+    pub(crate) fn lost_to_resets(&self) -> f64 {
+        if !self.falls.any_between(self.from, self.from + self.samples.len() - 1) {
+            return 0.0;
+        }
+        let pairs = self.values().zip(self.values().skip(1));
+        pairs.filter(|(before, after)| after < before).map(|(before, _)| before).sum()
+    }
+}
+
+/// Where the values of a series fall, counted once for all windows over it and only if asked.
+///
+/// Windows mostly hold no reset, and then need not be walked. A running total of what resets took away would spare
+/// the walk in any case, but one huge value would spoil it for all windows behind.
+#[derive(Debug)]
+pub(crate) struct Falls<'a> {
+    samples: &'a [Sample],
+    counts: OnceCell<Vec<u32>>,
+}
+
+impl<'a> Falls<'a> {
+    pub(crate) fn new(samples: &'a [Sample]) -> Self {
+        Self { samples, counts: OnceCell::new() }
+    }
+
+    /// Whether a value after the one at `first`, up to that at `last`, is smaller than the one before it.
+    fn any_between(&self, first: usize, last: usize) -> bool {
+        let counts = self.counts.get_or_init(|| self.count());
+        counts.get(first) != counts.get(last)
+    }
+
+    fn count(&self) -> Vec<u32> {
+        let mut previous = f64::NEG_INFINITY;
+        let mut falls = 0_u32;
+        let count = |sample: &Sample| {
+            falls = falls.wrapping_add(u32::from(sample.value < previous));
+            previous = sample.value;
+            falls
+        };
+        self.samples.iter().map(count).collect()
+    }
+}
+
+/// The arguments of one call, evaluated when asked for.
+pub(crate) struct Arguments<'e, 'q> {
+    evaluator: &'e mut Evaluator<'q>,
+    call: &'e Call,
+    grid: Grid,
+    span: Span,
+}
+
+impl<'e, 'q> Arguments<'e, 'q> {
+    pub(crate) fn new(evaluator: &'e mut Evaluator<'q>, call: &'e Call, grid: Grid, span: Span) -> Self {
+        Self { evaluator, call, grid, span }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.call.arguments.len()
+    }
+
+    /// The steps at which the call is evaluated.
+    pub(crate) fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// The steps of the whole query, whatever subqueries enclose the call.
+    pub(crate) fn query_grid(&self) -> Grid {
+        self.evaluator.query_grid()
+    }
+
+    /// The argument as it is written.
+    pub(crate) fn expr(&self, at: usize) -> Result<&'e Expr, EvalError> {
+        self.call.arguments.get(at).ok_or(EvalError::Internal("a function misses an argument"))
+    }
+
+    /// Where the argument stands.
+    pub(crate) fn span(&self, at: usize) -> Span {
+        self.call.arguments.get(at).map_or(self.span, Expr::span)
+    }
+
+    /// One number per step.
+    pub(crate) fn scalar(&mut self, at: usize) -> Result<Vec<f64>, EvalError> {
+        match self.expr(at)? {
+            Expr::Scalar(scalar) => self.evaluator.scalar(scalar, self.grid),
+            _ => Err(EvalError::Internal("a function takes a scalar where its signature has none")),
+        }
+    }
+
+    /// One value per series and step.
+    pub(crate) fn vector(&mut self, at: usize) -> Result<Block, EvalError> {
+        match self.expr(at)? {
+            Expr::Vector(vector) => self.evaluator.vector(vector, self.grid),
+            _ => Err(EvalError::Internal("a function takes a vector where its signature has none")),
+        }
+    }
+
+    /// Instead of values, the times of the samples that an instant selector finds, in seconds.
+    pub(crate) fn sample_times(&mut self, at: usize) -> Result<Option<Block>, EvalError> {
+        match self.expr(at)? {
+            Expr::Vector(vector) => self.evaluator.sample_times(vector, self.grid),
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) fn text(&self, at: usize) -> Result<&'e str, EvalError> {
+        match self.expr(at)? {
+            Expr::Text(text) => Ok(&text.text),
+            _ => Err(EvalError::Internal("a function takes a string where its signature has none")),
+        }
+    }
+
+    /// The regular expression among the arguments.
+    pub(crate) fn pattern(&self) -> Result<&'e Regex, EvalError> {
+        self.call.pattern.as_ref().ok_or(EvalError::Internal("a function's pattern was not compiled"))
+    }
+
+    pub(crate) fn range(&self, at: usize) -> Result<&'e RangeExpr, EvalError> {
+        match self.expr(at)? {
+            Expr::Range(range) => Ok(range),
+            _ => Err(EvalError::Internal("a function takes a range where its signature has none")),
+        }
+    }
+
+    /// One value from each window of a range argument; `body` also learns the number of the step.
+    pub(crate) fn windows(
+        &mut self,
+        at: usize,
+        body: impl FnMut(&Window<'_>, usize) -> Option<f64>,
+    ) -> Result<Block, EvalError> {
+        let range = self.range(at)?;
+        self.evaluator.windows(range, self.grid, body)
+    }
+
+    /// Refuses a result of so many rows if it is too large.
+    pub(crate) fn check_rows(&self, rows: usize) -> Result<(), EvalError> {
+        self.evaluator.check_cells(rows, self.grid.steps)
+    }
+
+    /// Says something about the result.
+    pub(crate) fn annotate(&mut self, level: Level, at: usize, message: String) {
+        let span = self.span(at);
+        self.evaluator.annotate(level, span, message);
+    }
+}

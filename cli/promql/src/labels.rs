@@ -1,0 +1,236 @@
+//! Label sets: what names a series.
+//!
+//! A set is sorted by name and shared, so that a clone costs one counter and a derived set copies no
+//! text. An empty value is the same as no label, as everywhere in Prometheus.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The label that holds the metric's name.
+pub const METRIC_NAME: &str = "__name__";
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Label {
+    name: Arc<str>,
+    value: Arc<str>,
+}
+
+/// A set of labels, sorted by name, including `__name__`.
+///
+/// ```
+/// use belfry_promql::Labels;
+///
+/// let labels = Labels::from_pairs([("__name__", "up"), ("instance", "gpu-01")]);
+/// assert_eq!(labels.get("instance"), Some("gpu-01"));
+/// assert_eq!(labels.to_string(), r#"{__name__="up", instance="gpu-01"}"#);
+/// assert_eq!(labels.selector().to_string(), r#"up{instance="gpu-01"}"#);
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Arc<[Label]>);
+
+impl Labels {
+    /// The set with no labels.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Arc::from([]))
+    }
+
+    /// A set of these pairs, in any order. Of two pairs with one name the later wins; empty values are dropped.
+    pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<Arc<str>>,
+        V: Into<Arc<str>>,
+    {
+        let mut labels: Vec<Label> =
+            pairs.into_iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect();
+        if !labels.is_sorted_by(|a, b| a.name < b.name) {
+            let by_name: BTreeMap<_, _> = labels.into_iter().map(|label| (label.name, label.value)).collect();
+            labels = by_name.into_iter().map(|(name, value)| Label { name, value }).collect();
+        }
+        labels.retain(|label| !label.value.is_empty());
+        Self(labels.into())
+    }
+
+    /// The value of a label.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.find(name).map(|label| &*label.value)
+    }
+
+    /// The value of a label, or the empty string where the label is missing: what matchers compare with.
+    #[must_use]
+    pub fn value(&self, name: &str) -> &str {
+        self.get(name).unwrap_or_default()
+    }
+
+    /// The metric's name, if the set has one.
+    #[must_use]
+    pub fn metric_name(&self) -> Option<&str> {
+        self.get(METRIC_NAME)
+    }
+
+    /// Names and values in order of names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|label| (&*label.name, &*label.value))
+    }
+
+    /// How many labels the set has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the set has no labels.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// This set with one label set to a value; an empty value removes the label.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        if self.value(name) == value {
+            return self.clone();
+        }
+        let mut labels: Vec<Label> = self.filtered(|label| label != name).collect();
+        if !value.is_empty() {
+            let at = labels.partition_point(|label| *label.name < *name);
+            labels.insert(at, Label { name: name.into(), value: value.into() });
+        }
+        Self(labels.into())
+    }
+
+    /// This set less the named labels.
+    #[must_use]
+    pub fn without<S: AsRef<str>>(&self, names: &[S]) -> Self {
+        self.filter(|label| !names.iter().any(|name| name.as_ref() == label))
+    }
+
+    /// Only the named labels of this set.
+    #[must_use]
+    pub fn only<S: AsRef<str>>(&self, names: &[S]) -> Self {
+        self.filter(|label| names.iter().any(|name| name.as_ref() == label))
+    }
+
+    /// This set less the metric's name.
+    #[must_use]
+    pub fn without_metric_name(&self) -> Self {
+        self.filter(|label| label != METRIC_NAME)
+    }
+
+    /// Shows the set the way it is written in an expression: `up{instance="gpu-01"}`.
+    #[must_use]
+    pub fn selector(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| {
+            let name = self.metric_name().unwrap_or_default();
+            f.write_str(name)?;
+            let rest = self.without_metric_name();
+            if name.is_empty() || !rest.is_empty() { write!(f, "{rest}") } else { Ok(()) }
+        })
+    }
+
+    fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        if self.0.iter().all(|label| keep(&label.name)) {
+            return self.clone();
+        }
+        Self(self.filtered(keep).collect())
+    }
+
+    fn filtered(&self, keep: impl Fn(&str) -> bool) -> impl Iterator<Item = Label> {
+        self.0.iter().filter(move |label| keep(&label.name)).cloned()
+    }
+
+    fn find(&self, name: &str) -> Option<&Label> {
+        let at = self.0.binary_search_by(|label| (*label.name).cmp(name)).ok()?;
+        self.0.get(at)
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<N: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(N, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        Self::from_pairs(pairs)
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (at, (name, value)) in self.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            if is_plain_name(name) {
+                write!(f, "{separator}{name}=\"{}\"", escaped(value))?;
+            } else {
+                write!(f, "{separator}\"{}\"=\"{}\"", escaped(name), escaped(value))?;
+            }
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whether a label name needs no quotes in an expression.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|first| first == '_' || first.is_ascii_alphabetic())
+        && chars.all(|c| c == '_' || c.is_ascii_alphanumeric())
+}
+
+/// Text as it stands between double quotes.
+fn escaped(text: &str) -> impl fmt::Display + '_ {
+    fmt::from_fn(move |f| {
+        text.chars().try_for_each(|c| match c {
+            '"' => f.write_str("\\\""),
+            '\\' => f.write_str("\\\\"),
+            '\n' => f.write_str("\\n"),
+            '\t' => f.write_str("\\t"),
+            '\r' => f.write_str("\\r"),
+            _ => write!(f, "{c}"),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_sorted_and_the_later_of_two_wins() {
+        let labels = Labels::from_pairs([("b", "1"), ("a", "2"), ("b", "3"), ("c", "")]);
+        assert_eq!(labels.to_string(), r#"{a="2", b="3"}"#);
+        assert_eq!(labels.len(), 2);
+    }
+
+    #[test]
+    fn with_replaces_inserts_and_removes() {
+        let labels = Labels::from_pairs([("b", "1")]);
+        assert_eq!(labels.with("a", "x").to_string(), r#"{a="x", b="1"}"#);
+        assert_eq!(labels.with("b", "2").to_string(), r#"{b="2"}"#);
+        assert_eq!(labels.with("b", ""), Labels::empty());
+    }
+
+    #[test]
+    fn without_and_only_are_complements() {
+        let labels = Labels::from_pairs([("a", "1"), ("b", "2"), ("c", "3")]);
+        assert_eq!(labels.without(&["b"]).to_string(), r#"{a="1", c="3"}"#);
+        assert_eq!(labels.only(&["b", "zz"]).to_string(), r#"{b="2"}"#);
+    }
+
+    #[test]
+    fn odd_names_and_values_are_quoted() {
+        let labels = Labels::from_pairs([("a.b", "x\"y\n")]);
+        assert_eq!(labels.to_string(), r#"{"a.b"="x\"y\n"}"#);
+        assert_eq!(labels.selector().to_string(), r#"{"a.b"="x\"y\n"}"#);
+    }
+}

@@ -1,0 +1,60 @@
+//! Every bound of the engine, with its reason.
+
+use std::fmt;
+
+/// Longest expression accepted, in bytes: generated expressions with long alternations stay well below it.
+pub const EXPRESSION_BYTES_MAX: usize = 64 * 1024;
+
+/// Deepest nesting of brackets and unary operators: each level costs stack in the parser and the evaluator.
+pub const NESTING_DEPTH_MAX: usize = 64;
+
+/// Most operators in one expression: a chain of them is as deep a tree as it is long.
+pub const OPERATORS_MAX: usize = 1_000;
+
+/// Largest compiled regular expression, in bytes; what people write needs a hundredth of it.
+pub const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Most regular expressions in one expression.
+pub const REGEXES_MAX: usize = 100;
+
+/// Longest label value that `label_replace` and `label_join` may make, in bytes: nested calls could otherwise double
+/// a value until memory ends.
+pub const LABEL_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest duration and largest timestamp accepted, in milliseconds (about 3,000 years): sums of a few of them
+/// cannot overflow.
+pub const TIME_MS_MAX: i64 = 100_000_000_000_000;
+
+/// What one query may cost.
+///
+/// `cancelled` is asked often while a query runs (at least once per series and operator); the query ends with
+/// [`EvalError::Cancelled`](crate::EvalError::Cancelled) when it says so. That is how a caller imposes a
+/// deadline: the engine itself reads no clock.
+#[derive(Clone, Copy)]
+pub struct Limits<'a> {
+    /// Most samples read from the store, and most values held by any one intermediate result.
+    pub samples_max: usize,
+    /// Most series read from the store.
+    pub series_max: usize,
+    /// Most steps of a range query.
+    pub steps_max: usize,
+    /// Whether the query should stop.
+    pub cancelled: Option<&'a dyn Fn() -> bool>,
+}
+
+impl Default for Limits<'_> {
+    /// Prometheus' defaults where it has them: 50 million samples and 11,000 steps.
+    fn default() -> Self {
+        Self { samples_max: 50_000_000, series_max: 1_000_000, steps_max: 11_000, cancelled: None }
+    }
+}
+
+impl fmt::Debug for Limits<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits")
+            .field("samples_max", &self.samples_max)
+            .field("series_max", &self.series_max)
+            .field("steps_max", &self.steps_max)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,128 @@
+//! What the engine asks of a store.
+
+use std::error::Error;
+use std::ops::ControlFlow;
+
+use crate::{Labels, Matcher, Sample, Series};
+
+/// One read: which series, and which part of each.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadRequest<'a> {
+    /// A series is wanted if every matcher matches the value of its label; a missing label has the value `""`.
+    pub matchers: &'a [Matcher],
+    /// Samples after this instant, this instant excluded.
+    pub start_ms: i64,
+    /// Samples up to this instant, this instant included.
+    pub end_ms: i64,
+    /// Of each series only the newest sample of the range is needed. A store may answer from a table of
+    /// newest values; giving more samples is allowed.
+    pub last_only: bool,
+}
+
+impl ReadRequest<'_> {
+    /// Whether a series with these labels is asked for.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.matchers.iter().all(|matcher| matcher.matches(labels.value(matcher.name())))
+    }
+
+    /// Whether an instant lies within the range.
+    #[must_use]
+    pub fn covers(&self, time_ms: i64) -> bool {
+        time_ms > self.start_ms && time_ms <= self.end_ms
+    }
+}
+
+/// Why a store could not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read series")]
+pub struct ReadError(#[source] Box<dyn Error + Send + Sync>);
+
+impl ReadError {
+    /// Wraps the store's own error.
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
+}
+
+/// A source of series.
+///
+/// Stale markers are samples like any other: they are to be returned, the newest one included where
+/// [`ReadRequest::last_only`] is set. Series without a sample in the range may be left out.
+pub trait SeriesReader {
+    /// Every series that the matchers accept, each once, its samples ascending in time.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from giving a complete answer: a partial one must not be returned.
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError>;
+
+    /// Hands the same series to `visitor` one by one, until it breaks off.
+    ///
+    /// The engine uses this wherever it needs a series only once. A store that can decode into one buffer should
+    /// implement it: a query over a long range then needs the memory of one series and not of all. Labels and
+    /// samples are borrowed for the call only.
+    ///
+    /// # Errors
+    /// As [`SeriesReader::select`].
+    fn visit(
+        &self,
+        request: &ReadRequest<'_>,
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        for series in self.select(request)? {
+            if visitor(&series.labels, &series.samples).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Series in memory: for tests, and for evaluating rules over what was just received.
+impl SeriesReader for [Series] {
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
+        let copied =
+            found(self, request).map(|(labels, samples)| Series { labels: labels.clone(), samples: samples.to_vec() });
+        Ok(copied.collect())
+    }
+
+    fn visit(
+        &self,
+        request: &ReadRequest<'_>,
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        // Breaking off is no error: the visitor knows why.
+        let _ = found(self, request).try_for_each(|(labels, samples)| visitor(labels, samples));
+        Ok(())
+    }
+}
+
+impl SeriesReader for Vec<Series> {
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
+        self.as_slice().select(request)
+    }
+
+    fn visit(
+        &self,
+        request: &ReadRequest<'_>,
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.as_slice().visit(request, visitor)
+    }
+}
+
+fn found<'a>(store: &'a [Series], request: &ReadRequest<'_>) -> impl Iterator<Item = (&'a Labels, &'a [Sample])> {
+    store
+        .iter()
+        .filter(|series| request.matches(&series.labels))
+        .map(|series| (&series.labels, samples_of(series, request)))
+        .filter(|(_, samples)| !samples.is_empty())
+}
+
+fn samples_of<'a>(series: &'a Series, request: &ReadRequest<'_>) -> &'a [Sample] {
+    let samples = &series.samples;
+    let from = samples.partition_point(|sample| sample.time_ms <= request.start_ms);
+    let to = samples.partition_point(|sample| sample.time_ms <= request.end_ms).max(from);
+    let from = if request.last_only { to.saturating_sub(1).max(from) } else { from };
+    samples.get(from..to).unwrap_or_default()
+}

@@ -1,0 +1,80 @@
+//! What the engine is given from outside with each call, and how it is set up.
+
+use std::fmt;
+use std::time::Duration;
+
+use belfry_promql::{Limits, SeriesReader};
+
+use super::limits;
+use super::naming::External;
+
+/// The world at the moment of a call: the engine has neither a store nor a clock.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) now_ms: i64,
+    /// The whole store; the engine restricts it to nodes itself.
+    pub(crate) reader: &'a dyn SeriesReader,
+    /// What one evaluation may cost.
+    pub(crate) limits: Limits<'a>,
+    /// A stopwatch, for telling how long evaluations take.
+    pub(crate) stopwatch: &'a dyn Fn() -> Duration,
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("now_ms", &self.now_ms).finish_non_exhaustive()
+    }
+}
+
+/// How the engine behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// See [`limits::INTERVAL_MS`].
+    pub(crate) interval_ms: i64,
+    /// See [`limits::IDLE_INTERVAL_MS`].
+    pub(crate) idle_interval_ms: i64,
+    /// See [`limits::COALESCE_MS`].
+    pub(crate) coalesce_ms: i64,
+    /// See [`limits::NO_DATA_KEEP_MS`].
+    pub(crate) no_data_keep_ms: i64,
+    /// See [`limits::ALERTS_MAX`].
+    pub(crate) alerts_max: usize,
+    pub(crate) external: External,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            interval_ms: limits::INTERVAL_MS,
+            idle_interval_ms: limits::IDLE_INTERVAL_MS,
+            coalesce_ms: limits::COALESCE_MS,
+            no_data_keep_ms: limits::NO_DATA_KEEP_MS,
+            alerts_max: limits::ALERTS_MAX,
+            external: External::default(),
+        }
+    }
+}
+
+/// One sampling instant of one sampler group of one node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tick<'a> {
+    /// The node, as the label `instance` names it.
+    pub(crate) node: &'a str,
+    /// When it was sampled, by the node's clock. Only ticks that are newer than all before are to be told.
+    pub(crate) time_ms: i64,
+    pub(crate) interest: &'a Interest,
+}
+
+/// The rules that read anything of a tick. Found once for a set of metrics, valid until the rules change.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interest {
+    pub(super) generation: u64,
+    pub(super) rules: Vec<crate::rules::RuleId>,
+}
+
+impl Interest {
+    /// Whether no rule reads anything of the tick.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+}

@@ -1,0 +1,136 @@
+//! Views of a store: what one evaluation is to see of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use belfry_promql::{
+    Labels, METRIC_NAME, MatchOp, Matcher, PatternError, ReadError, ReadRequest, Sample, Series, SeriesReader, is_stale,
+};
+
+use super::rule::INSTANCE;
+
+/// Only the series of some nodes.
+pub(crate) struct OnNodes<'a> {
+    reader: &'a dyn SeriesReader,
+    nodes: Matcher,
+}
+
+impl<'a> OnNodes<'a> {
+    /// Restricts a reader to one node, named as in the label `instance`.
+    pub(crate) fn one(reader: &'a dyn SeriesReader, node: &str) -> Self {
+        let nodes = Matcher::new(INSTANCE, MatchOp::Equal, node).expect("an equality has no pattern to be malformed");
+        Self { reader, nodes }
+    }
+
+    /// Restricts a reader to some nodes. Fails if there are too many.
+    pub(crate) fn some(reader: &'a dyn SeriesReader, nodes: &[&str]) -> Result<Self, PatternError> {
+        let escaped: Vec<_> = nodes.iter().map(|node| regex::escape(node)).collect();
+        Ok(Self { reader, nodes: Matcher::new(INSTANCE, MatchOp::Regex, escaped.join("|"))? })
+    }
+}
+
+impl SeriesReader for OnNodes<'_> {
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
+        let mut matchers = request.matchers.to_vec();
+        matchers.push(self.nodes.clone());
+        self.reader.select(&ReadRequest { matchers: &matchers, ..*request })
+    }
+}
+
+/// Samples that rules recorded just now and that are not in the store yet, by metric.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded(BTreeMap<String, Vec<(Labels, Sample)>>);
+
+impl Recorded {
+    /// Adds samples of one metric.
+    pub(crate) fn add(&mut self, metric: &str, samples: &[(Labels, Sample)]) {
+        self.0.entry(metric.to_owned()).or_default().extend_from_slice(samples);
+    }
+
+    fn matching(&self, request: &ReadRequest<'_>) -> Vec<&(Labels, Sample)> {
+        let by_name = request.matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME);
+        let names: Vec<&Matcher> = by_name.collect();
+        let metrics = self.0.iter().filter(|(metric, _)| names.iter().all(|matcher| matcher.matches(metric)));
+        metrics
+            .flat_map(|(_, samples)| samples)
+            .filter(|(labels, sample)| request.covers(sample.time_ms) && request.matches(labels))
+            .collect()
+    }
+}
+
+/// A store together with what rules just recorded.
+pub(crate) struct WithRecorded<'a> {
+    pub(crate) reader: &'a dyn SeriesReader,
+    pub(crate) recorded: &'a Recorded,
+}
+
+impl SeriesReader for WithRecorded<'_> {
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
+        let mut found = self.reader.select(request)?;
+        let fresh = self.recorded.matching(request);
+        if fresh.is_empty() {
+            return Ok(found);
+        }
+        let places: HashMap<Labels, usize> =
+            found.iter().enumerate().map(|(at, series)| (series.labels.clone(), at)).collect();
+        for (labels, sample) in fresh {
+            match places.get(labels).and_then(|at| found.get_mut(*at)) {
+                None => found.push(Series { labels: labels.clone(), samples: vec![*sample] }),
+                Some(series) if series.samples.last().is_none_or(|last| last.time_ms < sample.time_ms) => {
+                    series.samples.push(*sample);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A store in which series that have brought nothing new for a while are as they were before.
+///
+/// A series counts as new if its newest sample is younger than the while and no stale marker. Every other one that
+/// had a value then is shown as it was, moved in time to the present. So an expression that held then and does not
+/// hold in this view was contradicted by data, and one that still holds merely ran out of it.
+pub(crate) struct AsItWas<'a> {
+    pub(crate) reader: &'a dyn SeriesReader,
+    /// How long ago, in milliseconds; more than 0.
+    pub(crate) back_ms: i64,
+}
+
+impl SeriesReader for AsItWas<'_> {
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
+        let now = self.reader.select(request)?;
+        let (start_ms, end_ms) = (request.start_ms - self.back_ms, request.end_ms - self.back_ms);
+        let then = self.reader.select(&ReadRequest { start_ms, end_ms, ..*request })?;
+        let is_new = |series: &Series| series.samples.last().is_some_and(|s| s.time_ms > end_ms && !is_stale(s.value));
+        let mut view: HashMap<Labels, Vec<Sample>> = then
+            .into_iter()
+            .filter(|series| series.samples.last().is_some_and(|sample| !is_stale(sample.value)))
+            .map(|series| (series.labels, self.moved(series.samples)))
+            .collect();
+        for series in now {
+            if is_new(&series) || !view.contains_key(&series.labels) {
+                view.insert(series.labels, series.samples);
+            }
+        }
+        Ok(view.into_iter().map(|(labels, samples)| Series { labels, samples }).collect())
+    }
+}
+
+impl AsItWas<'_> {
+    fn moved(&self, mut samples: Vec<Sample>) -> Vec<Sample> {
+        samples.iter_mut().for_each(|sample| sample.time_ms += self.back_ms);
+        samples
+    }
+}
+
+/// Whether a node is known to be up: the newest sample of its `up` is 1.
+pub(crate) fn is_up(reader: &dyn SeriesReader, node: &str, time_ms: i64) -> Result<bool, ReadError> {
+    let matcher = Matcher::new(METRIC_NAME, MatchOp::Equal, "up").expect("an equality has no pattern to be malformed");
+    let request =
+        ReadRequest { matchers: &[matcher], start_ms: time_ms - UP_MS, end_ms: time_ms, last_only: true };
+    let found = OnNodes::one(reader, node).select(&request)?;
+    Ok(found.iter().filter_map(|series| series.samples.last()).any(|sample| sample.value >= 1.0))
+}
+
+/// How far back `up` is looked for: it is written every second.
+const UP_MS: i64 = 300_000;
