@@ -1,6 +1,6 @@
 //! The composition root: builds the stages and the channels between them, and runs them until a signal.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use belfry_common::{identity::Identity, stages::Stages};
@@ -8,6 +8,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
@@ -49,7 +50,7 @@ pub(crate) fn sampler_names() -> Vec<&'static str> {
 }
 
 /// Runs the agent until it is told to stop or to reload.
-pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(settings: &Settings, parent: &Parent) -> anyhow::Result<Outcome> {
     let directory = &settings.state_directory;
     let identity = Identity::load(directory).context(
         "not enrolled: run `belfry-agent join TOKEN --collector HOST:PORT` with a token from `belfry token create`",
@@ -89,14 +90,45 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Outcome> {
         Ok(())
     });
     let mut outcome = Outcome::Stopped;
-    let ended = stages.run(async { outcome = wait_for_signal().await }, STOP_DEADLINE).await;
+    let ended = stages.run(async { outcome = wait_for_signal(parent).await }, STOP_DEADLINE).await;
     spool_thread.stop();
     ended?;
     Ok(outcome)
 }
 
+/// The process that the agent shall not outlive, if there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct Parent {
+    is_gone: Option<CancellationToken>,
+}
+
+impl Parent {
+    pub(crate) fn none() -> Self {
+        Self { is_gone: None }
+    }
+
+    /// Watches standard input, which ends with the process at its other end, however that dies.
+    pub(crate) fn watch() -> io::Result<Self> {
+        let is_gone = CancellationToken::new();
+        let token = is_gone.clone();
+        thread::Builder::new().name("parent".into()).stack_size(64 * 1024).spawn(move || {
+            // An error means the same as the end.
+            drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
+            token.cancel();
+        })?;
+        Ok(Self { is_gone: Some(is_gone) })
+    }
+
+    async fn gone(&self) {
+        match &self.is_gone {
+            Some(is_gone) => is_gone.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Waits for the signal to stop, or to reload.
-async fn wait_for_signal() -> Outcome {
+async fn wait_for_signal(parent: &Parent) -> Outcome {
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         error!("signals cannot be received: stop the agent with SIGKILL");
@@ -106,5 +138,6 @@ async fn wait_for_signal() -> Outcome {
         _ = terminate.recv() => Outcome::Stopped,
         _ = interrupt.recv() => Outcome::Stopped,
         _ = hangup.recv() => Outcome::Reload,
+        () = parent.gone() => Outcome::Stopped,
     }
 }

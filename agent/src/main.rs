@@ -38,7 +38,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Samples and sends until it is stopped; SIGHUP reads the configuration again
-    Run,
+    Run(commands::run::Args),
     /// Gives this node an identity, with a token from `belfry token create`
     Join(commands::join::Args),
     /// Prints what would be sent, without a collector

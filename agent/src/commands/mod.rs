@@ -2,7 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod join;
-mod run;
+pub(crate) mod run;
 pub(crate) mod sample;
 
 use std::{
@@ -21,7 +21,7 @@ const CONFIG_FILE: &str = "/etc/belfry/agent.toml";
 pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
     let settings = settings(cli)?;
     match &cli.command {
-        Command::Run => run::execute(cli, settings),
+        Command::Run(args) => run::execute(cli, args, settings),
         Command::Join(args) => join::execute(args, &settings),
         Command::Sample(args) => sample::execute(args, &settings),
         Command::Doctor(args) => doctor::execute(args, &settings),

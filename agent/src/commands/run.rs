@@ -12,10 +12,18 @@ use crate::{
     config::Settings,
 };
 
-pub(super) fn execute(cli: &Cli, mut current: Settings) -> anyhow::Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Stop when standard input ends: for whoever starts the agent as its child and may die before it
+    #[arg(long, hide = true)]
+    with_parent: bool,
+}
+
+pub(super) fn execute(cli: &Cli, args: &Args, mut current: Settings) -> anyhow::Result<ExitCode> {
     let level = start_logging(log_level(cli, &current));
     let runtime = runtime()?;
-    while runtime.block_on(app::run(&current))? == Outcome::Reload {
+    let parent = if args.with_parent { app::Parent::watch()? } else { app::Parent::none() };
+    while runtime.block_on(app::run(&current, &parent))? == Outcome::Reload {
         // A reload is a short stop: everything can change, and nothing is lost, for the spool has it.
         match settings(cli) {
             Ok(new) => {

@@ -114,7 +114,7 @@ fn check_story(events: &[&Event]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
 
     #[test]
     fn events_tell_a_story_that_can_be_true(seconds in prop::collection::vec(second(), 1..60)) {

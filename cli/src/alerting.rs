@@ -1,0 +1,468 @@
+//! Drives the rule engine: with arrivals as they become durable, and with time.
+//!
+//! A thread of its own, because evaluation is computation. What the engine hands out is durable before anybody is
+//! told; followers read events from the log, so that nobody can miss one.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use belfry_common::{
+    clock,
+    error_chain::ErrorChain,
+    model::{Layout, Timestamp},
+};
+use belfry_promql::{Limits, SeriesReader};
+use belfry_store::NodeId;
+use thiserror::Error;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    alerts::{AlertRecord, AlertView, Change, Context, Engine, Interest, Options, Outcome, RuleView, Tick},
+    fleet::Fleet,
+    hub::{Arrival, Arrivals, Subscription},
+    recorded::Recorder,
+    rules::{self, LoadError, RuleSet, Source},
+    series::HeadReader,
+    state::{
+        State, StateError,
+        alerts::{self as alert_table, AlertChange, AlertKey},
+        events::{self, NewEvent},
+    },
+};
+
+/// Commits that wait for evaluation: about a second's worth at full load. What is beyond is evaluated with the next tick.
+pub(crate) const ARRIVALS_MAX: usize = 256;
+/// Requests of clients that wait.
+const REQUESTS_MAX: usize = 64;
+/// The longest sleep: what nobody announces is looked for at least this often.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// One evaluation of a rule may read this much; a fleet of 5,000 nodes has about 3 million series in all.
+const SAMPLES_MAX: usize = 20_000_000;
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Rules that cannot be put in force.
+#[derive(Debug, Error)]
+pub(crate) enum AlertingError {
+    #[error(transparent)]
+    Read(#[from] rules::ReadError),
+    #[error("rules are refused:\n{}", show(.0))]
+    Rules(LoadError),
+    #[error("failed to list rule files of `{pattern}`")]
+    Pattern { pattern: String, source: std::io::Error },
+    #[error("no rule file matches `{pattern}`")]
+    NoFile { pattern: String },
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("an alert in the database cannot be read")]
+    Record(#[source] serde_json::Error),
+}
+
+fn show(error: &LoadError) -> String {
+    error.problems.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Which rules to load.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RuleFiles {
+    pub(crate) patterns: Vec<String>,
+    /// Whether the rules that ship with the program are in force, too.
+    pub(crate) with_pack: bool,
+}
+
+impl RuleFiles {
+    /// Reads and checks all files; all or none.
+    pub(crate) fn load(&self) -> Result<RuleSet, AlertingError> {
+        let mut sources: Vec<Source> = Vec::new();
+        if self.with_pack {
+            sources.push(rules::pack());
+        }
+        for pattern in &self.patterns {
+            let paths = expand(pattern)?;
+            sources.extend(rules::read(&paths)?);
+        }
+        RuleSet::load(&sources).map_err(AlertingError::Rules)
+    }
+}
+
+/// The files that a pattern names: `*` and `?` in its last part.
+fn expand(pattern: &str) -> Result<Vec<PathBuf>, AlertingError> {
+    let path = PathBuf::from(pattern);
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !name.contains(['*', '?']) {
+        return Ok(vec![path]);
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let failed = |source| AlertingError::Pattern { pattern: pattern.to_string(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if crate::glob::matches(&name, &entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    if found.is_empty() { Err(AlertingError::NoFile { pattern: pattern.to_string() }) } else { Ok(found) }
+}
+
+enum Request {
+    Alerts(oneshot::Sender<Vec<AlertView>>),
+    Rules(oneshot::Sender<Vec<RuleView>>),
+    Reload(oneshot::Sender<Result<usize, AlertingError>>),
+    Forget(String),
+}
+
+/// How clients reach the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct AlertingHandle {
+    requests: mpsc::Sender<Request>,
+    /// The number that the next event will have.
+    next_event: watch::Receiver<u64>,
+    pub(crate) statistics: Arc<AlertingStatistics>,
+}
+
+/// What alerting counts.
+#[derive(Debug, Default)]
+pub(crate) struct AlertingStatistics {
+    pub(crate) evaluations: AtomicU64,
+    pub(crate) evaluation_micros: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) arrivals_lost: AtomicU64,
+    /// From the time of a tick to the end of its evaluation, the last time.
+    pub(crate) lag_ms: AtomicU64,
+    /// Firing and pending alerts by node, for the status.
+    by_node: Mutex<HashMap<String, (u64, u64)>>,
+}
+
+impl AlertingHandle {
+    pub(crate) async fn alerts(&self) -> Vec<AlertView> {
+        self.ask(Request::Alerts).await.unwrap_or_default()
+    }
+
+    pub(crate) async fn rules(&self) -> Vec<RuleView> {
+        self.ask(Request::Rules).await.unwrap_or_default()
+    }
+
+    /// Reads the rule files again; says how many rules are in force.
+    pub(crate) async fn reload(&self) -> Option<Result<usize, AlertingError>> {
+        self.ask(Request::Reload).await
+    }
+
+    pub(crate) async fn forget(&self, node: String) {
+        // Alerting that has ended forgets everything.
+        drop(self.requests.send(Request::Forget(node)).await);
+    }
+
+    /// Tells when there are new events.
+    pub(crate) fn next_event(&self) -> watch::Receiver<u64> {
+        self.next_event.clone()
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// The engine and all that it needs, before its thread runs.
+#[derive(Debug)]
+pub(crate) struct Alerting {
+    engine: Engine,
+    files: RuleFiles,
+    reader: HeadReader,
+    fleet: Arc<Fleet>,
+    state: State,
+    requests: mpsc::Receiver<Request>,
+    next_event: watch::Sender<u64>,
+    statistics: Arc<AlertingStatistics>,
+    /// What each layout's ticks are of interest for, by the layout's address; kept alive so that no other takes its place.
+    interests: HashMap<usize, (Arc<Layout>, Interest)>,
+    newest: HashMap<NodeId, Timestamp>,
+    recorder: Recorder,
+}
+
+/// Layouts whose interest is remembered: twelve groups of 5,000 nodes. Beyond that all are forgotten and found again.
+const INTERESTS_MAX: usize = 65_536;
+
+impl Alerting {
+    /// Loads rules and the alerts that stood when the collector ended.
+    pub(crate) async fn open(
+        files: RuleFiles,
+        reader: HeadReader,
+        fleet: Arc<Fleet>,
+        state: State,
+        down_since: Option<Timestamp>,
+    ) -> Result<(AlertingHandle, Self), AlertingError> {
+        let rules = Arc::new(files.load()?);
+        info!(rules = rules.len(), "rules loaded");
+        let now = clock::now().as_millis();
+        let mut engine = Engine::new(rules, Options::default(), now);
+        let (rows, next) = state
+            .read(|view| Ok::<_, StateError>((alert_table::all(view)?, events::kept(view)?.end)))
+            .await?;
+        let records: Result<Vec<AlertRecord>, _> = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect();
+        let outcome = engine.restore(records.map_err(AlertingError::Record)?, down_since.map(Timestamp::as_millis), now);
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let (next_event, watch) = watch::channel(next);
+        let statistics = Arc::new(AlertingStatistics::default());
+        let handle = AlertingHandle { requests, next_event: watch, statistics: Arc::clone(&statistics) };
+        let mut alerting = Self {
+            engine,
+            files,
+            reader,
+            fleet,
+            state,
+            requests: inbox,
+            next_event,
+            statistics,
+            interests: HashMap::new(),
+            newest: HashMap::new(),
+            recorder: Recorder::default(),
+        };
+        alerting.keep(outcome).await;
+        Ok((handle, alerting))
+    }
+
+    /// Runs until the subscription ends. Blocking: for a thread of its own, with the runtime for its waits.
+    pub(crate) fn run(mut self, mut subscription: Subscription, runtime: &Handle) {
+        runtime.block_on(async {
+            loop {
+                let sleep = self.sleep();
+                tokio::select! {
+                    biased;
+                    request = self.requests.recv() => match request {
+                        Some(request) => self.serve(request).await,
+                        None => return,
+                    },
+                    arrivals = timeout(sleep, subscription.arrivals.recv()) => match arrivals {
+                        Ok(Some(first)) => self.arrived(first, &mut subscription).await,
+                        Ok(None) => return,
+                        Err(_) => {}
+                    },
+                }
+                let lost = subscription.take_lost();
+                if lost > 0 {
+                    warn!(lost, "evaluation is behind: arrivals skipped");
+                    self.statistics.arrivals_lost.fetch_add(lost, Relaxed);
+                }
+                self.pass_time().await;
+            }
+        });
+    }
+
+    fn sleep(&self) -> Duration {
+        let now = clock::now().as_millis();
+        let until = self.engine.next_deadline_ms().map_or(i64::MAX, |at| at.saturating_sub(now));
+        Duration::from_millis(until.max(0).unsigned_abs()).min(SLEEP_MAX)
+    }
+
+    /// Evaluates what has arrived, all that waits in one go, and keeps the outcome once.
+    async fn arrived(&mut self, first: Arrivals, subscription: &mut Subscription) {
+        let mut outcome = Outcome::default();
+        let mut next = Some(first);
+        while let Some(arrivals) = next {
+            for arrival in &*arrivals {
+                self.evaluate(arrival, &mut outcome);
+            }
+            next = if outcome.transitions.is_empty() { subscription.arrivals.try_recv().ok() } else { None };
+        }
+        self.keep(outcome).await;
+    }
+
+    fn evaluate(&mut self, arrival: &Arrival, outcome: &mut Outcome) {
+        let Some(time) = crate::ingest::newest(&arrival.batch) else { return };
+        // What comes late says nothing about now.
+        if self.newest.get(&arrival.node).is_some_and(|&newest| newest >= time) {
+            return;
+        }
+        self.newest.insert(arrival.node, time);
+        let name = match arrival.node {
+            NodeId::COLLECTOR => None,
+            node => match self.fleet.node(node) {
+                Some(node) => Some(node.name),
+                None => return,
+            },
+        };
+        for tick in &arrival.batch.ticks {
+            let interest = self.interest(&tick.layout);
+            if interest.is_empty() && self.engine.is_current(&interest) {
+                continue;
+            }
+            let began = clock::monotonic();
+            let found = match &name {
+                Some(name) => {
+                    let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest };
+                    self.engine.on_tick(&tick, &context(&self.reader, tick.time_ms, &|| began.elapsed()))
+                }
+                None => self.own_tick(tick, &interest),
+            };
+            outcome.transitions.extend(found.transitions);
+            outcome.samples.extend(found.samples);
+            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.statistics.evaluations.fetch_add(1, Relaxed);
+            self.statistics.evaluation_micros.fetch_add(micros, Relaxed);
+        }
+        let lag = clock::now().millis_since(time).max(0).unsigned_abs();
+        self.statistics.lag_ms.store(lag, Relaxed);
+    }
+
+    /// The collector's own series are about many nodes at once.
+    fn own_tick(&mut self, tick: &belfry_common::model::Tick, interest: &Interest) -> Outcome {
+        let mut outcome = Outcome::default();
+        let began = clock::monotonic();
+        for (_, name) in self.fleet.names() {
+            let tick = Tick { node: &name, time_ms: tick.time.as_millis(), interest };
+            let found = self.engine.on_tick(&tick, &context(&self.reader, tick.time_ms, &|| began.elapsed()));
+            outcome.transitions.extend(found.transitions);
+            outcome.samples.extend(found.samples);
+        }
+        outcome
+    }
+
+    fn interest(&mut self, layout: &Arc<Layout>) -> Interest {
+        let address = Arc::as_ptr(layout) as usize;
+        if let Some((_, interest)) = self.interests.get(&address)
+            && self.engine.is_current(interest)
+        {
+            return interest.clone();
+        }
+        if self.interests.len() >= INTERESTS_MAX {
+            self.interests.clear();
+        }
+        let interest = self.engine.interest(layout.series.iter().map(|series| &*series.metric.name));
+        self.interests.insert(address, (Arc::clone(layout), interest.clone()));
+        interest
+    }
+
+    async fn pass_time(&mut self) {
+        let now = clock::now().as_millis();
+        if self.engine.next_deadline_ms().is_some_and(|at| at <= now) {
+            let began = clock::monotonic();
+            let outcome = self.engine.on_time(&context(&self.reader, now, &|| began.elapsed()));
+            self.keep(outcome).await;
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        // Whoever asked may have gone meanwhile.
+        match request {
+            Request::Alerts(reply) => drop(reply.send(self.engine.alerts())),
+            Request::Rules(reply) => drop(reply.send(self.engine.rule_views())),
+            Request::Reload(reply) => {
+                let result = self.reload().await;
+                drop(reply.send(result));
+            }
+            Request::Forget(node) => {
+                let outcome = self.engine.forget_node(&node, clock::now().as_millis());
+                self.keep(outcome).await;
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<usize, AlertingError> {
+        let rules = Arc::new(self.files.load()?);
+        let count = rules.len();
+        let outcome = self.engine.reload(rules, clock::now().as_millis());
+        self.keep(outcome).await;
+        Ok(count)
+    }
+
+    /// Makes an outcome durable and lets followers know. Tries for as long as it takes: an alert must not be forgotten.
+    async fn keep(&mut self, outcome: Outcome) {
+        if !outcome.samples.is_empty() {
+            let left_out = self.recorder.record(outcome.samples, self.reader.head());
+            if left_out > 0 {
+                warn!(left_out, "recording rules make too many names");
+            }
+        }
+        if outcome.transitions.is_empty() {
+            return;
+        }
+        let mut changes = Vec::new();
+        let mut new = Vec::new();
+        for transition in outcome.transitions {
+            match row(&transition.change) {
+                Ok(change) => changes.push(change),
+                Err(error) => error!(%error, "alert cannot be written down"),
+            }
+            if let Some(event) = transition.event {
+                let time = Timestamp::from_millis(event.time.0);
+                match event.body().map(|body| NewEvent::new(time, event.schema, body)) {
+                    Ok(Ok(event)) => new.push(event),
+                    Ok(Err(error)) => error!(error = %ErrorChain(&error), "event cannot be logged"),
+                    Err(error) => error!(%error, "event cannot be written down"),
+                }
+            }
+        }
+        self.statistics.events.fetch_add(new.len() as u64, Relaxed);
+        loop {
+            let (events, changes) = (new.clone(), changes.clone());
+            match self.state.write(move |transaction| events::append(transaction, &events, &changes)).await {
+                Ok(range) => {
+                    self.next_event.send_replace(range.end);
+                    break;
+                }
+                Err(error) if error.is_retryable() => {
+                    warn!(error = %ErrorChain(&error), "alerts cannot be written down: trying again");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                Err(error) => {
+                    error!(error = %ErrorChain(&error), "alerts cannot be written down");
+                    break;
+                }
+            }
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        let mut by_node: HashMap<String, (u64, u64)> = HashMap::new();
+        for alert in self.engine.alerts() {
+            let Some(node) = alert.labels.get("instance") else { continue };
+            let counts = by_node.entry(node.clone()).or_default();
+            match alert.state {
+                crate::alerts::State::Pending => counts.1 += 1,
+                _ => counts.0 += 1,
+            }
+        }
+        *self.statistics.by_node.lock().unwrap_or_else(PoisonError::into_inner) = by_node;
+    }
+}
+
+impl AlertingStatistics {
+    /// Firing and pending alerts of a node.
+    pub(crate) fn of_node(&self, node: &str) -> (u64, u64) {
+        self.by_node.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied().unwrap_or_default()
+    }
+}
+
+fn context<'a>(reader: &'a dyn SeriesReader, now_ms: i64, stopwatch: &'a dyn Fn() -> Duration) -> Context<'a> {
+    let limits = Limits { samples_max: SAMPLES_MAX, ..Limits::default() };
+    Context { now_ms, reader, limits, stopwatch }
+}
+
+fn row(change: &Change) -> Result<AlertChange, serde_json::Error> {
+    Ok(match change {
+        Change::Put(record) => {
+            let id = record.id();
+            AlertChange::Put { key: key(id), body: serde_json::to_string(record)? }
+        }
+        Change::Remove(id) => AlertChange::Delete { key: key(*id) },
+    })
+}
+
+fn key(id: crate::alerts::AlertId) -> AlertKey {
+    AlertKey { rule: id.rule.to_string(), fingerprint: id.alert.to_string() }
+}

@@ -1,0 +1,192 @@
+//! The composition root of the collector: opens what is on disk, builds the stages and the channels between them, announces its
+//! addresses, runs until it is told to stop, and stops in the order of the data.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt as _,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use belfry_common::{clock, identity::Identity, quic, stages::Stages};
+use belfry_store::{NodeId, Store};
+use quinn::Endpoint;
+use tokio::{net::TcpListener, runtime::Handle, sync::oneshot};
+use tracing::{info, warn};
+
+use crate::{
+    access::Access,
+    alerting::{ARRIVALS_MAX, Alerting},
+    config::Settings,
+    fleet::{Fleet, store_id},
+    housekeeping,
+    http,
+    hub::Hub,
+    listen::{self, AdmissionLimits, Connections},
+    series::HeadReader,
+    services::Services,
+    state::{State, StateError, nodes},
+    writer::{Writer, writer},
+};
+
+/// How long stopping may take in all.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A collector that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    /// Where agents and clients of this machine reach it.
+    pub(crate) address: SocketAddr,
+    pub(crate) http: SocketAddr,
+    services: Arc<Services>,
+    endpoint: Endpoint,
+    listener: TcpListener,
+    admission: AdmissionLimits,
+    writer: Writer,
+    alerting: Alerting,
+}
+
+impl Collector {
+    /// Opens the data directory and binds the addresses. Nothing runs yet.
+    pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let directory = &settings.data_directory;
+        let now = clock::now();
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("failed to create the data directory `{}`", directory.display()))?;
+        let state = State::open(directory)?;
+        let (store, recovery) = Store::open(directory, settings.store, now).context("failed to open the store")?;
+        if !recovery.is_clean() {
+            warn!(torn = ?recovery.torn, damages = ?recovery.damages, "journal was damaged: what can be read is kept");
+        }
+        let access = Access::open(directory, state.clone(), settings.certificate_life, now)
+            .await
+            .context("failed to set up identities")?;
+        let fleet = Arc::new(Fleet::new(now));
+        enrol(&state, &fleet).await?;
+        let hub = Arc::new(Hub::default());
+        let head = store.head();
+        let reader = HeadReader::new(Arc::clone(&head), Arc::clone(&fleet));
+        let down_since = fleet.nodes().iter().filter_map(|node| node.facts.heard_at).max();
+        let (writer_handle, writer) = writer(store, Arc::clone(&hub), Arc::clone(&fleet));
+        let (alerting_handle, alerting) =
+            Alerting::open(settings.rules.clone(), reader.clone(), Arc::clone(&fleet), state.clone(), down_since).await?;
+
+        let endpoint = quic::listen(settings.listen, access.server_config()?)
+            .context("another collector may be using the address: choose one with --listen")?;
+        let address = reachable(endpoint.local_addr().context("failed to read the address in use")?);
+        let listener = http::bind(settings.http)
+            .await
+            .with_context(|| format!("failed to listen on TCP {}: choose another address with --http", settings.http))?;
+        let http = listener.local_addr().context("failed to read the address in use")?;
+        access.keep_local_identity(directory, now).await.context("failed to keep the local identity")?;
+        Identity::save_collector_address(directory, &address.to_string())?;
+        let services = Services {
+            started: now,
+            data_directory: directory.clone(),
+            address: address.to_string(),
+            state,
+            access,
+            head,
+            reader,
+            fleet,
+            hub,
+            writer: writer_handle,
+            alerting: alerting_handle,
+            connections: Connections::default(),
+            limits: settings.limits,
+        };
+        let services = Arc::new(services);
+        Ok(Self { address, http, services, endpoint, listener, admission: settings.admission, writer, alerting })
+    }
+
+    /// What the parts share.
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Runs until `stop` is ready or a stage fails.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { services, endpoint, listener, admission, writer, alerting, address, http } = self;
+        info!(%address, %http, directory = %services.data_directory.display(), "collector ready");
+        let subscription = services.hub.subscribe(ARRIVALS_MAX);
+        let state = services.state.clone();
+        let mut stages = Stages::new();
+        let shared = Arc::clone(&services);
+        stages.spawn("listen", |token| async move {
+            listen::run(endpoint, admission, shared, token).await;
+            Ok(())
+        });
+        let shared = Arc::clone(&services);
+        stages.spawn("http", |token| async move { Ok(http::run(listener, shared, token).await?) });
+        stages.spawn("housekeeping", |token| housekeeping::run(services, token));
+        // With the stages above the last handles are gone: the writer ends when its queue is empty, and alerting after it.
+        let writer = on_thread("writer", move || writer.run());
+        stages.spawn("writer", |_| async move { Ok(writer.await??) });
+        let runtime = Handle::current();
+        let alerting = on_thread("alerting", move || alerting.run(subscription, &runtime));
+        stages.spawn("alerting", |token| async move {
+            tokio::select! {
+                ended = alerting => Ok(ended?),
+                () = token.cancelled() => Ok(()),
+            }
+        });
+        let database = state.clone();
+        stages.spawn("database", |token| async move {
+            tokio::select! {
+                error = database.failed() => Err(error.into()),
+                () = token.cancelled() => Ok(()),
+            }
+        });
+        let ended = stages.run(stop, STOP_DEADLINE).await;
+        state.shutdown().await;
+        info!("collector stopped");
+        Ok(ended?)
+    }
+}
+
+/// Runs blocking work on a thread of its own; the receiver gets its result, or nothing if it panicked.
+fn on_thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (done, result) = oneshot::channel();
+    let thread = thread::Builder::new().name(name.to_string()).spawn(move || {
+        // Nobody waits any more when the process is past its deadline.
+        drop(done.send(work()));
+    });
+    if let Err(error) = thread {
+        // The receiver learns of it as of a thread that died.
+        warn!(%error, name, "no thread");
+    }
+    result
+}
+
+/// Takes the nodes that the database knows into the fleet.
+async fn enrol(state: &State, fleet: &Fleet) -> Result<(), StateError> {
+    let known = state.read(|view| nodes::list(view)).await?;
+    for node in known {
+        let is_refused = match node.standing {
+            nodes::Standing::Admitted => false,
+            nodes::Standing::Locked(_) | nodes::Standing::Revoked(_) => true,
+            nodes::Standing::Forgotten(_) => continue,
+        };
+        let id = store_id(node.id);
+        if id != NodeId::COLLECTOR {
+            fleet.enrol(id, node.name, node.last_seen, is_refused);
+        }
+    }
+    Ok(())
+}
+
+/// How this machine reaches an address that may stand for all of its addresses.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

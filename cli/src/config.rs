@@ -1,0 +1,188 @@
+//! The collector's configuration file and what the command line puts on top of it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use belfry_common::{
+    config_file::{self, ByteSize, ConfigError, Span},
+    limits,
+};
+use belfry_store::{HeadOptions, StoreOptions};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::{alerting::RuleFiles, listen::AdmissionLimits, paths};
+
+/// Leaf certificates: short, because they renew themselves.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The port under which agents find the collector.
+const LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 7460);
+/// Health and metrics, for this machine only.
+const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 7461);
+
+/// A configuration that is refused.
+#[derive(Debug, Error)]
+pub(crate) enum SettingsError {
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    #[error("{path}: {what}")]
+    Value { path: PathBuf, what: String },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    data_directory: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    rules: Vec<String>,
+    shipped_rules: Option<bool>,
+    store: StoreFile,
+    limits: LimitsFile,
+    identity: IdentityFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StoreFile {
+    memory_window: Option<Span>,
+    memory_max: Option<ByteSize>,
+    journal_age_max: Option<Span>,
+    journal_size_max: Option<ByteSize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsFile {
+    connections: Option<usize>,
+    handshakes_per_second: Option<f64>,
+    handshakes_per_second_and_address: Option<f64>,
+    series_per_node: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IdentityFile {
+    certificate_life: Option<Span>,
+}
+
+/// What a node may cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) series_per_node: usize,
+}
+
+/// The configuration as the collector sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) data_directory: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) rules: RuleFiles,
+    pub(crate) store: StoreOptions,
+    pub(crate) admission: AdmissionLimits,
+    pub(crate) limits: Limits,
+    pub(crate) certificate_life: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_directory: paths::data_directory(),
+            listen: LISTEN.into(),
+            http: HTTP.into(),
+            rules: RuleFiles { patterns: Vec::new(), with_pack: true },
+            store: StoreOptions::default(),
+            admission: AdmissionLimits::default(),
+            limits: Limits { series_per_node: limits::SERIES_PER_NODE_DEFAULT },
+            certificate_life: CERTIFICATE_LIFE,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`SettingsError`] with file, line and what to write instead.
+    pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
+        Self::check(path, config_file::read(path)?)
+    }
+
+    fn check(path: &Path, file: File) -> Result<Self, SettingsError> {
+        let refuse = |what: &str| Err(SettingsError::Value { path: path.to_path_buf(), what: what.to_string() });
+        let default = Self::default();
+        let millis = |span: Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
+        let head = HeadOptions {
+            window_ms: file.store.memory_window.map_or(default.store.head.window_ms, millis),
+            bytes_max: file.store.memory_max.map_or(default.store.head.bytes_max, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+        };
+        if head.window_ms < 60_000 {
+            return refuse("store.memory_window must be at least 1m: rules look back that far");
+        }
+        let store = StoreOptions {
+            head,
+            journal_age_ms_max: file.store.journal_age_max.map_or(default.store.journal_age_ms_max, millis),
+            journal_bytes_max: file.store.journal_size_max.map_or(default.store.journal_bytes_max, |size| size.0),
+            ..default.store
+        };
+        if store.journal_bytes_max < 4 * u64::from(store.segment_bytes) {
+            return refuse("store.journal_size_max must be at least 256MiB: four segments");
+        }
+        let limits = Limits { series_per_node: file.limits.series_per_node.unwrap_or(default.limits.series_per_node) };
+        if limits.series_per_node == 0 || limits.series_per_node > limits::SERIES_PER_NODE_WIRE_MAX {
+            return refuse("limits.series_per_node must be between 1 and 65536");
+        }
+        let mut admission = default.admission;
+        admission.connections_max = file.limits.connections.unwrap_or(admission.connections_max);
+        admission.total_rate = file.limits.handshakes_per_second.unwrap_or(admission.total_rate);
+        admission.address_rate = file.limits.handshakes_per_second_and_address.unwrap_or(admission.address_rate);
+        if !(admission.total_rate >= 1.0 && admission.address_rate >= 1.0) {
+            return refuse("limits: at least one handshake per second is needed");
+        }
+        let certificate_life = file.identity.certificate_life.map_or(default.certificate_life, |span| span.0);
+        if certificate_life < Duration::from_secs(3) {
+            return refuse("identity.certificate_life must be at least 3s");
+        }
+        Ok(Self {
+            data_directory: file.data_directory.unwrap_or(default.data_directory),
+            listen: file.listen.unwrap_or(default.listen),
+            http: file.http.unwrap_or(default.http),
+            rules: RuleFiles { patterns: file.rules, with_pack: file.shipped_rules.unwrap_or(true) },
+            store,
+            admission,
+            limits,
+            certificate_life,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(text: &str, expected: &Expect) {
+        let path = Path::new("collector.toml");
+        let parsed = config_file::parse(path, text).map_err(SettingsError::from);
+        let shown = match parsed.and_then(|file| Settings::check(path, file)) {
+            Ok(settings) => format!("{} {:?}", settings.listen, settings.rules),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn mistakes_are_refused_by_name() {
+        check("listen = \"127.0.0.1:1\"\nrules = [\"/etc/belfry/*.yml\"]", &expect![[""]]);
+        check("listen = \"localhost\"", &expect![[""]]);
+        check("[store]\nmemory_windows = \"1h\"", &expect![[""]]);
+        check("[store]\nmemory_window = \"1s\"", &expect![[""]]);
+        check("[store]\njournal_size_max = \"1MiB\"", &expect![[""]]);
+        check("[limits]\nseries_per_node = 0", &expect![[""]]);
+    }
+}

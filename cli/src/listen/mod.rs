@@ -1,0 +1,102 @@
+//! The door: accepts connections, finds out who is there, and gives each stream to what it is for.
+
+mod admission;
+mod connection;
+mod connections;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use belfry_common::{clock, quic::CloseCode};
+use quinn::{Endpoint, Incoming, VarInt};
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+
+use crate::services::Services;
+pub(crate) use admission::AdmissionLimits;
+use admission::{Admission, Decision};
+pub(crate) use connection::{Member, audit_denied, fail};
+pub(crate) use connections::Connections;
+
+/// An honest handshake takes two round trips.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long open streams get to send their last acknowledgements.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Accepts until the token is cancelled, then says goodbye to everyone.
+pub(crate) async fn run(
+    endpoint: Endpoint,
+    limits: AdmissionLimits,
+    services: Arc<Services>,
+    token: CancellationToken,
+) {
+    let mut admission = Admission::new(limits, clock::monotonic());
+    let handshakes = Arc::new(AtomicUsize::new(0));
+    let tasks = TaskTracker::new();
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = token.cancelled() => break,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { break };
+        let decision = admission.decide(
+            incoming.remote_address().ip(),
+            incoming.remote_address_validated(),
+            endpoint.open_connections(),
+            handshakes.load(Relaxed),
+            clock::monotonic(),
+        );
+        match decision {
+            Decision::Accept => {
+                handshakes.fetch_add(1, Relaxed);
+                let (services, handshakes, token) = (Arc::clone(&services), Arc::clone(&handshakes), token.clone());
+                tasks.spawn(async move { serve(incoming, services, &handshakes, token).await });
+            }
+            // It cannot have been proven and have to be proven again.
+            Decision::Retry => drop(incoming.retry()),
+            Decision::Refuse => {
+                services.connections.count_refused();
+                incoming.refuse();
+            }
+            Decision::Ignore => {
+                services.connections.count_refused();
+                incoming.ignore();
+            }
+        }
+    }
+    endpoint.set_server_config(None);
+    tasks.close();
+    if timeout(DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
+        debug!("closing connections that did not drain");
+    }
+    endpoint.close(VarInt::from_u32(CloseCode::Stopping as u32), b"collector stops");
+    // Lets the goodbyes leave; whoever misses them finds out by silence.
+    drop(timeout(Duration::from_secs(1), endpoint.wait_idle()).await);
+}
+
+async fn serve(incoming: Incoming, services: Arc<Services>, handshakes: &AtomicUsize, token: CancellationToken) {
+    let address = incoming.remote_address();
+    let connected = match incoming.accept() {
+        Ok(connecting) => timeout(HANDSHAKE_TIMEOUT, connecting).await,
+        Err(error) => Ok(Err(error)),
+    };
+    handshakes.fetch_sub(1, Relaxed);
+    match connected {
+        Ok(Ok(connection)) => connection::serve(connection, services, token).await,
+        Ok(Err(error)) => {
+            services.connections.count_failed();
+            debug!(%address, %error, "handshake failed");
+        }
+        Err(_) => {
+            services.connections.count_failed();
+            debug!(%address, "handshake took too long");
+        }
+    }
+}

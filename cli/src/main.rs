@@ -1,0 +1,70 @@
+//! Watches a fleet of GPU and CPU nodes: the collector and its command line.
+
+mod access;
+mod alerting;
+mod alerts;
+mod api;
+mod client;
+mod collector;
+mod commands;
+mod config;
+mod credentials;
+mod exit;
+mod fleet;
+mod glob;
+mod housekeeping;
+mod http;
+mod hub;
+mod ingest;
+mod listen;
+mod own_counts;
+mod paths;
+mod recorded;
+mod render;
+mod rules;
+mod series;
+mod serve;
+mod services;
+mod state;
+mod writer;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Watches a fleet of GPU and CPU nodes.
+#[derive(Debug, Parser)]
+#[command(name = "belfry", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: commands::Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the collector
+    Collect(commands::collect::Args),
+    /// Shows the fleet, or one node with its GPUs, processes and alerts
+    Status(commands::status::Args),
+    /// Shows samples as they arrive
+    Tail(commands::tail::Args),
+    /// Shows the alerts that stand, or follows what happens to them
+    Alerts(commands::alerts::Args),
+    /// Lists rules and checks rule files
+    Rules(commands::rules::Args),
+    /// Lists nodes and takes their rights away
+    Nodes(commands::nodes::Args),
+    /// Makes, lists and revokes the tokens with which nodes and people join
+    Token(commands::token::Args),
+    /// Gives this user an identity, with a token from `belfry token create`
+    Join(commands::join::Args),
+    /// Checks this installation and says what to mend
+    Doctor(commands::doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::code(commands::execute(&cli))
+}

@@ -1,0 +1,88 @@
+//! What the collector counts of itself: the same for its own series and for `/metrics`.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use belfry_common::{
+    clock,
+    model::{Kind, Raw, Reason, Resolution},
+};
+
+use crate::{
+    fleet::{OwnCount, Standing, standing},
+    services::Services,
+    state::Health,
+};
+
+/// The counts as they are now, always the same ones in the same order.
+pub(crate) fn own_counts(services: &Services) -> Vec<OwnCount> {
+    let now = clock::now();
+    let mut standings = [0_i64; 3];
+    for node in services.fleet.nodes() {
+        let place = match standing(&node.facts, now).0 {
+            Standing::Up => 0,
+            Standing::Stale => 1,
+            Standing::Down => 2,
+        };
+        if let Some(count) = standings.get_mut(place) {
+            *count += 1;
+        }
+    }
+    let [up, stale, down] = standings;
+    let is_database_good = matches!(&*services.state.health().borrow(), Health::Good);
+    let (head, writer, alerting) =
+        (services.head.statistics(), &services.writer.statistics, &services.alerting.statistics);
+    let gauge = |name, help, value| (name, Kind::Gauge, Resolution::ONE, help, Raw::integer(value));
+    let count = |name, help, value| (name, Kind::Counter, Resolution::ONE, help, Raw::unsigned(value));
+    let micros = |name, help, value| (name, Kind::Counter, Resolution::MICRO, help, Raw::unsigned(value));
+    let amount = |name, help, value: u64| (name, Kind::Gauge, Resolution::ONE, help, Raw::unsigned(value));
+    let (cpu, memory) = process_cost();
+    vec![
+        gauge("belfry_collector_nodes_up", "Nodes whose ticks arrive.", up),
+        gauge("belfry_collector_nodes_stale", "Nodes that are silent.", stale),
+        gauge("belfry_collector_nodes_down", "Nodes that are gone.", down),
+        amount("belfry_collector_connections", "Open connections of members.", services.connections.open_now()),
+        count("belfry_collector_connections_refused_total", "Attempts turned away at the door.", services.connections.refused()),
+        count("belfry_collector_handshakes_failed_total", "Handshakes that failed.", services.connections.failed()),
+        count("belfry_collector_batches_total", "Batches made durable.", writer.batches.load(Relaxed)),
+        count("belfry_collector_batches_duplicate_total", "Batches that came again.", writer.duplicates.load(Relaxed)),
+        count("belfry_collector_batches_lost_total", "Batches that nodes have reported as lost.", writer.gap_batches.load(Relaxed)),
+        count("belfry_collector_samples_total", "Readings made durable.", writer.readings.load(Relaxed)),
+        count("belfry_collector_commits_total", "Commits of the journal.", writer.commits.load(Relaxed)),
+        micros("belfry_collector_commit_seconds_total", "Time that commits took.", writer.commit_micros.load(Relaxed)),
+        amount("belfry_collector_journal_bytes", "Bytes of the journal on disk.", writer.journal_bytes.load(Relaxed)),
+        gauge("belfry_collector_store_writable", "Whether the store can be written.", i64::from(!writer.is_full.load(Relaxed))),
+        gauge("belfry_collector_database_writable", "Whether the database can be written.", i64::from(is_database_good)),
+        amount("belfry_collector_head_series", "Series in memory.", head.series as u64),
+        amount("belfry_collector_head_bytes", "Bytes of samples in memory.", head.bytes as u64),
+        count("belfry_collector_head_ticks_evicted_total", "Ticks that left memory before their time.", head.ticks_evicted),
+        count("belfry_collector_evaluations_total", "Ticks evaluated by rules.", alerting.evaluations.load(Relaxed)),
+        micros("belfry_collector_evaluation_seconds_total", "Time that evaluation took.", alerting.evaluation_micros.load(Relaxed)),
+        count("belfry_collector_evaluations_skipped_total", "Batches that evaluation had no time for.", alerting.arrivals_lost.load(Relaxed)),
+        (
+            "belfry_collector_evaluation_lag_seconds",
+            Kind::Gauge,
+            Resolution::MILLI,
+            "From the time of a tick to the end of its evaluation.",
+            Raw::unsigned(alerting.lag_ms.load(Relaxed)),
+        ),
+        count("belfry_collector_alert_events_total", "Events of alerts.", alerting.events.load(Relaxed)),
+        ("belfry_collector_process_cpu_seconds_total", Kind::Counter, Resolution::CENTI, "Processor time of the collector.", cpu),
+        ("belfry_collector_process_resident_memory_bytes", Kind::Gauge, Resolution::ONE, "Resident memory of the collector.", memory),
+    ]
+}
+
+/// Processor time in hundredths of a second and resident bytes; missing where there is no `/proc`.
+fn process_cost() -> (Raw, Raw) {
+    let unsupported = Raw::missing(Reason::Unsupported);
+    let time = std::fs::read_to_string("/proc/self/stat").ok().and_then(|text| {
+        let (_, rest) = text.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace().skip(11);
+        let (user, system): (i64, i64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some(Raw::integer(user.saturating_add(system)))
+    });
+    let memory = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
+        let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+        Some(Raw::unsigned(pages.saturating_mul(rustix::param::page_size() as u64)))
+    });
+    (time.unwrap_or(unsupported), memory.unwrap_or(unsupported))
+}

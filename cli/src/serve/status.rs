@@ -1,0 +1,202 @@
+//! The status of the fleet, from the newest values in the head.
+
+use std::collections::HashMap;
+
+use belfry_common::{clock, model::{SeriesDefinition, Timestamp}};
+use belfry_store::{Head, NodeId, Selection, TimeRange};
+
+use super::ServeError;
+use crate::{
+    api::{self, AlertCounts, CpuStatus, DiskStatus, GpuStatus, MemoryStatus, NetworkStatus, NodeStatus, StatusDocument},
+    fleet::{Node, standing},
+    services::Services,
+};
+
+/// Newest values older than this are not shown as present.
+const FRESH_MS: i64 = 90_000;
+/// Rates are taken over this span: long enough for several ticks, short enough to follow.
+const RATE_MS: i64 = 5_500;
+/// File systems that are full by nature.
+const READ_ONLY_TYPES: [&str; 4] = ["squashfs", "iso9660", "erofs", "ramfs"];
+
+/// The status of all nodes, or of one.
+pub(super) fn document(services: &Services, node: Option<&str>) -> Result<StatusDocument, ServeError> {
+    let now = clock::now();
+    let nodes = match node {
+        None => services.fleet.nodes(),
+        Some(name) => {
+            let found = services.fleet.by_name(name).and_then(|(id, _)| services.fleet.node(id));
+            let missing = || ServeError::NotFound(format!("no node is called {name:?}; `belfry nodes` lists them"));
+            vec![found.ok_or_else(missing)?]
+        }
+    };
+    let nodes = nodes.iter().map(|node| status(services, node, now)).collect();
+    Ok(StatusDocument { time: api::time(now), nodes })
+}
+
+fn status(services: &Services, node: &Node, now: Timestamp) -> NodeStatus {
+    let (state, cause) = standing(&node.facts, now);
+    let values = Values { head: &services.head, node: node.id, now: node.tick_time.unwrap_or(now).max(now.plus_millis(-FRESH_MS)) };
+    let (firing, pending) = services.alerting.statistics.of_node(node.name.as_str());
+    NodeStatus {
+        name: node.name.to_string(),
+        state: state.as_str().to_string(),
+        reason: Some(cause.as_str().to_string()).filter(|reason| !reason.is_empty()),
+        last_seen: node.facts.heard_at.map(api::time),
+        agent_version: node.agent_version.clone(),
+        boot_time: values.one("node_boot_time_seconds").map(|seconds| api::time(Timestamp::from_millis((seconds * 1000.0) as i64))),
+        cpu: values.cpu(),
+        memory: values.memory(),
+        disk: values.disk(),
+        network: values.network(),
+        gpus: values.gpus(),
+        alerts: AlertCounts { firing, pending },
+    }
+}
+
+/// A node's newest values.
+struct Values<'a> {
+    head: &'a Head,
+    node: NodeId,
+    now: Timestamp,
+}
+
+impl Values<'_> {
+    /// Calls `visit` with each series of a metric and its newest value.
+    fn each(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
+        let range = TimeRange { after: self.now.plus_millis(-FRESH_MS), until: self.now.plus_millis(FRESH_MS) };
+        let selection = Selection { metric: Some(metric), filter: &|_| true, range, newest_only: true };
+        for series in self.head.select(self.node, &selection) {
+            if let Some(Ok(value)) = series.samples.last().map(|sample| sample.value) {
+                visit(&series.definition, value);
+            }
+        }
+    }
+
+    fn one(&self, metric: &str) -> Option<f64> {
+        let mut found = None;
+        self.each(metric, |_, value| found = Some(value));
+        found
+    }
+
+    /// Calls `visit` with each series of a counter and its growth per second over the last seconds.
+    fn each_rate(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
+        let range = TimeRange { after: self.now.plus_millis(-RATE_MS), until: self.now.plus_millis(FRESH_MS) };
+        let selection = Selection { metric: Some(metric), filter: &|_| true, range, newest_only: false };
+        for series in self.head.select(self.node, &selection) {
+            let known = series.samples.iter().filter_map(|sample| Some((sample.time, sample.value.ok()?)));
+            let known: Vec<(Timestamp, f64)> = known.collect();
+            let (Some(first), Some(last)) = (known.first(), known.last()) else { continue };
+            let seconds = last.0.millis_since(first.0) as f64 / 1000.0;
+            if seconds > 0.0 && last.1 >= first.1 {
+                visit(&series.definition, (last.1 - first.1) / seconds);
+            }
+        }
+    }
+
+    fn cpu(&self) -> CpuStatus {
+        let mut idle = 0.0;
+        let mut cores = std::collections::HashSet::new();
+        self.each_rate("node_cpu_seconds_total", |series, rate| {
+            if let Some(cpu) = label(series, "cpu") {
+                cores.insert(cpu.to_string());
+            }
+            if matches!(label(series, "mode"), Some("idle" | "iowait")) {
+                idle += rate;
+            }
+        });
+        let count = cores.len();
+        let busy = (count > 0).then(|| (1.0 - idle / count as f64).clamp(0.0, 1.0));
+        CpuStatus { utilization_ratio: busy, cores: (count > 0).then_some(count as u64), load1: self.one("node_load1") }
+    }
+
+    fn memory(&self) -> MemoryStatus {
+        let total = self.one("node_memory_MemTotal_bytes");
+        let available = self.one("node_memory_MemAvailable_bytes");
+        let used = total.zip(available).map(|(total, available)| (total - available).max(0.0));
+        MemoryStatus { used_bytes: used, total_bytes: total }
+    }
+
+    /// The fullest file system, as `df` counts: what root alone may use is neither used nor free.
+    fn disk(&self) -> DiskStatus {
+        let mut sizes: HashMap<String, (f64, f64, f64)> = HashMap::new();
+        let mut take = |metric: &str, put: fn(&mut (f64, f64, f64), f64)| {
+            self.each(metric, |series, value| {
+                let is_full_by_nature = label(series, "fstype").is_some_and(|kind| READ_ONLY_TYPES.contains(&kind));
+                if let Some(mount) = label(series, "mountpoint").filter(|_| !is_full_by_nature) {
+                    put(sizes.entry(mount.to_string()).or_default(), value);
+                }
+            });
+        };
+        take("node_filesystem_size_bytes", |entry, value| entry.0 = value);
+        take("node_filesystem_free_bytes", |entry, value| entry.1 = value);
+        take("node_filesystem_avail_bytes", |entry, value| entry.2 = value);
+        let ratio = |&(size, free, available): &(f64, f64, f64)| {
+            let used = size - free;
+            let usable = used + available;
+            if usable > 0.0 { used / usable } else { 0.0 }
+        };
+        let fullest = sizes.iter().map(|(mount, entry)| (ratio(entry), mount)).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
+        DiskStatus { used_ratio_max: fullest.map(|(ratio, _)| ratio), mountpoint: fullest.map(|(_, mount)| mount.clone()) }
+    }
+
+    /// All interfaces but the loopback. What crosses a bond or bridge and its parts is counted at each; it is a hint, not a bill.
+    fn network(&self) -> NetworkStatus {
+        let sum = |metric: &str| {
+            let mut total = None;
+            self.each_rate(metric, |series, rate| {
+                if label(series, "device") != Some("lo") {
+                    *total.get_or_insert(0.0) += rate;
+                }
+            });
+            total
+        };
+        NetworkStatus {
+            receive_bytes_per_second: sum("node_network_receive_bytes_total"),
+            transmit_bytes_per_second: sum("node_network_transmit_bytes_total"),
+        }
+    }
+
+    fn gpus(&self) -> Vec<GpuStatus> {
+        let mut gpus: HashMap<String, GpuStatus> = HashMap::new();
+        self.each("gpu_info", |series, _| {
+            let text = |name| label(series, name).unwrap_or_default().to_string();
+            let model = label(series, "model").map(str::to_string);
+            let gpu = GpuStatus { index: text("gpu"), uuid: text("uuid"), model, state: "ok".into(), ..GpuStatus::default() };
+            gpus.insert(text("uuid"), gpu);
+        });
+        let mut take = |metric: &str, only: Option<(&str, &str)>, put: fn(&mut GpuStatus, f64)| {
+            self.each(metric, |series, value| {
+                if only.is_some_and(|(name, wanted)| label(series, name) != Some(wanted)) {
+                    return;
+                }
+                let Some(uuid) = label(series, "uuid") else { return };
+                let gpu = gpus.entry(uuid.to_string()).or_insert_with(|| GpuStatus {
+                    index: label(series, "gpu").unwrap_or_default().to_string(),
+                    uuid: uuid.to_string(),
+                    state: "ok".into(),
+                    ..GpuStatus::default()
+                });
+                put(gpu, value);
+            });
+        };
+        take("gpu_utilization_ratio", None, |gpu, value| gpu.utilization_ratio = Some(value));
+        take("gpu_memory_used_bytes", None, |gpu, value| gpu.memory_used_bytes = Some(value));
+        take("gpu_memory_total_bytes", None, |gpu, value| gpu.memory_total_bytes = Some(value));
+        take("gpu_temperature_celsius", Some(("sensor", "gpu")), |gpu, value| gpu.temperature_celsius = Some(value));
+        take("gpu_power_watts", None, |gpu, value| gpu.power_watts = Some(value));
+        take("gpu_up", None, |gpu, value| {
+            if value < 1.0 {
+                gpu.state = "failed".into();
+            }
+        });
+        let mut gpus: Vec<GpuStatus> = gpus.into_values().collect();
+        gpus.sort_by_key(|gpu| (gpu.index.parse::<u32>().unwrap_or(u32::MAX), gpu.uuid.clone()));
+        gpus
+    }
+}
+
+fn label<'a>(series: &'a SeriesDefinition, name: &str) -> Option<&'a str> {
+    let mut labels = series.metric.label_names.iter().zip(&series.label_values);
+    labels.find(|(known, _)| &***known == name).map(|(_, value)| &**value)
+}

@@ -1,0 +1,242 @@
+//! Live samples, as they become durable.
+
+use std::collections::{BTreeMap, HashMap};
+
+use belfry_common::{
+    clock,
+    error_chain::ErrorChain,
+    model::{Layout, SeriesDefinition, Timestamp},
+};
+use belfry_promql::{METRIC_NAME, Plan, Selector};
+use belfry_store::{NodeId, Selection, TimeRange};
+use serde_json::json;
+use std::sync::Arc;
+
+use super::{Reply, ServeError};
+use crate::{
+    api::{self, TailLine},
+    glob,
+    hub::Arrival,
+    listen::Member,
+    series,
+    services::Services,
+};
+
+/// Commits that wait for a slow reader.
+const ARRIVALS_MAX: usize = 256;
+/// Lines are sent when this much has come together, or when there is no more.
+const LINES_BYTES: usize = 64 * 1024;
+
+/// Which samples are wanted.
+#[derive(Debug)]
+struct Wanted {
+    /// No wish means everything.
+    wishes: Vec<Wish>,
+    node: Option<String>,
+}
+
+#[derive(Debug)]
+enum Wish {
+    Glob(String),
+    Selector(Selector),
+}
+
+impl Wanted {
+    fn parse(selectors: &[String], node: Option<&str>) -> Result<Self, ServeError> {
+        let wishes: Result<Vec<Wish>, ServeError> = selectors.iter().map(|text| wish(text)).collect();
+        Ok(Self { wishes: wishes?, node: node.map(str::to_string) })
+    }
+
+    fn matches(&self, labels: &belfry_promql::Labels) -> bool {
+        let is_on_node = self.node.as_deref().is_none_or(|node| labels.value(series::INSTANCE) == node);
+        let is_wished = || {
+            self.wishes.iter().any(|wish| match wish {
+                Wish::Glob(pattern) => glob::matches(pattern, labels.value(METRIC_NAME)),
+                Wish::Selector(selector) => {
+                    selector.matchers.iter().all(|matcher| matcher.matches(labels.value(matcher.name())))
+                }
+            })
+        };
+        is_on_node && (self.wishes.is_empty() || is_wished())
+    }
+}
+
+fn wish(text: &str) -> Result<Wish, ServeError> {
+    if text.contains(['*', '?']) && !text.contains(['{', '[', '(']) {
+        return Ok(Wish::Glob(text.to_string()));
+    }
+    let invalid = |why: String| ServeError::Invalid(format!("{text:?} is no selector: {why}"));
+    let plan = Plan::parse(text).map_err(|error| invalid(ErrorChain(&error).to_string()))?;
+    match (plan.is_instant_selector(), plan.selectors().pop()) {
+        (true, Some(selector)) => Ok(Wish::Selector(selector)),
+        _ => Err(invalid("a plain selector such as `node_load1{instance=\"n\"}` or a glob of names is needed".into())),
+    }
+}
+
+/// Sends samples until the client goes.
+pub(super) async fn run(
+    member: &Member,
+    selectors: &[String],
+    node: Option<&str>,
+    since_ms: Option<u64>,
+    reply: &mut Reply,
+) -> Result<(), ServeError> {
+    let services = &member.services;
+    let wanted = Wanted::parse(selectors, node)?;
+    if let Some(node) = node
+        && services.fleet.by_name(node).is_none()
+    {
+        return Err(ServeError::NotFound(format!("no node is called {node:?}; `belfry nodes` lists them")));
+    }
+    // Subscribed before the past is read, so that nothing falls between; what is in both is told apart by its time.
+    let mut subscription = services.hub.subscribe(ARRIVALS_MAX);
+    let mut tail = Tail { services, wanted, layouts: HashMap::new(), shown: HashMap::new() };
+    if let Some(since_ms) = since_ms {
+        tail.past(since_ms, reply).await?;
+    }
+    loop {
+        let arrivals = tokio::select! {
+            biased;
+            () = member.token.cancelled() => return Ok(()),
+            arrivals = subscription.arrivals.recv() => arrivals,
+            () = reply.closed() => return Ok(()),
+        };
+        let Some(arrivals) = arrivals else { return Ok(()) };
+        let mut lines = String::new();
+        for arrival in &*arrivals {
+            tail.arrived(arrival, &mut lines)?;
+            if lines.len() >= LINES_BYTES {
+                reply.bytes(std::mem::take(&mut lines).as_bytes()).await?;
+            }
+        }
+        if !lines.is_empty() {
+            reply.bytes(lines.as_bytes()).await?;
+        }
+        let lost = subscription.take_lost();
+        if lost > 0 {
+            let note = json!({"time": api::time(clock::now()), "lost_batches": lost});
+            reply.bytes(format!("{note}\n").as_bytes()).await?;
+        }
+    }
+}
+
+struct Tail<'a> {
+    services: &'a Services,
+    wanted: Wanted,
+    /// The places of each layout that are wanted, with their labels ready.
+    layouts: HashMap<(NodeId, usize), Places>,
+    /// Up to which time the past has shown each node.
+    shown: HashMap<NodeId, Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+struct Places {
+    /// Keeps the layout alive, so that no other takes its address.
+    _layout: Arc<Layout>,
+    places: Arc<[(usize, BTreeMap<String, String>)]>,
+}
+
+/// Layouts remembered; beyond that all are found again.
+const LAYOUTS_MAX: usize = 65_536;
+
+impl Tail<'_> {
+    async fn past(&mut self, since_ms: u64, reply: &mut Reply) -> Result<(), ServeError> {
+        let now = clock::now();
+        let after = now.plus_millis(-i64::try_from(since_ms).unwrap_or(i64::MAX));
+        let mut nodes = self.services.fleet.names();
+        nodes.push((NodeId::COLLECTOR, "".into()));
+        for (node, name) in nodes {
+            for lines in self.past_of(node, &name, TimeRange { after, until: now })? {
+                reply.bytes(lines.as_bytes()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One node's past in the order of time, in pieces to be sent.
+    fn past_of(&mut self, node: NodeId, name: &str, range: TimeRange) -> Result<Vec<String>, ServeError> {
+        let is_own = node == NodeId::COLLECTOR;
+        let filter = |definition: &SeriesDefinition| self.wanted.matches(&series::labels(definition, name, is_own));
+        let selection = Selection { metric: None, filter: &filter, range, newest_only: false };
+        let found = self.services.head.select(node, &selection);
+        let mut samples = Vec::new();
+        for (place, series) in found.iter().enumerate() {
+            samples.extend(series.samples.iter().map(|sample| (sample.time, place, sample.value)));
+        }
+        samples.sort_by_key(|&(time, place, _)| (time, place));
+        let labels: Vec<_> = found.iter().map(|data| label_map(&data.definition, name, is_own)).collect();
+        let mut pieces = vec![String::new()];
+        for (time, place, value) in samples {
+            self.shown.insert(node, time);
+            let (Some(series), Some(labels)) = (found.get(place), labels.get(place)) else { continue };
+            if pieces.last().is_none_or(|lines| lines.len() >= LINES_BYTES) {
+                pieces.push(String::new());
+            }
+            if let Some(lines) = pieces.last_mut() {
+                write_line(time, &series.definition.metric.name, labels, value, lines)?;
+            }
+        }
+        pieces.retain(|lines| !lines.is_empty());
+        Ok(pieces)
+    }
+
+    fn arrived(&mut self, arrival: &Arrival, lines: &mut String) -> Result<(), ServeError> {
+        for tick in &arrival.batch.ticks {
+            if self.shown.get(&arrival.node).is_some_and(|&shown| tick.time <= shown) {
+                continue;
+            }
+            let places = self.places(arrival.node, &tick.layout);
+            for (place, labels) in &*places {
+                let (Some(raw), Some(definition)) = (tick.values.get(*place), tick.layout.series.get(*place)) else { continue };
+                let value = raw.value(definition.metric.resolution).map_err(Some);
+                write_line(tick.time, &definition.metric.name, labels, value, lines)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn places(&mut self, node: NodeId, layout: &Arc<Layout>) -> Arc<[(usize, BTreeMap<String, String>)]> {
+        let key = (node, Arc::as_ptr(layout) as usize);
+        if let Some(known) = self.layouts.get(&key) {
+            return Arc::clone(&known.places);
+        }
+        let is_own = node == NodeId::COLLECTOR;
+        let name = self.services.fleet.node(node).map(|node| node.name.to_string()).unwrap_or_default();
+        let wanted = layout.series.iter().enumerate().filter(|(_, definition)| {
+            self.wanted.matches(&series::labels(definition, &name, is_own))
+        });
+        let places: Arc<[_]> = wanted.map(|(place, definition)| (place, label_map(definition, &name, is_own))).collect();
+        if self.layouts.len() >= LAYOUTS_MAX {
+            self.layouts.clear();
+        }
+        self.layouts.insert(key, Places { _layout: Arc::clone(layout), places: Arc::clone(&places) });
+        places
+    }
+}
+
+fn label_map(definition: &SeriesDefinition, node: &str, is_own: bool) -> BTreeMap<String, String> {
+    let labels = series::labels(definition, node, is_own);
+    let shown = labels.iter().filter(|&(name, _)| name != METRIC_NAME);
+    shown.map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+fn write_line(
+    time: Timestamp,
+    metric: &str,
+    labels: &BTreeMap<String, String>,
+    value: Result<f64, Option<belfry_common::model::Reason>>,
+    lines: &mut String,
+) -> Result<(), ServeError> {
+    let (value, reason) = match value {
+        Ok(value) if value.is_finite() => (json!(value), None),
+        Ok(value) if value.is_nan() => (json!("NaN"), None),
+        Ok(value) => (json!(if value > 0.0 { "+Inf" } else { "-Inf" }), None),
+        Err(Some(reason)) => (serde_json::Value::Null, Some(reason.as_str().to_string())),
+        Err(None) => (serde_json::Value::Null, Some("ended".to_string())),
+    };
+    let line = TailLine { time: api::time(time), metric: metric.to_string(), labels: labels.clone(), value, reason };
+    let json = serde_json::to_string(&line).map_err(|error| ServeError::Failed(error.to_string()))?;
+    lines.push_str(&json);
+    lines.push('\n');
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! What the collector's parts share: built once by [`crate::collector`], passed to every connection.
+
+use std::{path::PathBuf, sync::Arc};
+
+use belfry_store::Head;
+
+use crate::{
+    access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, listen::Connections, series::HeadReader, state::State,
+    writer::WriterHandle,
+};
+
+/// The collector's parts.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) started: belfry_common::model::Timestamp,
+    pub(crate) data_directory: PathBuf,
+    /// Where the collector listens, as clients on this machine reach it.
+    pub(crate) address: String,
+    pub(crate) state: State,
+    pub(crate) access: Access,
+    pub(crate) head: Arc<Head>,
+    pub(crate) reader: HeadReader,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) writer: WriterHandle,
+    pub(crate) alerting: AlertingHandle,
+    pub(crate) connections: Connections,
+    pub(crate) limits: crate::config::Limits,
+}

@@ -1,0 +1,73 @@
+//! A load of the agents' real protocol: real identities, real connections, the values of 8-GPU nodes.
+//!
+//! Each simulated node is a task with its own socket. It has no spool: what is not acknowledged when a connection breaks is sent
+//! again on the next one. Samplers, clocks and disks of real agents are absent; everything that the collector sees is not.
+
+mod catalogue;
+mod generator;
+mod meter;
+mod node;
+
+use std::{sync::Arc, time::Duration};
+
+use belfry_common::{
+    client::{self, ConnectError},
+    clock,
+    identity::{Identity, JoinToken},
+};
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use meter::{Meter, Report};
+use node::Node;
+
+/// Names of simulated nodes begin with this.
+pub(crate) const NAME_PREFIX: &str = "sim-";
+/// Joins at a time: each is a handshake, two keys and a database write.
+const JOINS_AT_ONCE: usize = 32;
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) collector: String,
+    pub(crate) nodes: usize,
+    pub(crate) series: usize,
+    pub(crate) interval: Duration,
+}
+
+/// The name of a simulated node.
+pub(crate) fn name(place: usize) -> String {
+    format!("{NAME_PREFIX}{place:05}")
+}
+
+/// Gives every node an identity. `progress` is called with each that has one.
+pub(crate) async fn enrol(plan: &Plan, token: &JoinToken, progress: impl Fn()) -> Result<Vec<Identity>, ConnectError> {
+    let at_once = Arc::new(Semaphore::new(JOINS_AT_ONCE));
+    let mut joins = JoinSet::new();
+    for place in 0..plan.nodes {
+        let (token, collector, at_once) = (token.clone(), plan.collector.clone(), Arc::clone(&at_once));
+        joins.spawn(async move {
+            let _permit = at_once.acquire().await;
+            client::join(&token, &collector, &name(place)).await.map(|identity| (place, identity))
+        });
+    }
+    let mut identities = Vec::with_capacity(plan.nodes);
+    while let Some(joined) = joins.join_next().await {
+        // A task that panicked is a defect of this program.
+        identities.push(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+        progress();
+    }
+    identities.sort_by_key(|(place, _)| *place);
+    Ok(identities.into_iter().map(|(_, identity)| identity).collect())
+}
+
+/// Runs all nodes until the token is cancelled and what they sent is acknowledged, or given up.
+pub(crate) async fn run(plan: &Plan, identities: Vec<Identity>, meter: Arc<Meter>, token: CancellationToken) {
+    let mut nodes = JoinSet::new();
+    let began = clock::now();
+    for (place, identity) in identities.into_iter().enumerate() {
+        let node = Node::new(place, plan, identity, Arc::clone(&meter), began);
+        nodes.spawn(node.run(token.clone()));
+    }
+    while nodes.join_next().await.is_some() {}
+}

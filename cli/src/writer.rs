@@ -1,0 +1,271 @@
+//! The thread that owns the store: adds what comes, commits in groups, and only then acknowledges.
+//!
+//! A full disk stops acknowledgements and nothing else: the thread waits with what it has, the queue before it fills, and
+//! streams stand still until there is space. Any other failure of the journal ends the process: what is on disk is then
+//! unknown, and only a restart can tell.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use belfry_common::{
+    clock,
+    error_chain::ErrorChain,
+    model::{Epoch, Gap, Sequence},
+    wire::message::Run,
+};
+use belfry_store::{Entry, NodeId, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use crate::{
+    fleet::Fleet,
+    hub::{Arrival, Hub},
+};
+
+/// Commands that wait. At one batch a second from each of thousands of nodes this is about a second's worth.
+const COMMANDS_MAX: usize = 4096;
+/// Commands in one commit.
+const GROUP_MAX: usize = 1024;
+/// Commits come at least this far apart: under load one fsync serves many batches, and a lone batch waits for nobody.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+const CUT_INTERVAL: Duration = Duration::from_secs(10);
+/// Data older than this when it arrives is backlog: it is kept, and says nothing about now.
+const LIVE_AGE_MS_MAX: i64 = 60_000;
+
+/// What became of a batch or gap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// These numbers are durable.
+    Stored(Run),
+    /// This batch is refused for good.
+    Refused { sequence: Sequence, reason: String },
+}
+
+enum Command {
+    Batch { entry: Entry, is_live: bool, settled: mpsc::Sender<Settled> },
+    Gap { node: NodeId, epoch: Epoch, gap: Gap, settled: mpsc::Sender<Settled> },
+    Stored { node: NodeId, epoch: Epoch, reply: oneshot::Sender<Vec<Run>> },
+    ForgetEpochs { node: NodeId, kept: Vec<Epoch> },
+}
+
+/// The writer has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the store takes no more batches")]
+pub(crate) struct WriterGone;
+
+/// Hands batches to the writer.
+#[derive(Debug, Clone)]
+pub(crate) struct WriterHandle {
+    commands: mpsc::Sender<Command>,
+    pub(crate) statistics: Arc<WriterStatistics>,
+}
+
+/// What the writer counts.
+#[derive(Debug, Default)]
+pub(crate) struct WriterStatistics {
+    pub(crate) batches: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) readings: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) commit_micros: AtomicU64,
+    pub(crate) gap_batches: AtomicU64,
+    pub(crate) journal_bytes: AtomicU64,
+    pub(crate) journal_segments: AtomicU64,
+    pub(crate) is_full: AtomicBool,
+}
+
+impl WriterHandle {
+    /// Hands a batch over; waits while the writer is behind.
+    pub(crate) async fn add(&self, entry: Entry, is_live: bool, settled: mpsc::Sender<Settled>) -> Result<(), WriterGone> {
+        self.commands.send(Command::Batch { entry, is_live, settled }).await.map_err(|_| WriterGone)
+    }
+
+    /// Notes numbers that will never be filled.
+    pub(crate) async fn add_gap(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        gap: Gap,
+        settled: mpsc::Sender<Settled>,
+    ) -> Result<(), WriterGone> {
+        self.commands.send(Command::Gap { node, epoch, gap, settled }).await.map_err(|_| WriterGone)
+    }
+
+    /// What is durable of an epoch.
+    pub(crate) async fn stored(&self, node: NodeId, epoch: Epoch) -> Result<Vec<Run>, WriterGone> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Stored { node, epoch, reply }).await.map_err(|_| WriterGone)?;
+        answer.await.map_err(|_| WriterGone)
+    }
+
+    /// Forgets what is stored of a node's other epochs.
+    pub(crate) async fn forget_epochs(&self, node: NodeId, kept: Vec<Epoch>) -> Result<(), WriterGone> {
+        self.commands.send(Command::ForgetEpochs { node, kept }).await.map_err(|_| WriterGone)
+    }
+}
+
+/// The writer before its thread runs.
+pub(crate) struct Writer {
+    store: Store,
+    inbox: mpsc::Receiver<Command>,
+    hub: Arc<Hub>,
+    fleet: Arc<Fleet>,
+    statistics: Arc<WriterStatistics>,
+    /// Who waits for the next commit.
+    waiting: Vec<(mpsc::Sender<Settled>, Run)>,
+    /// Whether each pending entry of the store is live, in their order.
+    live: Vec<bool>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+/// Prepares the writer of a store.
+pub(crate) fn writer(store: Store, hub: Arc<Hub>, fleet: Arc<Fleet>) -> (WriterHandle, Writer) {
+    let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    let statistics = Arc::new(WriterStatistics::default());
+    let handle = WriterHandle { commands, statistics: Arc::clone(&statistics) };
+    (handle, Writer { store, inbox, hub, fleet, statistics, waiting: Vec::new(), live: Vec::new() })
+}
+
+impl Writer {
+    /// Runs until every handle is gone, or the store fails. Blocking: for a thread of its own.
+    pub(crate) fn run(mut self) -> Result<(), StoreError> {
+        let mut group = Vec::with_capacity(GROUP_MAX);
+        let mut cut_at = clock::monotonic();
+        while self.inbox.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+            let began = clock::monotonic();
+            for command in group.drain(..) {
+                self.execute(command)?;
+            }
+            self.commit()?;
+            if clock::monotonic() >= cut_at {
+                self.cut();
+                cut_at = clock::monotonic() + CUT_INTERVAL;
+            }
+            if let Some(rest) = COMMIT_INTERVAL.checked_sub(began.elapsed()) {
+                thread::sleep(rest);
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Batch { entry, is_live, settled } => {
+                let sequence = entry.key.sequence;
+                match self.patiently(|store| store.add(entry.clone())) {
+                    Ok(belfry_store::Added::New) => {
+                        self.live.push(is_live);
+                        self.waiting.push((settled, Run::new(sequence, sequence)));
+                    }
+                    Ok(belfry_store::Added::Duplicate) => {
+                        self.statistics.duplicates.fetch_add(1, Relaxed);
+                        self.waiting.push((settled, Run::new(sequence, sequence)));
+                    }
+                    Err(StoreError::Refused(reason)) => tell(&settled, Settled::Refused { sequence, reason }),
+                    Err(error) => return Err(error),
+                }
+            }
+            Command::Gap { node, epoch, gap, settled } => {
+                match self.patiently(|store| store.add_gap(node, epoch, gap, clock::now())) {
+                    Ok(()) => {
+                        warn!(%node, first = gap.first, last = gap.last, reason = gap.reason.as_str(), "node reports a gap");
+                        self.statistics.gap_batches.fetch_add(gap.last.saturating_sub(gap.first) + 1, Relaxed);
+                        self.waiting.push((settled, Run::new(gap.first, gap.last)));
+                    }
+                    Err(StoreError::Refused(reason)) => {
+                        tell(&settled, Settled::Refused { sequence: gap.first, reason });
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Command::Stored { node, epoch, reply } => {
+                let runs = self.store.stored(node, epoch).map_or_else(Vec::new, |stored| {
+                    stored.runs().map(|(first, last)| Run::new(first, last)).collect()
+                });
+                // Who asked may have gone meanwhile.
+                drop(reply.send(runs));
+            }
+            Command::ForgetEpochs { node, kept } => self.store.forget_epochs(node, |epoch| kept.contains(&epoch)),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let began = clock::monotonic();
+        let entries = self.patiently(Store::commit)?;
+        let took = began.elapsed();
+        for (settled, run) in self.waiting.drain(..) {
+            tell(&settled, Settled::Stored(run));
+        }
+        let statistics = &self.statistics;
+        statistics.commits.fetch_add(1, Relaxed);
+        statistics.commit_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        statistics.batches.fetch_add(entries.len() as u64, Relaxed);
+        let readings: usize = entries.iter().map(|entry| entry.batch.readings()).sum();
+        statistics.readings.fetch_add(readings as u64, Relaxed);
+        let mut arrivals = Vec::with_capacity(entries.len());
+        for (entry, is_live) in entries.into_iter().zip(self.live.drain(..)) {
+            let newest = entry.batch.ticks.iter().map(|tick| tick.time).max();
+            let is_recent = newest.is_some_and(|time| entry.received.millis_since(time) <= LIVE_AGE_MS_MAX);
+            if is_live || is_recent {
+                self.fleet.heard(entry.node, entry.received, newest);
+                arrivals.push(Arrival::from(entry));
+            }
+        }
+        if !arrivals.is_empty() {
+            self.hub.publish(&arrivals.into());
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) {
+        if let Err(error) = self.store.cut(clock::now()) {
+            error!(error = %ErrorChain(&error), "old segments of the journal cannot be deleted");
+        }
+        let log = self.store.log_statistics();
+        self.statistics.journal_bytes.store(log.bytes, Relaxed);
+        self.statistics.journal_segments.store(log.segments, Relaxed);
+    }
+
+    /// Repeats a call for as long as only space is missing.
+    fn patiently<T>(&mut self, mut call: impl FnMut(&mut Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        loop {
+            match call(&mut self.store) {
+                Err(error) if error.is_retryable() => {
+                    if !self.statistics.is_full.swap(true, Relaxed) {
+                        error!(error = %ErrorChain(&error), "store cannot be written: nothing is acknowledged until it can");
+                    }
+                    self.cut();
+                    thread::sleep(RETRY_INTERVAL);
+                }
+                result => {
+                    if self.statistics.is_full.swap(false, Relaxed) {
+                        info!("store can be written again");
+                    }
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+/// Tells a stream what became of its batch. One that is gone, or that has more under way than it may, is not waited for:
+/// it will ask again.
+fn tell(settled: &mpsc::Sender<Settled>, what: Settled) {
+    drop(settled.try_send(what));
+}
