@@ -230,4 +230,42 @@ mod tests {
             &expect!["agent.toml:1: unknown variant `loud`, expected one of `error`, `warn`, `info`, `debug`"],
         );
     }
+
+    #[test]
+    fn the_example_shows_every_key_with_its_default() {
+        let path = Path::new("packaging/agent.toml");
+        let shown: String =
+            include_str!("../../packaging/agent.toml").lines().flat_map(|line| [in_force(line), "\n"]).collect();
+        let file: File = config_file::parse(path, &shown).unwrap();
+        // A new key does not compile here before it is in the example.
+        let File {
+            collector: Some(_),
+            state_directory: Some(_),
+            log: Some(_),
+            labels: _,
+            spool: SpoolFile { size_max: Some(_), sync_interval: Some(_) },
+            paths: PathsFile { proc: Some(_), sys: Some(_), root: Some(_) },
+            samplers: _,
+        } = &file
+        else {
+            panic!("a key is not shown: {file:?}");
+        };
+
+        let all = crate::app::all_samplers(&Settings::default(), &crate::statistics::Statistics::new());
+        let names: Vec<&str> = all.iter().map(|sampler| sampler.name()).collect();
+        let settings = Settings::check(path, file, &names).unwrap();
+        let sampler = |interval| SamplerSettings { is_enabled: true, interval: Some(interval) };
+        let expected = Settings {
+            collector: settings.collector.clone(),
+            labels: settings.labels.clone(),
+            samplers: all.iter().map(|each| (each.name().to_string(), sampler(each.interval()))).collect(),
+            ..Settings::default()
+        };
+        assert_eq!(format!("{settings:#?}"), format!("{expected:#?}"));
+    }
+
+    /// A line of the example with its key in force: `#key`, but not `# words`.
+    fn in_force(line: &str) -> &str {
+        line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase())).unwrap_or(line)
+    }
 }

@@ -200,6 +200,12 @@ impl Metrics {
                 counter("belfry_agent_ticks_missed_total", "Ticks that were due and not made.", |s| {
                     s.ticks_missed.load(Relaxed)
                 }),
+                counter("belfry_agent_wire_sent_bytes_total", "UDP payload sent to the collector.", |s| {
+                    s.wire_sent.total()
+                }),
+                counter("belfry_agent_wire_received_bytes_total", "UDP payload received from the collector.", |s| {
+                    s.wire_received.total()
+                }),
                 counter("belfry_agent_connections_total", "Connections made to the collector.", |s| {
                     s.connections.load(Relaxed)
                 }),

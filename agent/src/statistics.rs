@@ -21,6 +21,9 @@ pub(crate) struct Statistics {
     pub(crate) batches_dropped: AtomicU64,
     pub(crate) batches_refused: AtomicU64,
     pub(crate) ticks_missed: AtomicU64,
+    /// UDP payload of connections that have ended, and of the present one.
+    pub(crate) wire_sent: WireBytes,
+    pub(crate) wire_received: WireBytes,
     pub(crate) spool_bytes: AtomicU64,
     pub(crate) spool_batches: AtomicU64,
     /// Time of the oldest batch in the spool that is not acknowledged, in milliseconds; 0 if there is none.
@@ -33,6 +36,29 @@ pub(crate) struct Statistics {
     /// Collector's clock less the agent's at the last handshake, in milliseconds.
     pub(crate) clock_offset_ms: AtomicI64,
     samplers: Mutex<BTreeMap<&'static str, SamplerStatistics>>,
+}
+
+/// Bytes over all connections.
+#[derive(Debug, Default)]
+pub(crate) struct WireBytes {
+    ended: AtomicU64,
+    present: AtomicU64,
+}
+
+impl WireBytes {
+    /// What the present connection has counted so far.
+    pub(crate) fn observe(&self, bytes: u64) {
+        self.present.store(bytes, Relaxed);
+    }
+
+    /// The present connection has ended.
+    pub(crate) fn end(&self) {
+        self.ended.fetch_add(self.present.swap(0, Relaxed), Relaxed);
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.ended.load(Relaxed) + self.present.load(Relaxed)
+    }
 }
 
 /// What is counted of one sampler.

@@ -12,8 +12,8 @@ use belfry_common::{
     clock,
     error_chain::ErrorChain,
     identity::{
-        Authority, AuthorityError, Identity, IdentityError, IssueError, JoinKeys, JoinToken, Peer, PeerVerifier, Profile, Role,
-        Subject, TlsError, TokenError as JoinTokenError, server_config,
+        Authority, AuthorityError, Identity, IdentityError, IssueError, JoinKeys, JoinToken, Peer, PeerVerifier,
+        Profile, Role, Subject, TlsError, TokenError as JoinTokenError, server_config,
     },
     model::{NodeName, Timestamp},
 };
@@ -142,7 +142,11 @@ impl Access {
     }
 
     /// Makes a token. Its text exists only in the answer.
-    pub(crate) async fn create_token(&self, wish: TokenWish, now: Timestamp) -> Result<(String, JoinToken), AccessError> {
+    pub(crate) async fn create_token(
+        &self,
+        wish: TokenWish,
+        now: Timestamp,
+    ) -> Result<(String, JoinToken), AccessError> {
         let token = JoinToken::generate(self.authority.key_sha256())?;
         let key_sha256 = token.key_sha256()?;
         let new = NewToken {
@@ -236,10 +240,8 @@ impl Access {
 
     /// Reads from the database who is refused and which tokens are known.
     pub(crate) async fn reload(&self) -> Result<(), StateError> {
-        let (refusals, keys) = self
-            .state
-            .read(|view| Ok::<_, StateError>((certificates::refusals(view)?, tokens::keys(view)?)))
-            .await?;
+        let (refusals, keys) =
+            self.state.read(|view| Ok::<_, StateError>((certificates::refusals(view)?, tokens::keys(view)?))).await?;
         let refused = Refused {
             nodes: refusals.nodes.iter().map(|node| node.as_u64()).collect(),
             serials: refusals.serials.iter().map(|serial| serial.as_str().to_string()).collect(),

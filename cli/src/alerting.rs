@@ -103,7 +103,8 @@ fn expand(pattern: &str) -> Result<Vec<PathBuf>, AlertingError> {
     if !name.contains(['*', '?']) {
         return Ok(vec![path]);
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), PathBuf::from);
     let failed = |source| AlertingError::Pattern { pattern: pattern.to_string(), source };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&directory).map_err(failed)? {
@@ -209,11 +210,11 @@ impl Alerting {
         info!(rules = rules.len(), "rules loaded");
         let now = clock::now().as_millis();
         let mut engine = Engine::new(rules, Options::default(), now);
-        let (rows, next) = state
-            .read(|view| Ok::<_, StateError>((alert_table::all(view)?, events::kept(view)?.end)))
-            .await?;
+        let (rows, next) =
+            state.read(|view| Ok::<_, StateError>((alert_table::all(view)?, events::kept(view)?.end))).await?;
         let records: Result<Vec<AlertRecord>, _> = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect();
-        let outcome = engine.restore(records.map_err(AlertingError::Record)?, down_since.map(Timestamp::as_millis), now);
+        let outcome =
+            engine.restore(records.map_err(AlertingError::Record)?, down_since.map(Timestamp::as_millis), now);
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (next_event, watch) = watch::channel(next);
         let statistics = Arc::new(AlertingStatistics::default());
@@ -306,7 +307,11 @@ impl Alerting {
                     let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest };
                     self.engine.on_tick(&tick, &context(&self.reader, tick.time_ms, &|| began.elapsed()))
                 }
-                None => self.own_tick(tick, &interest),
+                // The collector's own series are about many nodes at once.
+                None => {
+                    self.engine.touch(&interest);
+                    continue;
+                }
             };
             outcome.transitions.extend(found.transitions);
             outcome.samples.extend(found.samples);
@@ -316,19 +321,6 @@ impl Alerting {
         }
         let lag = clock::now().millis_since(time).max(0).unsigned_abs();
         self.statistics.lag_ms.store(lag, Relaxed);
-    }
-
-    /// The collector's own series are about many nodes at once.
-    fn own_tick(&mut self, tick: &belfry_common::model::Tick, interest: &Interest) -> Outcome {
-        let mut outcome = Outcome::default();
-        let began = clock::monotonic();
-        for (_, name) in self.fleet.names() {
-            let tick = Tick { node: &name, time_ms: tick.time.as_millis(), interest };
-            let found = self.engine.on_tick(&tick, &context(&self.reader, tick.time_ms, &|| began.elapsed()));
-            outcome.transitions.extend(found.transitions);
-            outcome.samples.extend(found.samples);
-        }
-        outcome
     }
 
     fn interest(&mut self, layout: &Arc<Layout>) -> Interest {

@@ -11,22 +11,45 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
     /// The fleet, or one node: a [`StatusDocument`].
-    Status { node: Option<String> },
+    Status {
+        node: Option<String>,
+    },
     /// Samples as they come, as lines of [`TailLine`].
-    Tail { selectors: Vec<String>, node: Option<String>, since_ms: Option<u64> },
+    Tail {
+        selectors: Vec<String>,
+        node: Option<String>,
+        since_ms: Option<u64>,
+    },
     /// The nodes, as a list of [`NodeRow`].
     Nodes,
-    RevokeNode { name: String },
-    ForgetNode { name: String },
+    RevokeNode {
+        name: String,
+    },
+    ForgetNode {
+        name: String,
+    },
     /// A new token: a [`TokenCreated`].
-    CreateToken { role: String, ttl_ms: u64, uses: u32, names: String },
+    CreateToken {
+        role: String,
+        ttl_ms: u64,
+        uses: u32,
+        names: String,
+    },
     /// The tokens, as a list of [`TokenRow`].
     Tokens,
-    RevokeToken { id: String },
+    RevokeToken {
+        id: String,
+    },
     /// The alerts that stand, as a list.
-    Alerts { states: Vec<String> },
+    Alerts {
+        states: Vec<String>,
+    },
     /// The event stream, as lines.
-    Follow { from: Start, cursor: Option<String>, is_once: bool },
+    Follow {
+        from: Start,
+        cursor: Option<String>,
+        is_once: bool,
+    },
     /// The rules and how they fare, as a list.
     Rules,
     /// Reads the rule files again.
@@ -34,7 +57,9 @@ pub(crate) enum Request {
     /// What the collector says of itself: a [`Health`].
     Health,
     /// The audit log's rows.
-    Audit { count: usize },
+    Audit {
+        count: usize,
+    },
 }
 
 /// Where an event stream begins.

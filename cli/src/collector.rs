@@ -22,8 +22,7 @@ use crate::{
     alerting::{ARRIVALS_MAX, Alerting},
     config::Settings,
     fleet::{Fleet, store_id},
-    housekeeping,
-    http,
+    housekeeping, http,
     hub::Hub,
     listen::{self, AdmissionLimits, Connections},
     series::HeadReader,
@@ -75,14 +74,15 @@ impl Collector {
         let down_since = fleet.nodes().iter().filter_map(|node| node.facts.heard_at).max();
         let (writer_handle, writer) = writer(store, Arc::clone(&hub), Arc::clone(&fleet));
         let (alerting_handle, alerting) =
-            Alerting::open(settings.rules.clone(), reader.clone(), Arc::clone(&fleet), state.clone(), down_since).await?;
+            Alerting::open(settings.rules.clone(), reader.clone(), Arc::clone(&fleet), state.clone(), down_since)
+                .await?;
 
         let endpoint = quic::listen(settings.listen, access.server_config()?)
             .context("another collector may be using the address: choose one with --listen")?;
         let address = reachable(endpoint.local_addr().context("failed to read the address in use")?);
-        let listener = http::bind(settings.http)
-            .await
-            .with_context(|| format!("failed to listen on TCP {}: choose another address with --http", settings.http))?;
+        let listener = http::bind(settings.http).await.with_context(|| {
+            format!("failed to listen on TCP {}: choose another address with --http", settings.http)
+        })?;
         let http = listener.local_addr().context("failed to read the address in use")?;
         access.keep_local_identity(directory, now).await.context("failed to keep the local identity")?;
         Identity::save_collector_address(directory, &address.to_string())?;

@@ -118,7 +118,10 @@ impl Settings {
         let millis = |span: Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
         let head = HeadOptions {
             window_ms: file.store.memory_window.map_or(default.store.head.window_ms, millis),
-            bytes_max: file.store.memory_max.map_or(default.store.head.bytes_max, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+            bytes_max: file
+                .store
+                .memory_max
+                .map_or(default.store.head.bytes_max, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         };
         if head.window_ms < 60_000 {
             return refuse("store.memory_window must be at least 1m: rules look back that far");
@@ -184,5 +187,53 @@ mod tests {
         check("[store]\nmemory_window = \"1s\"", &expect![[""]]);
         check("[store]\njournal_size_max = \"1MiB\"", &expect![[""]]);
         check("[limits]\nseries_per_node = 0", &expect![[""]]);
+    }
+
+    #[test]
+    fn the_example_shows_every_key_with_its_default() {
+        let path = Path::new("packaging/collector.toml");
+        let shown: String =
+            include_str!("../../packaging/collector.toml").lines().flat_map(|line| [in_force(line), "\n"]).collect();
+        let file: File = config_file::parse(path, &shown).unwrap();
+        // A new key does not compile here before it is in the example.
+        let File {
+            data_directory: Some(_),
+            listen: Some(_),
+            http: Some(_),
+            rules: _,
+            shipped_rules: Some(_),
+            store:
+                StoreFile {
+                    memory_window: Some(_),
+                    memory_max: Some(_),
+                    journal_age_max: Some(_),
+                    journal_size_max: Some(_),
+                },
+            limits:
+                LimitsFile {
+                    connections: Some(_),
+                    handshakes_per_second: Some(_),
+                    handshakes_per_second_and_address: Some(_),
+                    series_per_node: Some(_),
+                },
+            identity: IdentityFile { certificate_life: Some(_) },
+        } = &file
+        else {
+            panic!("a key is not shown: {file:?}");
+        };
+
+        let settings = Settings::check(path, file).unwrap();
+        let default = Settings::default();
+        let expected = Settings {
+            data_directory: "/var/lib/belfry".into(),
+            rules: RuleFiles { patterns: settings.rules.patterns.clone(), ..default.rules.clone() },
+            ..default
+        };
+        assert_eq!(format!("{settings:#?}"), format!("{expected:#?}"));
+    }
+
+    /// A line of the example with its key in force: `#key`, but not `# words`.
+    fn in_force(line: &str) -> &str {
+        line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase())).unwrap_or(line)
     }
 }

@@ -32,7 +32,13 @@ mod tests {
 
     #[test]
     fn stars_take_any_run_and_question_marks_one() {
-        for (pattern, text) in [("*", ""), ("node_*", "node_load1"), ("*_total", "a_total"), ("n?de*1", "node_load1"), ("a*b*c", "axxbyyc")] {
+        for (pattern, text) in [
+            ("*", ""),
+            ("node_*", "node_load1"),
+            ("*_total", "a_total"),
+            ("n?de*1", "node_load1"),
+            ("a*b*c", "axxbyyc"),
+        ] {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [("", "a"), ("node", "node_"), ("?", ""), ("a*b", "axc"), ("*a", "b")] {

@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use belfry_common::{
-    clock,
-    error_chain::ErrorChain,
-    model::Timestamp,
-    stages::Failure,
-};
+use belfry_common::{clock, error_chain::ErrorChain, model::Timestamp, stages::Failure};
 use belfry_store::NodeId;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;

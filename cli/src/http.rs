@@ -5,7 +5,13 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::State, http::{StatusCode, header}, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 use belfry_common::model::Raw;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +24,11 @@ pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until the token is cancelled.
-pub(crate) async fn run(listener: TcpListener, services: Arc<Services>, token: CancellationToken) -> std::io::Result<()> {
+pub(crate) async fn run(
+    listener: TcpListener,
+    services: Arc<Services>,
+    token: CancellationToken,
+) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/-/healthy", get(|| async { "healthy\n" }))
         .route("/-/ready", get(ready))
@@ -34,7 +44,9 @@ async fn ready(State(services): State<Arc<Services>>) -> impl IntoResponse {
     }
     match &*services.state.health().borrow() {
         Health::Good => (StatusCode::OK, "ready\n"),
-        Health::Retrying(_) | Health::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database cannot be written\n"),
+        Health::Retrying(_) | Health::Failed(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the database cannot be written\n")
+        }
     }
 }
 

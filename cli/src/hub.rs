@@ -7,8 +7,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use belfry_store::{Entry, NodeId};
 use belfry_common::model::{Batch, Timestamp};
+use belfry_store::{Entry, NodeId};
 use tokio::sync::mpsc;
 
 /// A batch that is durable.
@@ -70,7 +70,9 @@ impl Hub {
         for subscriber in &*self.subscribers.read().unwrap_or_else(PoisonError::into_inner) {
             match subscriber.sender.try_send(Arc::clone(arrivals)) {
                 Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(_)) => _ = subscriber.lost.fetch_add(arrivals.len() as u64, Relaxed),
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    _ = subscriber.lost.fetch_add(arrivals.len() as u64, Relaxed)
+                }
                 Err(mpsc::error::TrySendError::Closed(_)) => has_gone = true,
             }
         }

@@ -25,6 +25,7 @@ mod rules;
 mod series;
 mod serve;
 mod services;
+mod simulate;
 mod state;
 mod writer;
 
@@ -44,6 +45,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs a collector and an agent on this machine and shows the status: the place to begin
+    Up(commands::up::Args),
     /// Runs the collector
     Collect(commands::collect::Args),
     /// Shows the fleet, or one node with its GPUs, processes and alerts
@@ -60,6 +63,8 @@ enum Command {
     Token(commands::token::Args),
     /// Gives this user an identity, with a token from `belfry token create`
     Join(commands::join::Args),
+    /// Puts the load of many nodes on a collector, over the real protocol
+    Simulate(commands::simulate::Args),
     /// Checks this installation and says what to mend
     Doctor(commands::doctor::Args),
 }

@@ -69,8 +69,8 @@ fn tick(group: u16, name: &str, time: Timestamp, mut samples: Vec<(Labels, Sampl
         Arc::new(SeriesDefinition { metric: Arc::clone(metric), label_values })
     });
     let layout = Layout { group, sampler: "rules".into(), interval_ms: 1000, series: series.collect() };
-    let values = samples.iter().map(|(_, sample)| {
-        if is_stale(sample.value) { Raw::missing(Reason::Lost) } else { Raw::float(sample.value) }
-    });
+    let values = samples
+        .iter()
+        .map(|(_, sample)| if is_stale(sample.value) { Raw::missing(Reason::Lost) } else { Raw::float(sample.value) });
     Tick { layout: Arc::new(layout), time, values: values.collect() }
 }

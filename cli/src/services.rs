@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use belfry_store::Head;
 
 use crate::{
-    access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, listen::Connections, series::HeadReader, state::State,
-    writer::WriterHandle,
+    access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, listen::Connections, series::HeadReader,
+    state::State, writer::WriterHandle,
 };
 
 /// The collector's parts.

@@ -83,7 +83,12 @@ pub(crate) struct WriterStatistics {
 
 impl WriterHandle {
     /// Hands a batch over; waits while the writer is behind.
-    pub(crate) async fn add(&self, entry: Entry, is_live: bool, settled: mpsc::Sender<Settled>) -> Result<(), WriterGone> {
+    pub(crate) async fn add(
+        &self,
+        entry: Entry,
+        is_live: bool,
+        settled: mpsc::Sender<Settled>,
+    ) -> Result<(), WriterGone> {
         self.commands.send(Command::Batch { entry, is_live, settled }).await.map_err(|_| WriterGone)
     }
 
@@ -191,9 +196,10 @@ impl Writer {
                 }
             }
             Command::Stored { node, epoch, reply } => {
-                let runs = self.store.stored(node, epoch).map_or_else(Vec::new, |stored| {
-                    stored.runs().map(|(first, last)| Run::new(first, last)).collect()
-                });
+                let runs = self
+                    .store
+                    .stored(node, epoch)
+                    .map_or_else(Vec::new, |stored| stored.runs().map(|(first, last)| Run::new(first, last)).collect());
                 // Who asked may have gone meanwhile.
                 drop(reply.send(runs));
             }

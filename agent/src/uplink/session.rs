@@ -79,14 +79,17 @@ pub(super) async fn run(
     let batches = uplink.live.open();
     uplink.statistics.is_connected.store(true, Relaxed);
     uplink.statistics.add(|statistics| &statistics.connections, 1);
-    let session = Session { uplink, shared: &shared };
+    let session = Session { uplink, shared: &shared, connection };
     let result = tokio::select! {
         ended = session.send_live(live_writer, batches, token) => ended,
         error = session.receive(live_reader) => Err(error),
         error = session.receive(backlog_reader) => Err(error),
         error = session.send_backlog(backlog_writer) => Err(error),
-        renewed = session.renew(connection) => renewed,
+        renewed = session.renew() => renewed,
     };
+    session.count_bytes();
+    uplink.statistics.wire_sent.end();
+    uplink.statistics.wire_received.end();
     if result.is_ok() {
         CloseCode::Done.close(connection, "");
     }
@@ -110,6 +113,7 @@ async fn greet(uplink: &Uplink, writer: &mut FrameWriter, reader: &mut FrameRead
 struct Session<'a> {
     uplink: &'a Uplink,
     shared: &'a Shared,
+    connection: &'a Connection,
 }
 
 impl Session<'_> {
@@ -137,6 +141,7 @@ impl Session<'_> {
             let message = Batches { batches: vec![SealedBatch { sequence, body: &body }] };
             writer.send(Kind::Batches, &message).await?;
             self.uplink.statistics.add(|statistics| &statistics.batches_sent, 1);
+            self.count_bytes();
         }
         let acknowledged = async {
             while self.uplink.live.unacknowledged() > 0 {
@@ -150,6 +155,12 @@ impl Session<'_> {
         // Whether the goodbye arrived changes nothing here.
         drop(tokio::time::timeout(LEAVE_TIMEOUT, writer.finish()).await);
         Ok(Ended::Stopped)
+    }
+
+    fn count_bytes(&self) {
+        let (counted, statistics) = (self.connection.stats(), &self.uplink.statistics);
+        statistics.wire_sent.observe(counted.udp_tx.bytes);
+        statistics.wire_received.observe(counted.udp_rx.bytes);
     }
 
     async fn receive(&self, mut reader: FrameReader) -> ConnectError {
@@ -255,7 +266,7 @@ impl Session<'_> {
     }
 
     /// Waits until the certificate has to be renewed, and does it.
-    async fn renew(&self, connection: &Connection) -> Result<Ended, ConnectError> {
+    async fn renew(&self) -> Result<Ended, ConnectError> {
         let uplink = self.uplink;
         loop {
             let wait = uplink.identity.subject.renew_at().millis_since(clock::now());
@@ -265,7 +276,7 @@ impl Session<'_> {
             // Not in one go: the clock may be set in between.
             tokio::time::sleep(Duration::from_millis(wait.unsigned_abs()).min(Duration::from_secs(60))).await;
         }
-        let identity = certify(connection, Kind::Renew, uplink.identity.subject.name.as_str()).await?;
+        let identity = certify(self.connection, Kind::Renew, uplink.identity.subject.name.as_str()).await?;
         identity.save(&uplink.settings.state_directory)?;
         Ok(Ended::Renewed(Box::new(identity)))
     }

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! *No data* is a condition of its own beside the state. An alert has it while its condition is not met only because
-//! series are missing. It then neither resolves nor fires: time without data counts as evidence of nothing, and is left out
-//! when `for` is counted. A recovering alert was contradicted by data before, so it goes on to recover.
+//! series are missing. It then neither resolves nor fires: time without data counts as evidence of nothing, and is
+//! left out when `for` is counted. A recovering alert was contradicted by data before, so it goes on to recover.
 
 use std::collections::BTreeMap;
 
@@ -53,8 +53,8 @@ pub(super) struct Alert {
     pub(super) unseen_ms: i64,
     /// The data's time when the condition was last seen to hold.
     pub(super) held_at_ms: i64,
-    /// The data's time when the condition was last looked at.
-    pub(super) looked_at_ms: i64,
+    /// The newest tick that the condition was looked at for, by the node's clock. What is older than it tells nothing.
+    pub(super) looked_at_ms: Option<i64>,
 }
 
 /// The times of an evaluation.
@@ -62,8 +62,9 @@ pub(super) struct Alert {
 pub(super) struct When {
     /// The collector's clock: what durations are counted by.
     pub(super) now_ms: i64,
-    /// The instant of the data that was looked at, which is by the node's clock.
+    /// The instant at which the expression is evaluated: for a tick the node's clock, else the collector's.
     pub(super) data_ms: i64,
+    pub(super) is_tick: bool,
 }
 
 /// What an observation did to an alert.
@@ -88,11 +89,12 @@ impl Alert {
         let had_data = self.no_data_since_ms.take();
         self.give_up_at_ms = None;
         if let Some(since) = had_data {
-            self.unseen_ms += when.now_ms.saturating_sub(since).max(0);
+            self.add_unseen(when.now_ms.saturating_sub(since));
         }
-        (self.held_at_ms, self.looked_at_ms) = (when.data_ms, when.data_ms);
+        self.held_at_ms = when.data_ms;
+        self.look(when);
         match self.state {
-            State::Pending if when.now_ms - self.active_at_ms - self.unseen_ms >= for_ms => {
+            State::Pending if self.held_for_ms(when.now_ms) >= for_ms => {
                 self.state = State::Firing;
                 self.fired_at_ms = Some(when.now_ms);
                 Step::Fired(if for_ms == 0 { Reason::ConditionTrue } else { Reason::Held })
@@ -109,7 +111,7 @@ impl Alert {
 
     /// Data contradicts the condition.
     pub(super) fn ceased(&mut self, when: When, keep_firing_for_ms: i64) -> Step {
-        self.looked_at_ms = when.data_ms;
+        self.look(when);
         match self.state {
             State::Pending => Step::Resolved(Reason::ConditionFalse),
             State::Firing if keep_firing_for_ms == 0 => Step::Resolved(Reason::ConditionFalse),
@@ -121,16 +123,17 @@ impl Alert {
             }
             State::Recovering => {
                 let since = self.recovering_since_ms.unwrap_or(when.now_ms);
-                let over = when.now_ms - since >= keep_firing_for_ms;
+                let over = when.now_ms.saturating_sub(since) >= keep_firing_for_ms;
                 if over { Step::Resolved(Reason::KeptLongEnough) } else { Step::Same }
             }
         }
     }
 
-    /// The condition is not met only because data is missing. `keep_ms` bounds how long; nothing where the node itself is
-    /// away, for it will come back or be forgotten.
-    pub(super) fn lacks_data(&mut self, when: When, keep_ms: Option<i64>) -> Step {
-        self.looked_at_ms = when.data_ms;
+    /// The condition is not met only because data is missing: it held at a moment. `keep_ms` bounds how long the
+    /// alert stands; nothing where the node itself is away, for it will come back or be forgotten.
+    pub(super) fn lacks_data(&mut self, when: When, held_at_ms: i64, keep_ms: Option<i64>) -> Step {
+        self.look(when);
+        self.held_at_ms = self.held_at_ms.min(held_at_ms);
         if self.give_up_at_ms.is_some_and(|at| keep_ms.is_some() && when.now_ms >= at) {
             return Step::Resolved(Reason::NoData);
         }
@@ -142,21 +145,42 @@ impl Alert {
 
     /// The collector was away and saw nothing for a while.
     pub(super) fn was_unwatched(&mut self, from_ms: i64, to_ms: i64) {
-        let gap_ms = (to_ms - from_ms.max(self.active_at_ms)).max(0);
+        let gap_ms = to_ms.saturating_sub(from_ms.max(self.active_at_ms)).max(0);
         if self.no_data_since_ms.is_some() {
             return;
         }
         match self.state {
-            State::Pending => self.unseen_ms += gap_ms,
+            State::Pending => self.add_unseen(gap_ms),
             State::Firing => {}
             State::Recovering => {
-                self.recovering_since_ms = self.recovering_since_ms.map(|since| (since + gap_ms).min(to_ms));
+                self.recovering_since_ms =
+                    self.recovering_since_ms.map(|since| since.saturating_add(gap_ms).min(to_ms));
             }
         }
         if self.state != State::Recovering {
             self.held_at_ms = self.held_at_ms.max(from_ms);
-            self.looked_at_ms = self.looked_at_ms.max(from_ms);
         }
+    }
+
+    /// Whether a view of the data at this instant is older than one that was looked at: then it tells nothing. So
+    /// it is for a node whose clock is ahead of the collector's, between its ticks.
+    pub(super) fn is_newer_than(&self, when: When) -> bool {
+        self.looked_at_ms.is_some_and(|looked_at_ms| when.data_ms < looked_at_ms)
+    }
+
+    fn look(&mut self, when: When) {
+        if when.is_tick {
+            self.looked_at_ms = Some(when.data_ms);
+        }
+    }
+
+    /// For how long the condition was seen to hold.
+    fn held_for_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.active_at_ms).saturating_sub(self.unseen_ms)
+    }
+
+    fn add_unseen(&mut self, ms: i64) {
+        self.unseen_ms = self.unseen_ms.saturating_add(ms.max(0));
     }
 
     /// When time alone will move the alert.
@@ -165,9 +189,9 @@ impl Alert {
             return self.give_up_at_ms;
         }
         match self.state {
-            State::Pending => Some(self.active_at_ms + self.unseen_ms + for_ms),
+            State::Pending => Some(self.active_at_ms.saturating_add(self.unseen_ms).saturating_add(for_ms)),
             State::Firing => None,
-            State::Recovering => self.recovering_since_ms.map(|since| since + keep_firing_for_ms),
+            State::Recovering => self.recovering_since_ms.map(|since| since.saturating_add(keep_firing_for_ms)),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::naming::External;
 /// The world at the moment of a call: the engine has neither a store nor a clock.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
+    /// The collector's clock, which durations are counted by; never the time of a tick.
     pub(crate) now_ms: i64,
     /// The whole store; the engine restricts it to nodes itself.
     pub(crate) reader: &'a dyn SeriesReader,

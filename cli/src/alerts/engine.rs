@@ -1,12 +1,13 @@
 //! The engine: rules and alerts, driven by ticks and by time.
 //!
-//! - [`Engine::on_tick`] when data of a node arrived: rules that can be evaluated for the node alone are, at once; the others
-//!   are marked.
-//! - [`Engine::on_time`] when [`Engine::next_deadline_ms`] has come: marked rules, intervals, and deadlines of alerts. Here
-//!   rules go in the order of their groups, so that a rule sees what the rules above it just recorded.
+//! - [`Engine::on_tick`] when data of a node arrived: rules that can be evaluated for the node alone are, at once;
+//!   the others are marked.
+//! - [`Engine::on_time`] when [`Engine::next_deadline_ms`] has come: marked rules, intervals, and deadlines of
+//!   alerts. Here rules go in the order of their groups, so that a rule sees what the rules above it just recorded.
 //!
 //! Both are complete when they return. What must be written down and told is in the [`Outcome`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use super::standing::{Scope, Subject};
 use super::transition::{Outcome, Transition, ended};
 use super::{Context, Interest, Options, Tick, limits};
 use crate::rules::{
-    AlertRule, Group, OnNodes, RecordRule, Recorded, Rule, RuleError, RuleId, RuleKey, RuleKind, RuleSet, WithRecorded, evaluate,
-    record,
+    AlertRule, Group, OnNodes, RecordRule, Recorded, Rule, RuleError, RuleId, RuleKey, RuleKind, RuleSet, WithRecorded,
+    evaluate, record,
 };
 
 /// How long the first evaluations after a start are spread over.
@@ -37,8 +38,6 @@ pub(crate) struct Engine {
     options: Options,
     /// How many alerts stand.
     standing: usize,
-    /// The newest tick of each node, by its clock.
-    newest_ms: HashMap<String, i64>,
     /// Counts the changes of `rules`.
     generation: u64,
 }
@@ -46,12 +45,7 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(rules: Arc<RuleSet>, options: Options, now_ms: i64) -> Self {
         let running = start(&rules, &options, now_ms);
-        Self { rules, running, options, standing: 0, newest_ms: HashMap::new(), generation: 0 }
-    }
-
-    /// The rules in force.
-    pub(crate) fn rules(&self) -> &Arc<RuleSet> {
-        &self.rules
+        Self { rules, running, options, standing: 0, generation: 0 }
     }
 
     /// The rules that read any of these metrics: what a tick is told with.
@@ -66,34 +60,32 @@ impl Engine {
 
     /// Data of a node arrived and can be read.
     pub(crate) fn on_tick(&mut self, tick: &Tick<'_>, context: &Context<'_>) -> Outcome {
-        match self.newest_ms.get_mut(tick.node) {
-            Some(newest) => *newest = (*newest).max(tick.time_ms),
-            None => _ = self.newest_ms.insert(tick.node.to_owned(), tick.time_ms),
-        }
-        let everything: Vec<RuleId>;
-        let ids = if self.is_current(tick.interest) {
-            &tick.interest.rules
-        } else {
-            everything = (0..self.rules.len()).map(RuleId).collect();
-            &everything
-        };
+        let ids = self.of_interest(tick.interest);
         let mut outcome = Outcome::default();
         let rules = Arc::clone(&self.rules);
         let reader = OnNodes::one(context.reader, tick.node);
         let on_node = Context { reader: &reader, ..*context };
-        for &id in ids {
+        for &id in &*ids {
             let Some((group, rule)) = rules.get(id) else { continue };
             let Some(running) = self.running.get_mut(id.0) else { continue };
             match &rule.kind {
                 RuleKind::Record(_) => {}
                 RuleKind::Alert(alert) if running.is_separable => {
-                    let work = Work { id, group, rule, time_ms: tick.time_ms };
+                    let work = Work { id, group, rule, time_ms: tick.time_ms, is_tick: true };
                     outcome.transitions.extend(self.alert(&work, alert, Scope::Nodes(&[tick.node]), &on_node));
                 }
                 RuleKind::Alert(_) => running.touch(),
             }
         }
         outcome
+    }
+
+    /// Data of many nodes arrived at once, such as the collector's own about each of them. The rules that read it
+    /// are evaluated over everything when [`Engine::on_time`] is called next, rather than for each node.
+    pub(crate) fn touch(&mut self, interest: &Interest) {
+        for id in &*self.of_interest(interest) {
+            self.running.get_mut(id.0).into_iter().for_each(Running::touch);
+        }
     }
 
     /// Does what has become due.
@@ -108,7 +100,7 @@ impl Engine {
             if !is_due && !has_deadline {
                 continue;
             }
-            let work = Work { id, group, rule, time_ms: context.now_ms };
+            let work = Work { id, group, rule, time_ms: context.now_ms, is_tick: false };
             let with_recorded = WithRecorded { reader: context.reader, recorded: &recorded };
             let context = Context { reader: &with_recorded, ..*context };
             match &rule.kind {
@@ -141,7 +133,8 @@ impl Engine {
     /// Puts alerts back that stood when the collector ended, into an engine that has just been made.
     ///
     /// `down_since_ms` is when the collector was last known to be at work, such as the time of the newest sample: what
-    /// happened since is evidence of nothing, and does not count towards any duration. Alerts of rules that are gone resolve.
+    /// happened since is evidence of nothing, and does not count towards any duration. Alerts of rules that are
+    /// gone resolve.
     pub(crate) fn restore(&mut self, records: Vec<AlertRecord>, down_since_ms: Option<i64>, now_ms: i64) -> Outcome {
         let rules = Arc::clone(&self.rules);
         let by_key: HashMap<&RuleKey, (RuleId, &AlertRule)> = rules
@@ -189,7 +182,6 @@ impl Engine {
 
     /// Ends all alerts of a node that is no more.
     pub(crate) fn forget_node(&mut self, node: &str, now_ms: i64) -> Outcome {
-        self.newest_ms.remove(node);
         let rules = Arc::clone(&self.rules);
         let external = &self.options.external;
         let mut outcome = Outcome::default();
@@ -213,9 +205,8 @@ impl Engine {
         let Some(running) = self.running.get_mut(work.id.0) else { return Vec::new() };
         let due = || running.standing.due(context.now_ms);
         let nodes: BTreeSet<String> = due().filter_map(|alert| alert.node().map(str::to_owned)).collect();
-        let is_local = running.is_separable
-            && nodes.len() <= limits::SCOPE_NODES_MAX
-            && due().all(|alert| alert.node().is_some());
+        let is_local =
+            running.is_separable && nodes.len() <= limits::SCOPE_NODES_MAX && due().all(|alert| alert.node().is_some());
         let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
         let restricted = is_local.then(|| OnNodes::some(context.reader, &nodes).ok()).flatten();
         let transitions = match &restricted {
@@ -265,28 +256,23 @@ impl Engine {
     ) -> Result<(), RuleError> {
         let query_ms = work.query_ms();
         let (rows, annotations) = evaluate(work.rule, context.reader, query_ms, &context.limits)?;
-        let Self { running, newest_ms, options, standing, .. } = self;
+        let Self { running, options, standing, .. } = self;
         let Some(running) = running.get_mut(work.id.0) else { return Ok(()) };
         running.remark(&annotations);
         let limit = work.group.limit.unwrap_or(usize::MAX);
         let room = limit.saturating_sub(running.standing.len()).min(options.alerts_max.saturating_sub(*standing));
-        // An alert of a node is as old as the node's newest tick, however late the rule is evaluated.
-        let times = |node: Option<&str>| {
-            let newest_ms = node.and_then(|node| newest_ms.get(node)).copied().unwrap_or(i64::MAX);
-            When { now_ms: context.now_ms, data_ms: query_ms.min(newest_ms) }
-        };
+        let when = When { now_ms: context.now_ms, data_ms: query_ms, is_tick: work.is_tick };
         let subject = Subject { key: &work.rule.key, rule: alert, external: &options.external };
-        let applied = running.standing.apply(subject, scope, &rows, room, &times)?;
+        let applied = running.standing.apply(subject, scope, &rows, room, when)?;
         transitions.extend(applied.transitions);
         let view = View {
             rule: work.rule,
             is_separable: running.is_separable,
             reader: context.reader,
-            query_ms,
             limits: &context.limits,
             keep_ms: options.no_data_keep_ms,
         };
-        transitions.extend(no_data::settle(&mut running.standing, subject, &view, &applied.absent, &times)?);
+        no_data::settle(&mut running.standing, subject, &view, &applied.absent, when, transitions)?;
         if applied.left_out > 0 {
             running.health.left_out += applied.left_out as u64;
             return Err(RuleError::Limit { limit: limit.min(options.alerts_max), more: applied.left_out });
@@ -314,6 +300,13 @@ impl Engine {
         }
     }
 
+    fn of_interest<'i>(&self, interest: &'i Interest) -> Cow<'i, [RuleId]> {
+        match self.is_current(interest) {
+            true => Cow::Borrowed(&interest.rules),
+            false => Cow::Owned((0..self.rules.len()).map(RuleId).collect()),
+        }
+    }
+
     fn count(&mut self) {
         self.standing = self.running.iter().map(|running| running.standing.len()).sum();
     }
@@ -327,6 +320,7 @@ struct Work<'a> {
     rule: &'a Rule,
     /// The time of evaluation, before the group's offset.
     time_ms: i64,
+    is_tick: bool,
 }
 
 impl Work<'_> {

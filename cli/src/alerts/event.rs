@@ -18,7 +18,7 @@ pub(crate) const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Event {
     pub(crate) schema: u32,
-    /// The number in the event log, which has no gaps. A heartbeat repeats the last one. 0 until the log assigns it.
+    /// The number in the event log, which has no gaps. A heartbeat repeats the last one. 0 until the log gives one.
     pub(crate) seq: u64,
     pub(crate) time: Time,
     pub(crate) event: EventKind,
@@ -101,11 +101,6 @@ impl Event {
         }
     }
 
-    /// The event with its number in the log.
-    pub(crate) fn numbered(self, seq: u64) -> Self {
-        Self { seq, ..self }
-    }
-
     /// The event as JSON without `schema` and `seq`: what the event log keeps and adds these two to.
     pub(crate) fn body(&self) -> Result<String, serde_json::Error> {
         let json = serde_json::to_string(self)?;
@@ -151,7 +146,9 @@ mod tests {
     fn a_firing_alert() {
         check(
             &firing(91.5),
-            &expect![[r#"{"schema":1,"seq":7,"time":"2023-11-14T22:14:20.500Z","event":"firing","previous":"pending","reason":"held","rule":"Hot","severity":"critical","fingerprint":"00000000000000ab","dedup_key":"00000000000000ab-00000001-1700000000000","labels":{"alertname":"Hot","instance":"gpu-01","severity":"critical"},"annotations":{"summary":"\u001b[31m hot\n"},"value":91.5,"starts_at":"2023-11-14T22:13:20.000Z","ends_at":null}"#]],
+            &expect![[
+                r#"{"schema":1,"seq":7,"time":"2023-11-14T22:14:20.500Z","event":"firing","previous":"pending","reason":"held","rule":"Hot","severity":"critical","fingerprint":"00000000000000ab","dedup_key":"00000000000000ab-00000001-1700000000000","labels":{"alertname":"Hot","instance":"gpu-01","severity":"critical"},"annotations":{"summary":"\u001b[31m hot\n"},"value":91.5,"starts_at":"2023-11-14T22:13:20.000Z","ends_at":null}"#
+            ]],
         );
     }
 
@@ -177,7 +174,9 @@ mod tests {
     fn a_heartbeat_repeats_the_last_number() {
         check(
             &Event::heartbeat(1_700_000_000_000, 41),
-            &expect![[r#"{"schema":1,"seq":41,"time":"2023-11-14T22:13:20.000Z","event":"heartbeat","previous":null,"reason":null,"rule":null,"severity":null,"fingerprint":null,"dedup_key":null,"labels":{},"annotations":{},"value":null,"starts_at":null,"ends_at":null}"#]],
+            &expect![[
+                r#"{"schema":1,"seq":41,"time":"2023-11-14T22:13:20.000Z","event":"heartbeat","previous":null,"reason":null,"rule":null,"severity":null,"fingerprint":null,"dedup_key":null,"labels":{},"annotations":{},"value":null,"starts_at":null,"ends_at":null}"#
+            ]],
         );
     }
 }

@@ -13,8 +13,8 @@ pub(crate) const IDLE_INTERVAL_MS: i64 = 300_000;
 /// Least time between two evaluations of a rule over everything that ticks ask for: 5,000 nodes tick each second.
 pub(crate) const COALESCE_MS: i64 = 250;
 
-/// How long an alert stands whose series ended on a node that is up. Long enough for somebody to have looked at it, short
-/// enough that the series of past jobs do not pile up.
+/// How long an alert stands whose series ended on a node that is up. Long enough for somebody to have looked at it,
+/// short enough that the series of past jobs do not pile up.
 pub(crate) const NO_DATA_KEEP_MS: i64 = 24 * 3_600_000;
 
 /// When a deadline that could not be dealt with is tried again.

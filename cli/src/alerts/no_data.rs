@@ -1,19 +1,19 @@
 //! Why a condition does not hold any more: because data says so, or because data is missing?
 //!
-//! The expression is evaluated once more over a view of the store in which every series that brought nothing new since the
-//! condition last held is as it was then ([`AsItWas`]). What holds in that view was not contradicted by data: it lacks
-//! data. So
+//! The expression is evaluated once more over a view of the store in which every series that brought nothing new
+//! since the condition last held is as it was then ([`AsItWas`]). What holds in that view was not contradicted by
+//! data: it lacks data. So
 //!
 //! - a comparison that turned false resolves its alert, and so does one that turned false while another series of the
 //!   expression went missing;
-//! - a series that ended (stale marker, five minutes of silence, the node away) leaves its alert as it is, and so does a member
-//!   of a sum;
+//! - a series that ended (stale marker, five minutes of silence, the node away) leaves its alert as it is, and so
+//!   does a member of a sum;
 //! - `absent(x)` resolves as soon as `x` is there, `x unless y` as soon as `y` is.
 //!
 //! The limits of this: a series whose *end* is the good news (a job's, a state's) looks like a lost one. Its alert
-//! stands until the series is back with another value, the node is forgotten, or for a day on a node that is up; rules about such
-//! series say `belfry_no_data: ok`. And where the view cannot be evaluated (two generations of a series at once), the
-//! alert resolves, as in Prometheus.
+//! stands until the series is back with another value, the node is forgotten, or for a day on a node that is up;
+//! rules about such series say `belfry_no_data: ok`. And where the view cannot be evaluated (two generations of a
+//! series at once), the alert resolves, as in Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -33,26 +33,24 @@ pub(super) struct View<'a> {
     pub(super) rule: &'a Rule,
     pub(super) is_separable: bool,
     pub(super) reader: &'a dyn SeriesReader,
-    /// The instant at which the expression is evaluated.
-    pub(super) query_ms: i64,
     pub(super) limits: &'a Limits<'a>,
     pub(super) keep_ms: i64,
 }
 
-/// Finds out about each alert whose condition does not hold, and moves it.
+/// Finds out about each alert whose condition does not hold, and moves it. What was moved before an error is told all
+/// the same.
 pub(super) fn settle(
     standing: &mut Standing,
     subject: Subject<'_>,
     view: &View<'_>,
     absent: &[Fingerprint],
-    times: &dyn Fn(Option<&str>) -> When,
-) -> Result<Vec<Transition>, RuleError> {
-    let mut transitions = Vec::new();
+    when: When,
+    transitions: &mut Vec<Transition>,
+) -> Result<(), RuleError> {
     let mut by_moment: BTreeMap<i64, Vec<Fingerprint>> = BTreeMap::new();
     for id in absent {
         let Some(alert) = standing.get(*id) else { continue };
-        let when = times(alert.node());
-        if when.data_ms < alert.looked_at_ms {
+        if alert.is_newer_than(when) {
             continue;
         }
         if alert.state == State::Recovering || subject.rule.no_data == NoData::Ok {
@@ -61,21 +59,23 @@ pub(super) fn settle(
             by_moment.entry(alert.held_at_ms).or_default().push(*id);
         }
     }
-    for (held_at_ms, ids) in by_moment.into_iter().take(limits::MOMENTS_MAX) {
+    for held_at_ms in standing.next_moments(&by_moment) {
+        let ids = by_moment.remove(&held_at_ms).unwrap_or_default();
         let alerts: Vec<&Alert> = ids.iter().filter_map(|id| standing.get(*id)).collect();
-        let still_held = view.held_then(subject, held_at_ms, &alerts)?;
+        // Two ticks of one instant: what the second brought is new.
+        let back_ms = when.data_ms.saturating_sub(held_at_ms).max(1);
+        let still_held = view.held_then(subject, when.data_ms, back_ms, &alerts)?;
         for id in ids {
             let Some(alert) = standing.get(id) else { continue };
-            let when = times(alert.node());
             transitions.extend(if still_held.contains(&id) {
-                let keep_ms = view.keep_ms(alert.node())?;
-                standing.lacks_data(id, subject, when, keep_ms)
+                let keep_ms = view.keep_ms(alert.node(), when.data_ms)?;
+                standing.lacks_data(id, subject, when, when.data_ms.saturating_sub(back_ms), keep_ms)
             } else {
                 standing.ceased(id, subject, when)
             });
         }
     }
-    Ok(transitions)
+    Ok(())
 }
 
 impl View<'_> {
@@ -83,11 +83,10 @@ impl View<'_> {
     fn held_then(
         &self,
         subject: Subject<'_>,
-        held_at_ms: i64,
+        data_ms: i64,
+        back_ms: i64,
         alerts: &[&Alert],
     ) -> Result<HashSet<Fingerprint>, RuleError> {
-        // Two ticks of one instant: what the second brought is new.
-        let back_ms = (self.query_ms - held_at_ms).max(1);
         let nodes: BTreeSet<&str> = alerts.iter().filter_map(|alert| alert.node()).collect();
         let nodes: Vec<&str> = nodes.into_iter().collect();
         let is_local = self.is_separable
@@ -95,7 +94,7 @@ impl View<'_> {
             && alerts.iter().all(|alert| alert.node().is_some());
         let restricted = is_local.then(|| OnNodes::some(self.reader, &nodes).ok()).flatten();
         let reader = restricted.as_ref().map_or(self.reader, |restricted| restricted);
-        let rows = match evaluate(self.rule, &AsItWas { reader, back_ms }, self.query_ms, self.limits) {
+        let rows = match evaluate(self.rule, &AsItWas { reader, back_ms }, data_ms, self.limits) {
             Ok((rows, _)) => rows,
             Err(error @ RuleError::Evaluate(EvalError::Read(_) | EvalError::Cancelled)) => return Err(error),
             Err(_) => Vec::new(),
@@ -105,9 +104,9 @@ impl View<'_> {
     }
 
     /// How long an alert of this node may go without data; nothing where it may for ever.
-    fn keep_ms(&self, node: Option<&str>) -> Result<Option<i64>, RuleError> {
+    fn keep_ms(&self, node: Option<&str>, data_ms: i64) -> Result<Option<i64>, RuleError> {
         let bounded = match node {
-            Some(node) => is_up(self.reader, node, self.query_ms)?,
+            Some(node) => is_up(self.reader, node, data_ms)?,
             None => true,
         };
         Ok(bounded.then_some(self.keep_ms))

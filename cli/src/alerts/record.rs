@@ -42,7 +42,7 @@ pub(crate) struct AlertRecord {
     pub(crate) give_up_at_ms: Option<i64>,
     pub(crate) unseen_ms: i64,
     pub(crate) held_at_ms: i64,
-    pub(crate) looked_at_ms: i64,
+    pub(crate) looked_at_ms: Option<i64>,
 }
 
 impl AlertRecord {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use belfry_promql::{Annotation, Labels, Sample, STALE_NAN};
+use belfry_promql::{Annotation, Labels, STALE_NAN, Sample};
 
 use super::Options;
 use super::standing::Standing;
@@ -16,7 +16,7 @@ pub(super) struct Running {
     interval_ms: i64,
     /// When the rule is to be evaluated over everything whatever arrives.
     next_ms: i64,
-    /// Whether a tick arrived that the rule reads and that is not evaluated for its node alone.
+    /// Whether data arrived that the rule reads and that is not evaluated for its node alone.
     is_touched: bool,
     evaluated_at_ms: Option<i64>,
     pub(super) standing: Standing,
@@ -63,7 +63,7 @@ impl Running {
         }
     }
 
-    /// A tick arrived that this rule reads.
+    /// Data arrived that this rule reads.
     pub(super) fn touch(&mut self) {
         self.is_touched = true;
     }

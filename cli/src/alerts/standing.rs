@@ -1,15 +1,17 @@
 //! The alerts of one rule, and how a result of its expression moves them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use belfry_promql::Labels;
 
 use super::alert::{Alert, State, Step, When};
 use super::event::Reason;
 use super::fingerprint::Fingerprint;
+use super::limits;
 use super::naming::{self, External};
 use super::transition::{Transition, began, stepped};
-use crate::rules::{AlertRule, INSTANCE, Row, RuleError, RuleKey, series_labels};
+use crate::rules::{AlertRule, Row, RuleError, RuleKey, series_labels};
 
 /// Whose alerts a result speaks about.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,8 @@ pub(super) struct Standing {
     alerts: BTreeMap<Fingerprint, Held>,
     by_node: BTreeMap<String, BTreeSet<Fingerprint>>,
     deadlines: BTreeSet<(i64, Fingerprint)>,
+    /// The last of the moments that were looked back to, see [`Standing::next_moments`].
+    last_moment_ms: i64,
 }
 
 /// An alert and the deadline it is listed under.
@@ -102,13 +106,12 @@ impl Standing {
         scope: Scope<'_>,
         rows: &[Row],
         room: usize,
-        times: &dyn Fn(Option<&str>) -> When,
+        when: When,
     ) -> Result<Applied, RuleError> {
         let found = self.named(subject, scope, rows)?;
         let mut applied = Applied { absent: self.absent(scope, &found), ..Applied::default() };
         let mut room = room;
         for (id, (labels, row)) in found {
-            let when = times(series_labels(row).get(INSTANCE));
             if self.alerts.contains_key(&id) {
                 applied.transitions.extend(self.go_on(id, subject, row, when));
             } else if room > 0 {
@@ -167,7 +170,7 @@ impl Standing {
             give_up_at_ms: None,
             unseen_ms: 0,
             held_at_ms: when.data_ms,
-            looked_at_ms: when.data_ms,
+            looked_at_ms: when.is_tick.then_some(when.data_ms),
         };
         let transition = began(subject.key, &alert, when.now_ms);
         self.insert(id, alert, subject.rule);
@@ -182,7 +185,7 @@ impl Standing {
             self.insert(id, Alert { series, ..alert }, subject.rule);
         }
         self.step(id, subject, when.now_ms, |alert| {
-            if when.data_ms < alert.looked_at_ms {
+            if alert.is_newer_than(when) {
                 return Step::Same;
             }
             let step = alert.holds(when, subject.rule.for_ms);
@@ -206,9 +209,19 @@ impl Standing {
         id: Fingerprint,
         subject: Subject<'_>,
         when: When,
+        held_at_ms: i64,
         keep_ms: Option<i64>,
     ) -> Option<Transition> {
-        self.step(id, subject, when.now_ms, |alert| alert.lacks_data(when, keep_ms))
+        self.step(id, subject, when.now_ms, |alert| alert.lacks_data(when, held_at_ms, keep_ms))
+    }
+
+    /// The moments to look back to now: a few at a time, and all of them in turn.
+    pub(super) fn next_moments<T>(&mut self, moments: &BTreeMap<i64, T>) -> Vec<i64> {
+        let behind = (Bound::Excluded(self.last_moment_ms), Bound::Unbounded);
+        let in_turn = moments.range(behind).chain(moments.range(..=self.last_moment_ms));
+        let next: Vec<i64> = in_turn.map(|(at, _)| *at).take(limits::MOMENTS_MAX).collect();
+        self.last_moment_ms = next.last().copied().unwrap_or_default();
+        next
     }
 
     /// Ends the alerts of a node that is no more.
@@ -221,11 +234,6 @@ impl Standing {
     /// Puts an alert back that stood before a restart or reload.
     pub(super) fn restore(&mut self, alert: Alert, rule: &AlertRule) {
         self.insert(Fingerprint::of(&alert.labels), alert, rule);
-    }
-
-    /// Takes all alerts away.
-    pub(super) fn take(&mut self) -> Vec<Alert> {
-        std::mem::take(self).alerts.into_values().map(|held| held.alert).collect()
     }
 
     fn step(

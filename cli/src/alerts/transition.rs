@@ -67,14 +67,7 @@ pub(super) fn ended(rule: &RuleKey, alert: &Alert, reason: Reason, now_ms: i64) 
     stepped(rule, alert, alert.state, Step::Resolved(reason), now_ms)
 }
 
-fn event(
-    rule: &RuleKey,
-    alert: &Alert,
-    kind: EventKind,
-    previous: Previous,
-    reason: Reason,
-    now_ms: i64,
-) -> Event {
+fn event(rule: &RuleKey, alert: &Alert, kind: EventKind, previous: Previous, reason: Reason, now_ms: i64) -> Event {
     let fingerprint = Fingerprint::of(&alert.labels);
     Event {
         event: kind,

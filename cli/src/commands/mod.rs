@@ -6,12 +6,16 @@
 pub(crate) mod alerts;
 pub(crate) mod collect;
 pub(crate) mod doctor;
+mod follow;
 pub(crate) mod join;
 pub(crate) mod nodes;
 pub(crate) mod rules;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod token;
+pub(crate) mod up;
+pub(crate) mod watch;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -20,16 +24,18 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::{
     Cli, Command,
-    client::{Client, ClientError},
-    credentials::Credentials,
+    client::Client,
     render::{
-        output::{Color, Format, Output},
-        style,
+        machine,
+        output::{self, Color, Format, Output},
+        style, text,
     },
 };
 
@@ -44,7 +50,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub(crate) collector: Option<String>,
     /// Who asks: a directory with an identity [default: the user's, else that of the collector on this machine]
-    #[arg(long, global = true, value_name = "DIR", env = "BELFRY_IDENTITY")]
+    #[arg(long, global = true, value_name = "DIR", env = "BELFRY_IDENTITY", hide_env_values = true)]
     pub(crate) identity: Option<PathBuf>,
     /// When to use colours; `auto` heeds NO_COLOR
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, hide_possible_values = true, value_name = "auto|always|never")]
@@ -55,15 +61,26 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// Whether a script reads.
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.output, Some(Format::Json | Format::Jsonl))
+    }
+
     /// Standard output, in the form asked for or else in this one.
     pub(crate) fn output(&self, default: Format) -> Output {
-        Output::new(self.output.unwrap_or(default), self.color)
+        self.output_as(self.output.unwrap_or(default))
+    }
+
+    /// Standard output, in this form whatever was asked for.
+    pub(crate) fn output_as(&self, format: Format) -> Output {
+        Output::new(format, self.color)
     }
 }
 
 pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match &cli.command {
+        Command::Up(args) => up::execute(global, args),
         Command::Collect(args) => collect::execute(global, args),
         Command::Status(args) => status::execute(global, args),
         Command::Tail(args) => tail::execute(global, args),
@@ -72,27 +89,32 @@ pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Nodes(args) => nodes::execute(global, args),
         Command::Token(args) => token::execute(global, args),
         Command::Join(args) => join::execute(global, args),
+        Command::Simulate(args) => simulate::execute(global, args),
         Command::Doctor(args) => doctor::execute(global, args),
     }
 }
 
 /// Logs go to standard error; under systemd the journal adds the time.
 pub(crate) fn start_logging(global: &Global, configured: LevelFilter) {
+    let is_colored = style::is_wanted(global.color, io::stderr().is_terminal());
+    log_to(BoxMakeWriter::new(io::stderr), is_colored, global, configured);
+}
+
+fn log_to(writer: BoxMakeWriter, is_colored: bool, global: &Global, configured: LevelFilter) {
     use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
     let level = match global.verbose {
         0 => configured,
         1 => configured.max(LevelFilter::DEBUG),
         _ => LevelFilter::TRACE,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
-    let lines = lines.with_ansi(style::is_wanted(global.color, io::stderr().is_terminal()));
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false).with_ansi(is_colored);
     tracing_subscriber::registry().with(level).with(lines).init();
 }
 
 /// Runs a client's work on one thread: connects, works, and takes its leave.
 fn with_client<T>(global: &Global, work: impl AsyncFnOnce(&Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
     run(global, async {
-        let client = Client::connect(&Credentials::find(global)?).await?;
+        let client = Client::connect(global).await?;
         let result = work(&client).await;
         client.close().await;
         result
@@ -125,21 +147,26 @@ async fn until_unwanted(
 
 /// Ready when the process is asked to stop.
 async fn interrupted() {
-    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
-        // Whoever cannot be told dies of the signal, which is as quiet.
+    // Not SIGHUP: who starts a stream with nohup means it.
+    let [Ok(mut interrupt), Ok(mut terminate)] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal) else {
+        // Who cannot be told dies of the signal, which is as quiet.
         return std::future::pending().await;
     };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
     }
 }
 
-/// Parses the collector's answer; one of another version can be of another form.
-fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, ClientError> {
-    serde_json::from_str(json).map_err(ClientError::Unreadable)
+/// Prints lines for people, all at once.
+fn print_lines(lines: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
+    let text: String = lines.into_iter().map(|line| text::escape(&line) + "\n").collect();
+    Ok(output::print(&text)?)
+}
+
+/// Prints a document for scripts.
+fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
+    Ok(output::print(&machine::json(&serde_json::to_string(document)?))?)
 }
 
 /// A length of time on the command line, such as `5m`, `1h30m` or `90s`.

@@ -34,7 +34,12 @@ impl OwnSeries {
         let one = Resolution::ONE;
         Self {
             up: metric("up", one, &["instance"], "Whether ticks of the node arrive."),
-            state: metric("belfry_node_state", one, &["instance", "state", "reason"], "1 for the state that the node is in."),
+            state: metric(
+                "belfry_node_state",
+                one,
+                &["instance", "state", "reason"],
+                "1 for the state that the node is in.",
+            ),
             skew: metric(
                 "belfry_node_clock_skew_seconds",
                 Resolution::MILLI,

@@ -44,7 +44,8 @@ impl SeriesCap {
         if !has_changed {
             return (batch, None);
         }
-        let left_out = self.groups.values().map(|group| (group.given.series.len() - group.kept.series.len()) as u64).sum();
+        let left_out =
+            self.groups.values().map(|group| (group.given.series.len() - group.kept.series.len()) as u64).sum();
         let news = (left_out != self.left_out).then_some(left_out);
         self.left_out = left_out;
         (batch, news)

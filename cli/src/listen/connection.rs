@@ -163,7 +163,11 @@ async fn join(connection: &Connection, services: &Services, key_sha256: [u8; 32]
     Ok(())
 }
 
-async fn admit(services: &Services, key_sha256: [u8; 32], request: CertificateRequest) -> Result<Certified, AccessError> {
+async fn admit(
+    services: &Services,
+    key_sha256: [u8; 32],
+    request: CertificateRequest,
+) -> Result<Certified, AccessError> {
     let now = clock::now();
     let name: NodeName = request.name.parse().map_err(AccessError::Name)?;
     let admitted = services.access.admit(key_sha256, name, request.csr, now).await?;

@@ -226,4 +226,3 @@ fn suggestion(name: &str, known: &[&str]) -> String {
         _ => format!("known are {}", known.join(", ")),
     }
 }
-

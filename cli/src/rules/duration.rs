@@ -102,14 +102,23 @@ mod tests {
 
     #[test]
     fn what_prometheus_refuses() {
-        for text in ["", "5", "1.5h", "-1m", "1", "m", "1m1h", "1m1m", "1 m", "1hm", "300y", "99999999999999999999s", "1é"] {
+        for text in
+            ["", "5", "1.5h", "-1m", "1", "m", "1m1h", "1m1m", "1 m", "1hm", "300y", "99999999999999999999s", "1é"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn shown_as_prometheus_shows_them() {
-        for (ms, text) in [(0, "0s"), (5_400_000, "1h30m"), (86_400_000, "1d"), (604_800_000, "1w"), (691_200_000, "8d"), (1_001, "1s1ms")] {
+        for (ms, text) in [
+            (0, "0s"),
+            (5_400_000, "1h30m"),
+            (86_400_000, "1d"),
+            (604_800_000, "1w"),
+            (691_200_000, "8d"),
+            (1_001, "1s1ms"),
+        ] {
             assert_eq!(show(ms).to_string(), text);
             assert_eq!(parse(text), Ok(ms));
         }

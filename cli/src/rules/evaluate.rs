@@ -48,9 +48,7 @@ pub(crate) fn evaluate(
     let output = evaluate_instant(&rule.plan, reader, time_ms, limits)?;
     let rows = match output.value {
         Value::Scalar(sample) => vec![Row { labels: Labels::empty(), value: sample.value }],
-        Value::Vector(rows) => {
-            rows.into_iter().map(|(labels, sample)| Row { labels, value: sample.value }).collect()
-        }
+        Value::Vector(rows) => rows.into_iter().map(|(labels, sample)| Row { labels, value: sample.value }).collect(),
         Value::Matrix(_) | Value::String(_) => return Err(RuleError::Type),
     };
     Ok((rows, output.annotations))

@@ -74,13 +74,7 @@ impl Checker<'_> {
         Some(Group { name, file: self.file(), interval_ms, limit, query_offset_ms, rules })
     }
 
-    fn rule(
-        &mut self,
-        node: &Node,
-        group: &str,
-        group_labels: &[Label<'_>],
-        interval_ms: Option<i64>,
-    ) -> Option<Rule> {
+    fn rule(&mut self, node: &Node, group: &str, group_labels: &[Label<'_>], interval_ms: Option<i64>) -> Option<Rule> {
         const KEYS: [&str; 7] = ["record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"];
         let fields = self.fields(node, "a rule", &KEYS)?;
         let alert = self.text(fields.get("alert"), "alert").filter(|(name, _)| !name.is_empty());
@@ -115,7 +109,11 @@ impl Checker<'_> {
             }
             (None, None) => {
                 let message = "the rule has neither `alert` nor `record`".to_owned();
-                self.error(node.position, message, "give it a name: `alert: …` to alert, `record: …` to store the result");
+                self.error(
+                    node.position,
+                    message,
+                    "give it a name: `alert: …` to alert, `record: …` to store the result",
+                );
                 return None;
             }
         };

@@ -17,8 +17,22 @@ const DROPPING: [&str; 9] = ["sum", "avg", "count", "min", "max", "group", "stdd
 
 /// What may bring a label in, or makes an expression inseparable for other reasons than a dropped label.
 const UNSURE: [&str; 16] = [
-    "topk", "bottomk", "limitk", "limit_ratio", "sort", "sort_desc", "sort_by_label", "sort_by_label_desc", "scalar",
-    "vector", "absent", "absent_over_time", "label_replace", "label_join", "count_values", "info",
+    "topk",
+    "bottomk",
+    "limitk",
+    "limit_ratio",
+    "sort",
+    "sort_desc",
+    "sort_by_label",
+    "sort_by_label_desc",
+    "scalar",
+    "vector",
+    "absent",
+    "absent_over_time",
+    "label_replace",
+    "label_join",
+    "count_values",
+    "info",
 ];
 
 /// Checks one rule.
@@ -69,7 +83,8 @@ fn rate_of_gauge(checker: &mut Checker<'_>, expression: Text<'_>, outline: &Outl
             || metric.contains(':');
         if RATES.contains(&function) && !is_counter {
             let position = checker.locate(expression, at);
-            let message = format!("`{function}` of {metric:?}, which may be no counter: its name does not end in `_total`");
+            let message =
+                format!("`{function}` of {metric:?}, which may be no counter: its name does not end in `_total`");
             checker.warning(position, message, "use `deriv` or `delta` for a gauge");
         }
     }
@@ -78,9 +93,11 @@ fn rate_of_gauge(checker: &mut Checker<'_>, expression: Text<'_>, outline: &Outl
 fn label_names(checker: &mut Checker<'_>, labels: &[Label<'_>]) {
     for label in labels {
         let position: Position = label.key.position;
-        let plain = label.name.chars().enumerate().all(|(at, c)| {
-            c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit())
-        });
+        let plain = label
+            .name
+            .chars()
+            .enumerate()
+            .all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
         if !plain {
             let message = format!("label {:?} must be quoted wherever it is used", label.name);
             checker.warning(position, message, "use letters, digits and underscores");
@@ -137,9 +154,9 @@ impl Outline {
     /// Whether labels are dropped by an aggregation and by nothing that would make this uncertain.
     fn drops_labels(&self) -> bool {
         self.words().any(|(word, _)| DROPPING.contains(&word))
-            && !self.words().any(|(word, _)| {
-                UNSURE.contains(&word) || matches!(word, "or" | "group_left" | "group_right")
-            })
+            && !self
+                .words()
+                .any(|(word, _)| UNSURE.contains(&word) || matches!(word, "or" | "group_left" | "group_right"))
     }
 
     /// Functions and the metric that each is applied to directly: `rate(a[1m])`, where `a` stands.

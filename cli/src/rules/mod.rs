@@ -1,8 +1,9 @@
 //! Rules: Prometheus' rule files, from text to what can be evaluated.
 //!
-//! `file` turns one file (`yaml` → checked groups, `template`, `lint`) into rules or into every problem it has; `set` joins
-//! files, all or none, and knows which rule reads which metric; `evaluate` takes one rule over a
-//! [`SeriesReader`](belfry_promql::SeriesReader) to rows. What becomes of rows over time is told in [`alerts`](crate::alerts).
+//! `file` turns one file (`yaml` → checked groups, `template`, `lint`) into rules or into every problem it has;
+//! `set` joins files, all or none, and knows which rule reads which metric; `evaluate` takes one rule over a
+//! [`SeriesReader`](belfry_promql::SeriesReader) to rows. What becomes of rows over time is told in
+//! [`alerts`](crate::alerts).
 //!
 //! Pure but for `load`, which reads files. Absent: clocks, channels, the store, and any state between two evaluations.
 

@@ -129,7 +129,14 @@ mod tests {
     #[test]
     fn offsets_are_found_in_every_style() {
         check("expr: a > b", "a > b", Style::Plain, "a > b", "b", "1:11");
-        check("expr: \"a{x=\\\"y\\\"} > b\"", "\"a{x=\\\"y\\\"} > b\"", Style::DoubleQuoted, "a{x=\"y\"} > b", "> b", "1:19");
+        check(
+            "expr: \"a{x=\\\"y\\\"} > b\"",
+            "\"a{x=\\\"y\\\"} > b\"",
+            Style::DoubleQuoted,
+            "a{x=\"y\"} > b",
+            "> b",
+            "1:19",
+        );
         check("expr: 'a{x=''y''} > b'", "'a{x=''y''} > b'", Style::SingleQuoted, "a{x='y'} > b", "> b", "1:19");
         check("expr: |\n    a\n      > b\n", "|\n    a\n      > b\n", Style::Block, "a\n  > b\n", "> b", "3:7");
         check("expr: >-\n    a\n    > b\n", ">-\n    a\n    > b\n", Style::Block, "a > b", "> b", "3:5");

@@ -99,7 +99,8 @@ pub(crate) struct AsItWas<'a> {
 impl SeriesReader for AsItWas<'_> {
     fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
         let now = self.reader.select(request)?;
-        let (start_ms, end_ms) = (request.start_ms - self.back_ms, request.end_ms - self.back_ms);
+        let back = |time_ms: i64| time_ms.saturating_sub(self.back_ms);
+        let (start_ms, end_ms) = (back(request.start_ms), back(request.end_ms));
         let then = self.reader.select(&ReadRequest { start_ms, end_ms, ..*request })?;
         let is_new = |series: &Series| series.samples.last().is_some_and(|s| s.time_ms > end_ms && !is_stale(s.value));
         let mut view: HashMap<Labels, Vec<Sample>> = then
@@ -118,7 +119,7 @@ impl SeriesReader for AsItWas<'_> {
 
 impl AsItWas<'_> {
     fn moved(&self, mut samples: Vec<Sample>) -> Vec<Sample> {
-        samples.iter_mut().for_each(|sample| sample.time_ms += self.back_ms);
+        samples.iter_mut().for_each(|sample| sample.time_ms = sample.time_ms.saturating_add(self.back_ms));
         samples
     }
 }
@@ -127,7 +128,7 @@ impl AsItWas<'_> {
 pub(crate) fn is_up(reader: &dyn SeriesReader, node: &str, time_ms: i64) -> Result<bool, ReadError> {
     let matcher = Matcher::new(METRIC_NAME, MatchOp::Equal, "up").expect("an equality has no pattern to be malformed");
     let request =
-        ReadRequest { matchers: &[matcher], start_ms: time_ms - UP_MS, end_ms: time_ms, last_only: true };
+        ReadRequest { matchers: &[matcher], start_ms: time_ms.saturating_sub(UP_MS), end_ms: time_ms, last_only: true };
     let found = OnNodes::one(reader, node).select(&request)?;
     Ok(found.iter().filter_map(|series| series.samples.last()).any(|sample| sample.value >= 1.0))
 }

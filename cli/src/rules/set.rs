@@ -110,21 +110,16 @@ impl RuleSet {
         self.rules.len()
     }
 
-    /// The metrics that rules read by name. Aliases among them are for the caller to resolve: what is looked up is
-    /// the name that the rule has.
-    pub(crate) fn metrics(&self) -> impl Iterator<Item = &str> {
-        self.by_metric.keys().map(String::as_str)
-    }
-
-    /// The rules that read any of these metrics, each once, in the order of evaluation.
+    /// The rules that read any of these metrics, each once, in the order of evaluation. Looked up are the names that
+    /// rules use: of a metric with an alias both are to be asked for.
     pub(crate) fn readers_of<'a>(&self, metrics: impl IntoIterator<Item = &'a str>) -> BTreeSet<RuleId> {
         let named = metrics.into_iter().filter_map(|metric| self.by_metric.get(metric)).flatten();
         named.chain(&self.reads_everything).copied().collect()
     }
 }
 
-/// Numbers rules that nothing tells apart. Two that are the same in all are an error; two that would yield alerts
-/// with the same labels deserve a word.
+/// Numbers rules that nothing tells apart. Two that are the same in all are an error within a file; two that would
+/// yield alerts with the same labels deserve a word.
 fn number_equals(groups: &mut [Group], problems: &mut Vec<Problem>) {
     let mut seen: HashMap<RuleKey, Vec<Seen>> = HashMap::new();
     for group in groups {
@@ -138,10 +133,9 @@ fn number_equals(groups: &mut [Group], problems: &mut Vec<Problem>) {
                 is_alert: matches!(rule.kind, RuleKind::Alert(_)),
             };
             let equal = |other: &&Seen| other.is_alert == found.is_alert;
-            if let Some(other) = equals.iter().filter(equal).find(|other| other.expression == found.expression) {
-                problems.push(found.problem(&rule.key, Severity::Error, other));
-            } else if let Some(other) = equals.iter().find(equal) {
-                problems.push(found.problem(&rule.key, Severity::Warning, other));
+            let repeated = equals.iter().filter(equal).find(|other| other.expression == found.expression);
+            if let Some(other) = repeated.or(equals.iter().find(equal)) {
+                problems.push(found.problem(&rule.key, other));
             }
             equals.push(found);
         }
@@ -156,15 +150,18 @@ struct Seen {
 }
 
 impl Seen {
-    fn problem(&self, key: &RuleKey, severity: Severity, other: &Self) -> Problem {
+    fn problem(&self, key: &RuleKey, other: &Self) -> Problem {
         let place = format!("{}:{}", other.file, other.position);
-        let (message, help) = match (severity, self.is_alert) {
-            (Severity::Error, _) => (format!("the rule repeats the one at {place}"), "remove one"),
-            (Severity::Warning, true) => (
+        let repeats = self.expression == other.expression;
+        // Two files may come from two hands.
+        let severity = if repeats && self.file == other.file { Severity::Error } else { Severity::Warning };
+        let (message, help) = match (repeats, self.is_alert) {
+            (true, _) => (format!("the rule repeats the one at {place}"), "remove one"),
+            (false, true) => (
                 format!("the rule has the name and labels of the one at {place}: their alerts look the same"),
                 "give them different labels",
             ),
-            (Severity::Warning, false) => (
+            (false, false) => (
                 format!("the rule records the same series as the one at {place}"),
                 "rename one, or give it another label",
             ),

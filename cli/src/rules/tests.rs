@@ -108,89 +108,149 @@ fn every_problem_of_a_file_is_told() {
 
 #[test]
 fn fields_of_the_wrong_shape() {
-    check("[]", &expect![[r#"
+    check(
+        "[]",
+        &expect![[r#"
         a.yml:1:1: error: a rule file is a list; it must have fields such as `groups:`
-    "#]]);
-    check("groups: 5", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: 5",
+        &expect![[r#"
         a.yml:1:9: error: `groups` is a text; begin each entry with `- `
-    "#]]);
-    check("groups: [5]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [5]",
+        &expect![[r#"
         a.yml:1:10: error: a group is a text; it must have fields such as `name:`
-    "#]]);
-    check("rules: []", &expect![[r#"
+    "#]],
+    );
+    check(
+        "rules: []",
+        &expect![[r#"
         a.yml:1:1: error: unknown field "rules" in a rule file; known are groups
-    "#]]);
-    check("groups: []\ngroups: []", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: []\ngroups: []",
+        &expect![[r#"
         a.yml:2:1: error: field "groups" stands here twice; remove one
-    "#]]);
-    check("groups: [{name: [a], rules: [{alert: {}, expr: [1]}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: [a], rules: [{alert: {}, expr: [1]}]}]",
+        &expect![[r#"
         a.yml:1:10: error: group "": the group has no name; add `name: …`
         a.yml:1:17: error: `name` is a list; it must be a single value
         a.yml:1:30: error: group "", rule 1: the rule has neither `alert` nor `record`; give it a name: `alert: …` to alert, `record: …` to store the result
         a.yml:1:38: error: group "", rule 1: `alert` is a mapping; it must be a single value
         a.yml:1:48: error: group "", rule 1: `expr` is a list; it must be a single value
         a.yml:1:48: error: group "", rule 1: the rule has no expression; add `expr: …`
-    "#]]);
-    check("groups: [{name: a, labels: [x], rules: [{alert: A, expr: up, labels: {x: {y: z}, 1: {}}}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, labels: [x], rules: [{alert: A, expr: up, labels: {x: {y: z}, 1: {}}}]}]",
+        &expect![[r#"
         a.yml:1:28: error: group "a": `labels` is a list; write one `name: text` a line below it
         a.yml:1:41: warning: group "a", rule "A": the alert has no label `severity`; add `severity: critical`, `warning` or `info`
         a.yml:1:41: warning: group "a", rule "A": the alert has no annotation `summary`; say in one line what is wrong, and where
         a.yml:1:58: warning: group "a", rule "A": the expression compares nothing: it alerts for every series there is; add a comparison such as `> 0`
         a.yml:1:74: error: group "a", rule "A": label "x" is a mapping; it must be a text; quote it if it begins with `{` or `[`
         a.yml:1:85: error: group "a", rule "A": label "1" is a mapping; it must be a text; quote it if it begins with `{` or `[`
-    "#]]);
-    check("groups: [{name: a, rules: [{alert: A, expr: up == 1, annotations: {x: 1, x: 2}}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, rules: [{alert: A, expr: up == 1, annotations: {x: 1, x: 2}}]}]",
+        &expect![[r#"
         a.yml:1:28: warning: group "a", rule "A": the alert has no label `severity`; add `severity: critical`, `warning` or `info`
         a.yml:1:28: warning: group "a", rule "A": the alert has no annotation `summary`; say in one line what is wrong, and where
         a.yml:1:74: error: group "a", rule "A": annotation "x" stands here twice; remove one
-    "#]]);
-    check("groups:\n - name: a\n   rules:\n  - alert: x", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups:\n - name: a\n   rules:\n  - alert: x",
+        &expect![[r#"
         a.yml:4:3: error: not valid YAML: while parsing a block collection, did not find expected '-' indicator; mend the line, or the one above it
-    "#]]);
-    check("groups:\n\t- name: a", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups:\n\t- name: a",
+        &expect![[r#"
         a.yml:2:2: error: not valid YAML: tabs disallowed within this context (block indentation); mend the line, or the one above it
-    "#]]);
-    check("a: *b", &expect![[r#"
+    "#]],
+    );
+    check(
+        "a: *b",
+        &expect![[r#"
         a.yml:1:4: error: not valid YAML: while parsing node, found unknown anchor; mend the line, or the one above it
-    "#]]);
-    check("groups: []\n---\ngroups: []", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: []\n---\ngroups: []",
+        &expect![[r#"
         a.yml:2:1: error: a second YAML document begins here; put it into a file of its own
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn rules_that_are_refused() {
-    check("groups: [{name: a, rules: [{record: 'x{}', expr: up}]}]", &expect![[r#"
+    check(
+        "groups: [{name: a, rules: [{record: 'x{}', expr: up}]}]",
+        &expect![[r#"
         a.yml:1:37: error: group "a", rule "x{}": braces in the recorded name "x{}"; write only the new metric's name; labels go under `labels`
-    "#]]);
-    check("groups: [{name: a, rules: [{record: 'a b', expr: up}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, rules: [{record: 'a b', expr: up}]}]",
+        &expect![[r#"
         a.yml:1:37: error: group "a", rule "a b": metric name "a b" is not valid: it must match [a-zA-Z_:][a-zA-Z0-9_:]* and have at most 200 characters; rename it
-    "#]]);
-    check("groups: [{name: a, rules: [{record: x, expr: up, for: 1m, annotations: {a: b}}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, rules: [{record: x, expr: up, for: 1m, annotations: {a: b}}]}]",
+        &expect![[r#"
         a.yml:1:55: error: group "a", rule "x": a recording rule has no `for`; remove it
         a.yml:1:72: error: group "a", rule "x": a recording rule has no `annotations`; remove it
-    "#]]);
-    check("groups: [{name: a, rules: [{record: x, expr: 'up[5m]'}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, rules: [{record: x, expr: 'up[5m]'}]}]",
+        &expect![[r#"
         a.yml:1:46: error: group "a", rule "x": the expression yields a range vector; a rule needs an instant vector or a number
-    "#]]);
-    check("groups: [{name: a, rules: [{alert: x, expr: '\"text\"'}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, rules: [{alert: x, expr: '\"text\"'}]}]",
+        &expect![[r#"
         a.yml:1:45: error: group "a", rule "x": the expression yields a string; a rule needs an instant vector or a number
-    "#]]);
-    check("groups: [{name: a, rules: [{alert: x, expr: ' '}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, rules: [{alert: x, expr: ' '}]}]",
+        &expect![[r#"
         a.yml:1:45: error: group "a", rule "x": the rule has no expression; add `expr: …`
-    "#]]);
-    check("groups: [{name: a, rules: [{alert: x, expr: up, labels: {__name__: y}}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, rules: [{alert: x, expr: up, labels: {__name__: y}}]}]",
+        &expect![[r#"
         a.yml:1:28: warning: group "a", rule "x": the alert has no label `severity`; add `severity: critical`, `warning` or `info`
         a.yml:1:28: warning: group "a", rule "x": the alert has no annotation `summary`; say in one line what is wrong, and where
         a.yml:1:45: warning: group "a", rule "x": the expression compares nothing: it alerts for every series there is; add a comparison such as `> 0`
         a.yml:1:58: error: group "a", rule "x": "__name__" is no valid name of a label; rename it
-    "#]]);
-    check("groups: [{name: a, rules: [{alert: x, expr: up, annotations: {belfry_no_data: maybe}}]}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "groups: [{name: a, rules: [{alert: x, expr: up, annotations: {belfry_no_data: maybe}}]}]",
+        &expect![[r#"
         a.yml:1:28: warning: group "a", rule "x": the alert has no label `severity`; add `severity: critical`, `warning` or `info`
         a.yml:1:28: warning: group "a", rule "x": the alert has no annotation `summary`; say in one line what is wrong, and where
         a.yml:1:45: warning: group "a", rule "x": the expression compares nothing: it alerts for every series there is; add a comparison such as `> 0`
         a.yml:1:79: error: group "a", rule "x": annotation "belfry_no_data" is "maybe"; it must be "keep" or "ok"
-    "#]]);
+    "#]],
+    );
     check(
         "groups: [{name: a, rules: [{alert: x, expr: up == 0}, {alert: x, expr: 'up == 0 '}, {alert: x, expr: up == 1}]}]",
         &expect![[r#"

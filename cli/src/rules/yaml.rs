@@ -262,7 +262,10 @@ mod tests {
 
     #[test]
     fn text_stays_as_written() {
-        check("a: 1.50\nb: yes\nc: ~\nd: '~'\ne: 0x1f", r#"{"a": "1.50", "b": "yes", "c": null, "d": "~", "e": "0x1f"}"#);
+        check(
+            "a: 1.50\nb: yes\nc: ~\nd: '~'\ne: 0x1f",
+            r#"{"a": "1.50", "b": "yes", "c": null, "d": "~", "e": "0x1f"}"#,
+        );
     }
 
     #[test]

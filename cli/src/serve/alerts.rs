@@ -69,12 +69,8 @@ pub(super) async fn follow(
         .map(|name| name.parse())
         .transpose()
         .map_err(|error| ServeError::Invalid(ErrorChain(&error).to_string()))?;
-    let mut follower = Follower {
-        member,
-        next: start(&member.services, from, cursor.as_ref()).await?,
-        cursor,
-        unwritten: None,
-    };
+    let mut follower =
+        Follower { member, next: start(&member.services, from, cursor.as_ref()).await?, cursor, unwritten: None };
     let mut watch = member.services.alerting.next_event();
     let mut heartbeat_at = Instant::from_std(clock::monotonic());
     loop {

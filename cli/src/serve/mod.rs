@@ -106,7 +106,9 @@ pub(crate) async fn request(member: &Member, payload: &[u8], writer: FrameWriter
 async fn answer(member: &Member, request: Request, reply: &mut Reply) -> Result<(), ServeError> {
     match request {
         Request::Status { node } => reply.document(&status::document(&member.services, node.as_deref())?).await,
-        Request::Tail { selectors, node, since_ms } => tail::run(member, &selectors, node.as_deref(), since_ms, reply).await,
+        Request::Tail { selectors, node, since_ms } => {
+            tail::run(member, &selectors, node.as_deref(), since_ms, reply).await
+        }
         Request::Nodes => reply.document(&nodes::list(&member.services).await?).await,
         Request::RevokeNode { name } => nodes::revoke(member, &name).await,
         Request::ForgetNode { name } => nodes::forget(member, &name).await,

@@ -72,7 +72,8 @@ pub(super) async fn forget(member: &Member, name: &str) -> Result<(), ServeError
     Ok(())
 }
 
-type Change = fn(&crate::state::Transaction<'_>, &NodeName, belfry_common::model::Timestamp) -> Result<Revoked, NodeError>;
+type Change =
+    fn(&crate::state::Transaction<'_>, &NodeName, belfry_common::model::Timestamp) -> Result<Revoked, NodeError>;
 
 /// Does it, notes it in the same transaction, and closes the connections of those who may no longer speak.
 async fn change(member: &Member, name: &str, action: &'static str, change: Change) -> Result<u32, ServeError> {

@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 
-use belfry_common::{clock, model::{SeriesDefinition, Timestamp}};
+use belfry_common::{
+    clock,
+    model::{SeriesDefinition, Timestamp},
+};
 use belfry_store::{Head, NodeId, Selection, TimeRange};
 
 use super::ServeError;
 use crate::{
-    api::{self, AlertCounts, CpuStatus, DiskStatus, GpuStatus, MemoryStatus, NetworkStatus, NodeStatus, StatusDocument},
+    api::{
+        self, AlertCounts, CpuStatus, DiskStatus, GpuStatus, MemoryStatus, NetworkStatus, NodeStatus, StatusDocument,
+    },
     fleet::{Node, standing},
     services::Services,
 };
@@ -36,7 +41,11 @@ pub(super) fn document(services: &Services, node: Option<&str>) -> Result<Status
 
 fn status(services: &Services, node: &Node, now: Timestamp) -> NodeStatus {
     let (state, cause) = standing(&node.facts, now);
-    let values = Values { head: &services.head, node: node.id, now: node.tick_time.unwrap_or(now).max(now.plus_millis(-FRESH_MS)) };
+    let values = Values {
+        head: &services.head,
+        node: node.id,
+        now: node.tick_time.unwrap_or(now).max(now.plus_millis(-FRESH_MS)),
+    };
     let (firing, pending) = services.alerting.statistics.of_node(node.name.as_str());
     NodeStatus {
         name: node.name.to_string(),
@@ -44,7 +53,9 @@ fn status(services: &Services, node: &Node, now: Timestamp) -> NodeStatus {
         reason: Some(cause.as_str().to_string()).filter(|reason| !reason.is_empty()),
         last_seen: node.facts.heard_at.map(api::time),
         agent_version: node.agent_version.clone(),
-        boot_time: values.one("node_boot_time_seconds").map(|seconds| api::time(Timestamp::from_millis((seconds * 1000.0) as i64))),
+        boot_time: values
+            .one("node_boot_time_seconds")
+            .map(|seconds| api::time(Timestamp::from_millis((seconds * 1000.0) as i64))),
         cpu: values.cpu(),
         memory: values.memory(),
         disk: values.disk(),
@@ -136,8 +147,14 @@ impl Values<'_> {
             let usable = used + available;
             if usable > 0.0 { used / usable } else { 0.0 }
         };
-        let fullest = sizes.iter().map(|(mount, entry)| (ratio(entry), mount)).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
-        DiskStatus { used_ratio_max: fullest.map(|(ratio, _)| ratio), mountpoint: fullest.map(|(_, mount)| mount.clone()) }
+        let fullest = sizes
+            .iter()
+            .map(|(mount, entry)| (ratio(entry), mount))
+            .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
+        DiskStatus {
+            used_ratio_max: fullest.map(|(ratio, _)| ratio),
+            mountpoint: fullest.map(|(_, mount)| mount.clone()),
+        }
     }
 
     /// All interfaces but the loopback. What crosses a bond or bridge and its parts is counted at each; it is a hint, not a bill.
@@ -162,7 +179,8 @@ impl Values<'_> {
         self.each("gpu_info", |series, _| {
             let text = |name| label(series, name).unwrap_or_default().to_string();
             let model = label(series, "model").map(str::to_string);
-            let gpu = GpuStatus { index: text("gpu"), uuid: text("uuid"), model, state: "ok".into(), ..GpuStatus::default() };
+            let gpu =
+                GpuStatus { index: text("gpu"), uuid: text("uuid"), model, state: "ok".into(), ..GpuStatus::default() };
             gpus.insert(text("uuid"), gpu);
         });
         let mut take = |metric: &str, only: Option<(&str, &str)>, put: fn(&mut GpuStatus, f64)| {

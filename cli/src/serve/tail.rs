@@ -187,7 +187,9 @@ impl Tail<'_> {
             }
             let places = self.places(arrival.node, &tick.layout);
             for (place, labels) in &*places {
-                let (Some(raw), Some(definition)) = (tick.values.get(*place), tick.layout.series.get(*place)) else { continue };
+                let (Some(raw), Some(definition)) = (tick.values.get(*place), tick.layout.series.get(*place)) else {
+                    continue;
+                };
                 let value = raw.value(definition.metric.resolution).map_err(Some);
                 write_line(tick.time, &definition.metric.name, labels, value, lines)?;
             }
@@ -202,10 +204,13 @@ impl Tail<'_> {
         }
         let is_own = node == NodeId::COLLECTOR;
         let name = self.services.fleet.node(node).map(|node| node.name.to_string()).unwrap_or_default();
-        let wanted = layout.series.iter().enumerate().filter(|(_, definition)| {
-            self.wanted.matches(&series::labels(definition, &name, is_own))
-        });
-        let places: Arc<[_]> = wanted.map(|(place, definition)| (place, label_map(definition, &name, is_own))).collect();
+        let wanted = layout
+            .series
+            .iter()
+            .enumerate()
+            .filter(|(_, definition)| self.wanted.matches(&series::labels(definition, &name, is_own)));
+        let places: Arc<[_]> =
+            wanted.map(|(place, definition)| (place, label_map(definition, &name, is_own))).collect();
         if self.layouts.len() >= LAYOUTS_MAX {
             self.layouts.clear();
         }

@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::Ordering::Relaxed,
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -233,7 +230,8 @@ impl Receiver {
             Kind::Ack => {
                 let Ack { runs } = decode(payload).map_err(StreamError::Message)?;
                 for run in runs {
-                    let acked: Vec<Sequence> = pending.range(run.first..=run.last()).map(|(&sequence, _)| sequence).collect();
+                    let acked: Vec<Sequence> =
+                        pending.range(run.first..=run.last()).map(|(&sequence, _)| sequence).collect();
                     for sequence in acked {
                         if let Some(batch) = pending.remove(&sequence) {
                             self.meter.acknowledged(now.saturating_duration_since(batch.sent));

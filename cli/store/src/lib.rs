@@ -8,12 +8,14 @@
 #![warn(missing_docs)]
 
 mod head;
+mod history;
 mod log;
 mod record;
 mod replay;
 mod store;
 
 pub use head::{Head, HeadOptions, HeadStatistics, Sample, Selection, SeriesData, TimeRange};
+pub use history::LogRecord;
 pub use store::{Added, Entry, LogStatistics, Store, StoreError, StoreOptions, Writes};
 
 /// The number under which the collector knows a node; it never changes and is never used again.

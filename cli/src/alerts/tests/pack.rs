@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::event::{EventKind, Previous};
 use super::super::*;
 use super::world::{World, run};
 use crate::rules::{RuleSet, pack};
@@ -123,7 +124,8 @@ fn each_rule_fires_on_its_incident_and_resolves_after() {
 fn every_rule_has_an_incident() {
     let rules = world().rules;
     let named: Vec<&str> = INCIDENTS.iter().flat_map(|(names, _)| names.iter().copied()).collect();
-    let lacking: Vec<&str> = rules.iter().map(|(_, _, rule)| rule.name()).filter(|name| !named.contains(name)).collect();
+    let lacking: Vec<&str> =
+        rules.iter().map(|(_, _, rule)| rule.name()).filter(|name| !named.contains(name)).collect();
     // It takes many nodes and has a test of its own.
     assert_eq!(lacking, ["ManyNodesUnreachable"]);
 }

@@ -1,11 +1,12 @@
 //! A collector in miniature: series that grow by the second, an engine, and the records that it asked to write down.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belfry_promql::{Labels, Limits, METRIC_NAME, STALE_NAN, Sample, Series};
+use belfry_promql::{Labels, Limits, METRIC_NAME, ReadError, ReadRequest, STALE_NAN, Sample, Series, SeriesReader};
 
 use super::super::*;
 use crate::rules::{INSTANCE, RuleSet, Source};
@@ -31,6 +32,10 @@ pub(super) struct World {
     /// Whether the collector is running.
     pub(super) is_up: bool,
     last_seen_ms: i64,
+    /// How far the clocks of the nodes are ahead of the collector's.
+    pub(super) skew_ms: i64,
+    /// How many reads of the store succeed in each call before all fail.
+    pub(super) fail_after: Option<usize>,
 }
 
 impl World {
@@ -51,6 +56,8 @@ impl World {
             log: String::new(),
             is_up: true,
             last_seen_ms: START_MS,
+            skew_ms: 0,
+            fail_after: None,
         }
     }
 
@@ -70,7 +77,7 @@ impl World {
         }
         if self.is_up {
             for (node, metrics) in &ticks {
-                self.tick(node, metrics, now_ms);
+                self.tick(node, metrics, now_ms + self.skew_ms);
             }
             self.time();
             self.last_seen_ms = now_ms;
@@ -79,7 +86,7 @@ impl World {
     }
 
     pub(super) fn store(&mut self, labels: &Labels, value: f64) {
-        let sample = Sample { time_ms: self.now_ms(), value };
+        let sample = Sample { time_ms: self.now_ms() + self.skew_ms, value };
         match self.store.iter_mut().find(|series| series.labels == *labels) {
             Some(series) => series.samples.push(sample),
             None => self.store.push(Series { labels: labels.clone(), samples: vec![sample] }),
@@ -90,14 +97,16 @@ impl World {
     pub(super) fn tick_of(&mut self, labels: &Labels, value: f64) {
         self.store(labels, value);
         let metrics = labels.metric_name().map(str::to_owned).into_iter().collect();
-        self.tick(labels.value(INSTANCE), &metrics, self.now_ms());
+        self.tick(labels.value(INSTANCE), &metrics, self.now_ms() + self.skew_ms);
     }
 
     fn tick(&mut self, node: &str, metrics: &BTreeSet<String>, time_ms: i64) {
         let interest = self.engine.interest(metrics.iter().map(String::as_str));
         let tick = Tick { node, time_ms, interest: &interest };
         let store = std::mem::take(&mut self.store);
-        let outcome = self.engine.on_tick(&tick, &context(&store, self.now_ms()));
+        let reader = Failing { store: &store, reads_left: Cell::new(self.fail_after.unwrap_or(usize::MAX)) };
+        let context = Context { reader: &reader, ..context(&store, self.now_ms()) };
+        let outcome = self.engine.on_tick(&tick, &context);
         self.store = store;
         self.keep(outcome);
     }
@@ -134,7 +143,8 @@ impl World {
 
     pub(super) fn keep(&mut self, outcome: Outcome) {
         for (labels, sample) in outcome.samples {
-            let shown = if belfry_promql::is_stale(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
+            let shown =
+                if belfry_promql::is_stale(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
             writeln!(self.log, "{}s record {} {shown}", self.second, labels.selector()).expect("written");
             match self.store.iter_mut().find(|series| series.labels == labels) {
                 Some(series) => series.samples.push(sample),
@@ -165,6 +175,24 @@ impl World {
             format!("{} {} {}{no_data}", alert.rule, name(INSTANCE), state.trim_matches('"'))
         });
         lines.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A store that fails after a number of reads.
+struct Failing<'a> {
+    store: &'a Vec<Series>,
+    reads_left: Cell<usize>,
+}
+
+impl SeriesReader for Failing<'_> {
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
+        match self.reads_left.get() {
+            0 => Err(ReadError::new("the disk is gone")),
+            left => {
+                self.reads_left.set(left - 1);
+                self.store.select(request)
+            }
+        }
     }
 }
 
@@ -208,8 +236,8 @@ mod erased {
     }
 }
 
-/// A line of a script: a series and its value in each second. `5x10` is ten times 5, `^5+2x10` ten values that begin with 5
-/// and grow by 2, `_` no sample, `stale` the end of the series.
+/// A line of a script: a series and its value in each second. `5x10` is ten times 5, `^5+2x10` ten values that
+/// begin with 5 and grow by 2, `_` no sample, `stale` the end of the series.
 pub(super) fn series(line: &str) -> (Labels, Vec<Option<f64>>) {
     let end = line.find('}').map_or_else(|| line.find(' ').unwrap_or(line.len()), |at| at + 1);
     let (selector, values) = line.split_at(end);

@@ -19,8 +19,7 @@ pub(crate) enum RenderError {
 }
 
 pub(super) fn render(template: &Template, subject: &Subject<'_>) -> Result<String, RenderError> {
-    let mut renderer =
-        Renderer { subject, locals: vec![Value::Bool(false); template.locals], text: String::new() };
+    let mut renderer = Renderer { subject, locals: vec![Value::Bool(false); template.locals], text: String::new() };
     renderer.nodes(&template.nodes)?;
     Ok(renderer.text)
 }

@@ -250,10 +250,9 @@ fn number(text: &str) -> Result<(Option<usize>, &str), String> {
 impl Field {
     fn apply(&self, verb: char, value: &Value<'_>) -> String {
         let text = match (verb, value) {
-            ('v', Value::Number(number)) => self.signed(self.precision.map_or_else(
-                || shortest(*number),
-                |precision| general(*number, Some(precision)),
-            )),
+            ('v', Value::Number(number)) => self.signed(
+                self.precision.map_or_else(|| shortest(*number), |precision| general(*number, Some(precision))),
+            ),
             ('g' | 'G', Value::Number(number)) => self.signed(general(*number, self.precision)),
             ('f' | 'F', Value::Number(number)) => self.signed(fixed(*number, self.precision.unwrap_or(6))),
             ('e' | 'E', Value::Number(number)) => self.signed(scientific(*number, self.precision.unwrap_or(6))),

@@ -89,9 +89,34 @@ const FUNCTIONS: &[Function] = &[
 
 /// Functions and keywords of Prometheus' templates that are not supported.
 pub(super) const UNSUPPORTED: &[&str] = &[
-    "args", "block", "break", "call", "continue", "define", "first", "graphLink", "html", "js", "label", "nil", "now",
-    "pathPrefix", "query", "range", "slice", "sortByLabel", "strvalue", "tableLink", "template", "tmpl", "toDuration",
-    "toTime", "urlQueryEscape", "urlquery", "value", "with",
+    "args",
+    "block",
+    "break",
+    "call",
+    "continue",
+    "define",
+    "first",
+    "graphLink",
+    "html",
+    "js",
+    "label",
+    "nil",
+    "now",
+    "pathPrefix",
+    "query",
+    "range",
+    "slice",
+    "sortByLabel",
+    "strvalue",
+    "tableLink",
+    "template",
+    "tmpl",
+    "toDuration",
+    "toTime",
+    "urlQueryEscape",
+    "urlquery",
+    "value",
+    "with",
 ];
 
 /// What is said where a count of arguments that was checked when parsing turns out wrong.
@@ -133,10 +158,7 @@ fn pick<'a>(values: &[Value<'a>], decides: impl Fn(&Value<'a>) -> bool) -> Value
     decided.cloned().unwrap_or(Value::Bool(false))
 }
 
-fn compared<'a>(
-    values: &[Value<'a>],
-    holds: impl Fn(Option<std::cmp::Ordering>) -> bool,
-) -> Result<Value<'a>, String> {
+fn compared<'a>(values: &[Value<'a>], holds: impl Fn(Option<std::cmp::Ordering>) -> bool) -> Result<Value<'a>, String> {
     let [a, b] = values else { return Err(COUNT.to_owned()) };
     Ok(Value::Bool(holds(a.compare(b)?)))
 }

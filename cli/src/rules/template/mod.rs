@@ -4,8 +4,9 @@
 //! when parsing, with its position: a template that was accepted says the same as in Prometheus. The one difference:
 //! numbers compare as numbers here, where Go refuses to compare `$value` with `5` and wants `5.0`.
 //!
-//! `scan` (text → tokens) → `parse` (tokens → tree) → `evaluate` (tree → text) with `functions` (one list of all) and `format` (Go's ways of writing
-//! numbers) beside it. Absent: `range`, `with`, `define`, `template`, and the functions that query the store.
+//! `scan` (text → tokens) → `parse` (tokens → tree) → `evaluate` (tree → text) with `functions` (one list of all)
+//! and `format` (Go's ways of writing numbers) beside it. Absent: `range`, `with`, `define`, `template`, and the
+//! functions that query the store.
 //!
 //! Own code, because the crates that port Go's templates are old or young and carry reflection, loops and recursion
 //! that would have to be fenced off again.

@@ -14,8 +14,14 @@ pub(super) enum Node {
     Text(String),
     Print(Expr),
     /// Gives a variable its value.
-    Set { local: usize, expr: Expr },
-    If { branches: Vec<(Expr, Vec<Node>)>, otherwise: Vec<Node> },
+    Set {
+        local: usize,
+        expr: Expr,
+    },
+    If {
+        branches: Vec<(Expr, Vec<Node>)>,
+        otherwise: Vec<Node>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -29,21 +35,24 @@ pub(super) enum Expr {
     Value,
     ExternalUrl,
     Local(usize),
-    Label { of: Box<Expr>, name: String },
+    Label {
+        of: Box<Expr>,
+        name: String,
+    },
     /// A regular expression that the template spells out is compiled once, and is not among the arguments.
-    Call { function: &'static Function, pattern: Option<Regex>, arguments: Vec<Expr> },
+    Call {
+        function: &'static Function,
+        pattern: Option<Regex>,
+        arguments: Vec<Expr>,
+    },
 }
 
 pub(super) fn parse(text: &str) -> Result<Template, TemplateError> {
     if text.len() > limits::TEMPLATE_BYTES_MAX {
         return Err(error(0, TemplateErrorKind::TooLong));
     }
-    let mut parser = Parser {
-        parts: scan::split(text)?.into_iter(),
-        scopes: vec![Vec::new()],
-        locals: 0,
-        labels: Vec::new(),
-    };
+    let mut parser =
+        Parser { parts: scan::split(text)?.into_iter(), scopes: vec![Vec::new()], locals: 0, labels: Vec::new() };
     let (nodes, end) = parser.nodes(0)?;
     let unexpected = |word: &str| TemplateErrorKind::Unexpected { found: format!("`{word}`") };
     match end {
@@ -57,8 +66,13 @@ pub(super) fn parse(text: &str) -> Result<Template, TemplateError> {
 enum End {
     /// Nothing: the template is over.
     Text,
-    Else { line: Line, at: usize },
-    Close { at: usize },
+    Else {
+        line: Line,
+        at: usize,
+    },
+    Close {
+        at: usize,
+    },
 }
 
 struct Parser<'t> {

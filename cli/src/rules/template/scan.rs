@@ -7,7 +7,10 @@ use super::{TemplateError, TemplateErrorKind};
 pub(super) enum Part<'t> {
     Text(&'t str),
     /// Between the braces, trim markers taken off, and where it begins.
-    Action { inside: &'t str, start: usize },
+    Action {
+        inside: &'t str,
+        start: usize,
+    },
 }
 
 pub(super) fn split(text: &str) -> Result<Vec<Part<'_>>, TemplateError> {
@@ -66,7 +69,9 @@ fn action_end(text: &str, open: usize) -> Result<(usize, usize), TemplateError> 
         }
         let c = rest.chars().next().unwrap_or_default();
         at += match c {
-            '"' | '`' | '\'' => quoted(rest, c).ok_or_else(|| error(at, TemplateErrorKind::Unclosed { what: "the quote" }))?,
+            '"' | '`' | '\'' => {
+                quoted(rest, c).ok_or_else(|| error(at, TemplateErrorKind::Unclosed { what: "the quote" }))?
+            }
             _ => c.len_utf8().max(1),
         };
     }
@@ -99,7 +104,10 @@ pub(super) enum Token {
     /// `$`, `$name`
     Variable(String),
     /// `.name`, with white space in front or without
-    Field { name: String, attached: bool },
+    Field {
+        name: String,
+        attached: bool,
+    },
     Symbol(&'static str),
 }
 

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn rendered(template: &str, value: f64) -> String {
-    let labels = Labels::from_pairs([("__name__", "m"), ("instance", "gpu-01.rack:9100"), ("gpu", "3"), ("job", "belfry")]);
+    let labels =
+        Labels::from_pairs([("__name__", "m"), ("instance", "gpu-01.rack:9100"), ("gpu", "3"), ("job", "belfry")]);
     let external_labels = Labels::from_pairs([("site", "north")]);
     let subject = Subject { labels: &labels, value, external_labels: &external_labels, external_url: "http://belfry" };
     match Template::parse(template) {

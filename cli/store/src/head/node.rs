@@ -9,7 +9,7 @@ use belfry_common::model::{Batch, Raw, SeriesDefinition, Tick, Timestamp};
 
 use super::{
     Sample, Selection, SeriesData,
-    tile::{IndexedLayout, OpenTile, Row, SealedTile},
+    tile::{IndexedLayout, MetricKey, OpenTile, Row, SealedTile},
 };
 use crate::NodeId;
 
@@ -64,12 +64,20 @@ impl NodeHead {
     }
 
     pub(super) fn select(&self, selection: &Selection<'_>) -> Vec<SeriesData> {
+        let wanted = Wanted { selection, metric: selection.metric.map(MetricKey::new) };
         let mut found = Vec::new();
         for group in self.groups.values() {
-            group.select(selection, &mut found);
+            group.select(wanted, &mut found);
         }
         found
     }
+}
+
+/// A selection with its metric's name hashed.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    selection: &'a Selection<'a>,
+    metric: Option<MetricKey<'a>>,
 }
 
 #[derive(Debug)]
@@ -138,20 +146,21 @@ impl Group {
         self.sealed.iter().map(SealedTile::bytes).sum::<usize>() + self.open.row_bytes() * self.open.rows.len()
     }
 
-    fn select(&self, selection: &Selection<'_>, found: &mut Vec<SeriesData>) {
+    fn select(&self, wanted: Wanted<'_>, found: &mut Vec<SeriesData>) {
+        let selection = wanted.selection;
         if selection.newest_only && self.newest.time() <= selection.range.until {
-            self.select_newest(selection, found);
+            self.select_newest(wanted, found);
         } else {
-            self.select_range(selection, found);
+            self.select_range(wanted, found);
         }
     }
 
-    fn select_newest(&self, selection: &Selection<'_>, found: &mut Vec<SeriesData>) {
+    fn select_newest(&self, wanted: Wanted<'_>, found: &mut Vec<SeriesData>) {
         let time = self.newest.time();
-        if !selection.range.contains(time) {
+        if !wanted.selection.range.contains(time) {
             return;
         }
-        for place in matching(&self.newest_layout, selection) {
+        for place in matching(&self.newest_layout, wanted) {
             let Some(definition) = self.newest_layout.layout.series.get(place as usize) else { continue };
             let Some(raw) = self.newest.raw(place) else { continue };
             let samples = vec![sample(time, raw, definition)];
@@ -159,8 +168,9 @@ impl Group {
         }
     }
 
-    fn select_range(&self, selection: &Selection<'_>, found: &mut Vec<SeriesData>) {
-        let mut collector = Collector { selection, from: found.len(), found, places: HashMap::new(), layout: None };
+    fn select_range(&self, wanted: Wanted<'_>, found: &mut Vec<SeriesData>) {
+        let selection = wanted.selection;
+        let mut collector = Collector { wanted, from: found.len(), found, places: HashMap::new(), layout: None };
         let mut tiles: Vec<&SealedTile> = self.sealed.iter().collect();
         tiles.sort_by_key(|tile| tile.first_time());
         for tile in tiles {
@@ -189,7 +199,7 @@ impl Group {
 
 /// Gathers a group's samples from its tiles, whose layouts may differ.
 struct Collector<'a, 'b> {
-    selection: &'a Selection<'a>,
+    wanted: Wanted<'a>,
     found: &'b mut Vec<SeriesData>,
     from: usize,
     places: HashMap<Arc<SeriesDefinition>, usize>,
@@ -200,7 +210,7 @@ impl Collector<'_, '_> {
     /// The places to read in a tile and where their samples go. Series that the tile's layout has no more end at its beginning.
     fn enter(&mut self, index: &Arc<IndexedLayout>, first: Timestamp) -> Vec<(u32, usize)> {
         let mut slots = Vec::new();
-        for place in matching(index, self.selection) {
+        for place in matching(index, self.wanted) {
             let Some(definition) = index.layout.series.get(place as usize) else { continue };
             let slot = *self.places.entry(Arc::clone(definition)).or_insert_with(|| {
                 self.found.push(SeriesData { definition: Arc::clone(definition), samples: Vec::new() });
@@ -209,7 +219,7 @@ impl Collector<'_, '_> {
             slots.push((place, slot));
         }
         let is_new_layout = self.layout.as_ref().is_some_and(|before| !Arc::ptr_eq(before, index));
-        if is_new_layout && self.selection.range.contains(first) {
+        if is_new_layout && self.wanted.selection.range.contains(first) {
             for (slot, series) in self.found.iter_mut().enumerate().skip(self.from) {
                 if slots.iter().all(|&(_, kept)| kept != slot)
                     && series.samples.last().is_some_and(|last| last.value != Err(None))
@@ -223,7 +233,7 @@ impl Collector<'_, '_> {
     }
 
     fn push(&mut self, slot: usize, time: Timestamp, raw: Raw) {
-        if !self.selection.range.contains(time) {
+        if !self.wanted.selection.range.contains(time) {
             return;
         }
         if let Some(series) = self.found.get_mut(slot) {
@@ -234,7 +244,7 @@ impl Collector<'_, '_> {
 
     /// Puts samples that came late in their place; of two at one time the one that came last counts.
     fn finish(self) {
-        let newest_only = self.selection.newest_only;
+        let newest_only = self.wanted.selection.newest_only;
         for series in self.found.iter_mut().skip(self.from) {
             if !series.samples.is_sorted_by(|a, b| a.time < b.time) {
                 series.samples.sort_by_key(|sample| sample.time);
@@ -255,10 +265,10 @@ impl Collector<'_, '_> {
     }
 }
 
-fn matching<'a>(index: &'a IndexedLayout, selection: &'a Selection<'_>) -> impl Iterator<Item = u32> + 'a {
-    let places = selection.metric.map_or(index.all_places(), |metric| index.places(metric));
+fn matching<'a>(index: &'a IndexedLayout, wanted: Wanted<'a>) -> impl Iterator<Item = u32> + 'a {
+    let places = wanted.metric.map_or(index.all_places(), |metric| index.places(metric));
     places.iter().copied().filter(move |&place| {
-        index.layout.series.get(place as usize).is_some_and(|definition| (selection.filter)(definition))
+        index.layout.series.get(place as usize).is_some_and(|definition| (wanted.selection.filter)(definition))
     })
 }
 

@@ -7,14 +7,14 @@ use std::{
 };
 
 use belfry_common::{
-    journal::{Journal, JournalError, Options, Recovery},
+    journal::{Journal, JournalError, Options, ReadError, Recovery},
     model::{Batch, BatchKey, Epoch, Gap, Timestamp},
     sequences::SequenceSet,
 };
 use thiserror::Error;
 
 use crate::{
-    Head, HeadOptions, NodeId,
+    Head, HeadOptions, LogRecord, NodeId, history,
     log::{Log, LogError},
     replay::replay,
 };
@@ -205,6 +205,14 @@ impl Store {
     /// Forgets which batches of a node are stored, except of the epochs that `is_kept`.
     pub fn forget_epochs(&mut self, node: NodeId, is_kept: impl Fn(Epoch) -> bool) {
         self.log.forget(node, is_kept);
+    }
+
+    /// Calls `visit` with every record of the journal, from the oldest on.
+    ///
+    /// # Errors
+    /// [`ReadError`] when a file cannot be read; a record that is damaged is visited as such.
+    pub fn read_log(&self, visit: impl FnMut(LogRecord)) -> Result<(), ReadError> {
+        history::read(self.log.journal(), visit)
     }
 
     /// What the journal holds now.

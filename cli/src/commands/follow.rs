@@ -1,0 +1,202 @@
+//! The stream of `belfry alerts --follow`: every event once, in order, across lost connections and restarts of the collector.
+//!
+//! `seq` has no gaps, so that the last number printed is all there is to remember. A stream that is silent for longer than the
+//! collector's heartbeat is lost, whatever the connection says of itself.
+
+use std::{process::ExitCode, time::Duration};
+
+use belfry_common::{backoff::Backoff, error_chain::ErrorChain};
+use serde::Deserialize;
+
+use super::{Global, run, until_unwanted};
+use crate::{
+    api::{Request, Start},
+    client::{Client, ClientError, Reply},
+    exit::note,
+    render::{
+        event::{self, Columns, EventLine},
+        machine,
+        output::{Format, Output},
+    },
+};
+
+/// The collector says something every 10 s.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// A script waits for alerts: better ask too often.
+const RETRY_LAST: Duration = Duration::from_secs(5);
+
+/// Runs until it is interrupted, nobody reads any more, or the collector says no.
+pub(super) fn execute(global: &Global, from: Start, cursor: Option<String>, is_once: bool) -> anyhow::Result<ExitCode> {
+    let output = match global.output {
+        None | Some(Format::Json) => global.output_as(Format::Jsonl),
+        Some(format) => global.output_as(format),
+    };
+    run(global, async {
+        let last = match from {
+            // Behind nothing is where the log begins, wherever that is by now.
+            Start::After(seq) if seq > 0 => Some(seq),
+            _ => None,
+        };
+        let mut stream = Stream { from, cursor, is_once, last, output, columns: Columns::default() };
+        until_unwanted(&output, stream.run(global)).await
+    })
+}
+
+struct Stream {
+    from: Start,
+    cursor: Option<String>,
+    is_once: bool,
+    /// The last event that was printed, or that happened before the first one that will be.
+    last: Option<u64>,
+    output: Output,
+    columns: Columns,
+}
+
+/// How a connection ended that did not fail.
+enum Ended {
+    /// There is no more, and none was to come.
+    Complete,
+    /// The collector stops.
+    Stopped,
+}
+
+impl Stream {
+    async fn run(&mut self, global: &Global) -> anyhow::Result<ExitCode> {
+        if self.output.format == Format::Csv {
+            self.output.send(machine::csv(&event::CSV_NAMES, [])?).await?;
+        }
+        // What fails at first is more likely a mistake than an outage.
+        let mut client = Client::connect(global).await?;
+        loop {
+            let ended = self.session(&client).await;
+            client.close().await;
+            let why = match ended {
+                Ok(Ended::Complete) => return Ok(ExitCode::SUCCESS),
+                Ok(Ended::Stopped) => "the collector stops or restarts".to_string(),
+                Err(error) => match error.downcast::<ClientError>() {
+                    Ok(error) if error.is_passing() => ErrorChain(&error).to_string(),
+                    Ok(error) => return Err(error.into()),
+                    Err(error) => return Err(error),
+                },
+            };
+            note(&format!("stream lost ({why}); reconnecting"));
+            client = reconnect(global).await?;
+            match self.last {
+                Some(last) => note(&format!("reconnected; going on behind event {last}")),
+                None => note("reconnected"),
+            }
+        }
+    }
+
+    /// One connection's share of the stream.
+    async fn session(&mut self, client: &Client) -> anyhow::Result<Ended> {
+        let from = self.last.map_or(self.from, Start::After);
+        let request = Request::Follow { from, cursor: self.cursor.clone(), is_once: self.is_once };
+        let mut reply = client.open(&request).await?;
+        while let Some(piece) = next(&mut reply).await? {
+            let text = self.take(&String::from_utf8_lossy(&piece))?;
+            if !text.is_empty() {
+                self.output.send(text).await?;
+            }
+        }
+        Ok(if self.is_once { Ended::Complete } else { Ended::Stopped })
+    }
+
+    /// What to print of some lines.
+    fn take(&mut self, lines: &str) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for line in lines.lines() {
+            let Place { seq, event } = serde_json::from_str(line).map_err(ClientError::Unreadable)?;
+            let is_heartbeat = event == "heartbeat";
+            match self.last {
+                Some(last) if !is_heartbeat && seq <= last => continue,
+                Some(last) if !is_heartbeat && seq > last + 1 => {
+                    note(&format!(
+                        "events {} to {} are gone: the collector had deleted them before they were read",
+                        last + 1,
+                        seq - 1
+                    ));
+                }
+                _ => {}
+            }
+            self.last = self.last.max(Some(seq));
+            text.push_str(&self.show(line)?);
+        }
+        Ok(text)
+    }
+
+    fn show(&mut self, line: &str) -> anyhow::Result<String> {
+        if self.output.format == Format::Jsonl {
+            return Ok(machine::json(line));
+        }
+        let event: EventLine = serde_json::from_str(line).map_err(ClientError::Unreadable)?;
+        match self.output.format {
+            _ if event.is_heartbeat() => Ok(String::new()),
+            Format::Csv => Ok(event::csv_row(&event)?),
+            _ => Ok(self.columns.line(&event, &self.output.look())),
+        }
+    }
+}
+
+/// Where a line stands in the stream.
+#[derive(Deserialize)]
+struct Place {
+    seq: u64,
+    event: String,
+}
+
+async fn next(reply: &mut Reply) -> Result<Option<Vec<u8>>, ClientError> {
+    reply.next_within(SILENCE_MAX).await
+}
+
+/// Tries until it is back. The identity is read again each time: somebody may have renewed it.
+async fn reconnect(global: &Global) -> anyhow::Result<Client> {
+    let mut backoff = Backoff::try_new(RETRY_FIRST, RETRY_LAST)?;
+    loop {
+        tokio::time::sleep(backoff.next(fastrand::f64())).await;
+        match Client::connect(global).await {
+            Ok(client) => return Ok(client),
+            Err(error) if error.is_passing() => tracing::debug!(error = %ErrorChain(&error), "not back yet"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::output::Color;
+
+    fn stream() -> Stream {
+        let output = Output::new(Format::Jsonl, Color::Never);
+        Stream { from: Start::Now, cursor: None, is_once: false, last: None, output, columns: Columns::default() }
+    }
+
+    fn line(seq: u64, event: &str) -> String {
+        format!("{{\"schema\":1,\"seq\":{seq},\"event\":\"{event}\"}}\n")
+    }
+
+    #[test]
+    fn an_event_that_comes_again_is_printed_once() {
+        let mut stream = stream();
+        assert_eq!(stream.take(&line(4, "heartbeat")).unwrap(), line(4, "heartbeat"));
+        let both = line(5, "firing") + &line(6, "resolved");
+        assert_eq!(stream.take(&both).unwrap(), both);
+        let again = line(6, "resolved") + &line(7, "firing");
+        assert_eq!(stream.take(&again).unwrap(), line(7, "firing"));
+        assert_eq!(stream.take(&line(7, "heartbeat")).unwrap(), line(7, "heartbeat"));
+        assert_eq!(stream.last, Some(7));
+    }
+
+    #[test]
+    fn what_a_newer_collector_adds_is_passed_on() {
+        let line = "{\"schema\":1,\"seq\":1,\"event\":\"escalated\",\"to\":\"the night shift\"}\n";
+        assert_eq!(stream().take(line).unwrap(), line);
+    }
+
+    #[test]
+    fn a_line_that_is_no_event_is_an_error() {
+        assert!(stream().take("{\"seq\":\"one\"}\n").is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! `belfry simulate`
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use belfry_common::{clock, identity::JoinToken};
+use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
+
+use super::Global;
+use crate::{
+    api::{Request, TokenCreated},
+    client::Client,
+    simulate::{self, Meter, Plan, Report},
+};
+
+/// Open files beside a socket per node.
+const FILES_BESIDE: u64 = 256;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How many nodes
+    #[arg(long)]
+    nodes: usize,
+    /// Series of each node; 0 only connects
+    #[arg(long, default_value_t = 500)]
+    series: usize,
+    /// Time between two batches of a node
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    interval: Duration,
+    /// End after this long; without it at Ctrl-C
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Leave the simulated nodes enrolled
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    super::start_logging(global, tracing::level_filters::LevelFilter::WARN);
+    if args.nodes == 0 || args.nodes > 20_000 {
+        bail!("--nodes must be between 1 and 20000");
+    }
+    if args.interval < Duration::from_millis(100) {
+        bail!("--interval must be at least 100ms");
+    }
+    raise_file_limit(args.nodes)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(global, args))
+}
+
+async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let client = Client::connect(global).await?;
+    let plan = Plan {
+        collector: client.address().to_string(),
+        nodes: args.nodes,
+        series: args.series,
+        interval: args.interval,
+    };
+    forget(&client, args.nodes).await;
+    let token = token(&client, args.nodes).await?;
+    let bar = progress(args.nodes as u64, "enrolling {pos}/{len} nodes [{wide_bar}] {eta}");
+    let identities =
+        simulate::enrol(&plan, &token, || bar.inc(1)).await.context("failed to enrol the simulated nodes")?;
+    bar.finish_and_clear();
+
+    let meter = Arc::new(Meter::new());
+    let stop = CancellationToken::new();
+    let began = clock::monotonic();
+    let nodes = simulate::run(&plan, identities, Arc::clone(&meter), stop.clone());
+    let watch = watch(args, &meter);
+    tokio::pin!(nodes);
+    tokio::select! {
+        () = &mut nodes => {}
+        () = watch => {
+            stop.cancel();
+            nodes.await;
+        }
+    }
+    let report = meter.report(args.nodes, args.series, began.elapsed());
+    if !args.keep {
+        forget(&client, args.nodes).await;
+    }
+    let is_complete = report.batches_given_up == 0 && report.batches_refused == 0;
+    print(global, &report)?;
+    Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn token(client: &Client, nodes: usize) -> anyhow::Result<JoinToken> {
+    let request = Request::CreateToken {
+        role: "agent".into(),
+        ttl_ms: 15 * 60 * 1000,
+        uses: u32::try_from(nodes)?,
+        names: format!("{}*", simulate::NAME_PREFIX),
+    };
+    let created: TokenCreated =
+        client.ask(&request).await.context("failed to make a token: an admin identity is needed")?;
+    Ok(JoinToken::parse(&created.token)?)
+}
+
+/// Removes simulated nodes of this and earlier runs.
+async fn forget(client: &Client, nodes: usize) {
+    for place in 0..nodes {
+        // One that is not there need not be removed.
+        drop(client.tell(&Request::ForgetNode { name: simulate::name(place) }).await);
+    }
+}
+
+/// Shows how it goes until time is up or Ctrl-C.
+async fn watch(args: &Args, meter: &Meter) {
+    let bar = progress(args.duration.map_or(0, |duration| duration.as_secs()), "{elapsed_precise} {msg}");
+    let began = clock::monotonic();
+    let mut acked_before = 0;
+    loop {
+        tokio::select! {
+            // An error means that Ctrl-C cannot be seen; the duration still ends it.
+            Ok(()) = tokio::signal::ctrl_c() => break,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        let acked = meter.batches_acked.load(Relaxed);
+        bar.set_message(format!(
+            "{} connected · {} batches/s acknowledged · ack p50 {:.1} ms p99 {:.1} ms · {} connections lost",
+            meter.connected.load(Relaxed),
+            acked - acked_before,
+            meter.latency(0.5) * 1e3,
+            meter.latency(0.99) * 1e3,
+            meter.connections_lost.load(Relaxed),
+        ));
+        acked_before = acked;
+        bar.tick();
+        if args.duration.is_some_and(|duration| began.elapsed() >= duration) {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+}
+
+fn progress(length: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn print(global: &Global, report: &Report) -> anyhow::Result<()> {
+    if global.is_json() {
+        return super::print_json(report);
+    }
+    super::print_lines([
+        format!("{} nodes x {} series for {:.0} s", report.nodes, report.series_per_node, report.seconds),
+        format!(
+            "batches   {} sent, {} acknowledged, {} refused, {} unacknowledged at the end",
+            report.batches_sent, report.batches_acked, report.batches_refused, report.batches_given_up
+        ),
+        format!("rate      {:.0} batches/s, {:.0} samples/s", report.batches_per_second, report.samples_per_second),
+        format!(
+            "ack       p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+            report.ack_seconds_p50 * 1e3,
+            report.ack_seconds_p90 * 1e3,
+            report.ack_seconds_p99 * 1e3,
+            report.ack_seconds_max * 1e3
+        ),
+        format!("wire      {:.2} bytes of UDP payload per sample, both directions", report.bytes_per_sample),
+        format!("broken    {} connections lost", report.connections_lost),
+    ])
+}
+
+/// Each node has a socket of its own.
+fn raise_file_limit(nodes: usize) -> anyhow::Result<()> {
+    let needed = nodes as u64 + FILES_BESIDE;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if limit.maximum.is_some_and(|maximum| maximum < needed) {
+        bail!("{nodes} nodes need {needed} open files and the hard limit is lower: raise it with `ulimit -Hn`");
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit })
+        .context("failed to raise the limit of open files")
+}

@@ -1,0 +1,79 @@
+//! `belfry tail`
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::bail;
+
+use super::{Global, duration, millis, until_unwanted, with_client};
+use crate::{
+    api::{Request, TailLine},
+    client::{Client, ClientError},
+    exit::note,
+    render::{
+        machine,
+        output::{Format, Output},
+        sample::{self, Columns, Line},
+    },
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to show: PromQL selectors such as `gpu_temperature_celsius{gpu="3"}`, or globs of metric names such as `gpu_*` [default: everything]
+    #[arg(value_name = "SELECTOR")]
+    selectors: Vec<String>,
+    /// Only this node's samples
+    #[arg(long)]
+    node: Option<String>,
+    /// Begin with the samples of this last time
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    since: Option<Duration>,
+}
+
+pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let output = match global.output(Format::Table) {
+        // A stream is no document: each line is one.
+        Output { format: Format::Json, .. } => global.output_as(Format::Jsonl),
+        output => output,
+    };
+    with_client(global, async |client| until_unwanted(&output, stream(client, args, &output)).await)
+}
+
+async fn stream(client: &Client, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
+    let since_ms = args.since.map(millis);
+    let request = Request::Tail { selectors: args.selectors.clone(), node: args.node.clone(), since_ms };
+    let mut reply = client.open(&request).await?;
+    let mut columns = Columns::default();
+    if output.format == Format::Csv {
+        output.send(machine::csv(&sample::CSV_NAMES, [])?).await?;
+    }
+    while let Some(piece) = reply.next().await? {
+        let lines = String::from_utf8_lossy(&piece);
+        let mut text = String::new();
+        for line in lines.lines() {
+            text.push_str(&render(line, output, &mut columns)?);
+        }
+        output.send(text).await?;
+    }
+    bail!("the collector has ended the stream: it stops or restarts")
+}
+
+/// A line in the form that was asked for.
+fn render(line: &str, output: &Output, columns: &mut Columns) -> anyhow::Result<String> {
+    if output.format == Format::Jsonl {
+        return Ok(machine::json(line));
+    }
+    match Line::parse(line).map_err(ClientError::Unreadable)? {
+        Line::Sample(sample) => show(&sample, output, columns),
+        Line::Lost(batches) => {
+            note(&format!("{batches} batches left out: more comes than is read here; select less"));
+            Ok(String::new())
+        }
+    }
+}
+
+fn show(sample: &TailLine, output: &Output, columns: &mut Columns) -> anyhow::Result<String> {
+    match output.format {
+        Format::Csv => Ok(sample::csv_row(sample)?),
+        _ => Ok(columns.line(sample, &output.look())),
+    }
+}

@@ -1,0 +1,110 @@
+//! `belfry status --check`: the verdict of a monitoring plugin, one line with the figures behind `|`
+//! (monitoring-plugins.org, Development Guidelines).
+
+use super::{
+    Look,
+    alert::{StandingAlert, Urgency},
+    fleet::{Tally, state, why},
+    text::escape,
+    units::count,
+};
+use crate::api::{NodeStatus, StatusDocument};
+
+/// How it stands; the numbers are a contract, as exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    Ok = 0,
+    Warning = 1,
+    Critical = 2,
+    Unknown = 3,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// Troubles named in the line; the others are counted.
+const NAMED_MAX: usize = 5;
+
+/// The verdict on these nodes and on the alerts about them or, if it is the whole fleet, about no node at all.
+pub(crate) fn verdict(document: &StatusDocument, alerts: &[StandingAlert], look: &Look) -> (Verdict, String) {
+    let mut troubles: Vec<(Verdict, String)> = document.nodes.iter().filter_map(|node| of_node(node, look)).collect();
+    troubles.extend(alerts.iter().filter_map(of_alert));
+    troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.0));
+    let verdict = match troubles.first() {
+        _ if document.nodes.is_empty() => Verdict::Unknown,
+        None => Verdict::Ok,
+        Some((worst, _)) => *worst,
+    };
+    let tally = Tally::of(document, alerts);
+    let mut words = format!("{} up", count(tally.up, "node"));
+    if document.nodes.is_empty() {
+        words = "no node has joined".to_string();
+    }
+    let parts = [
+        (tally.stale, format!("{} stale", tally.stale)),
+        (tally.down, format!("{} down", tally.down)),
+        (tally.gpus_failed, format!("{} failed", count(tally.gpus_failed, "GPU"))),
+    ];
+    for (_, part) in parts.iter().filter(|(number, _)| *number > 0) {
+        words.push_str(&format!(", {part}"));
+    }
+    let named: Vec<String> = troubles.iter().take(NAMED_MAX).map(|(_, trouble)| trouble.clone()).collect();
+    if !named.is_empty() {
+        words.push_str(&format!(": {}", named.join("; ")));
+    }
+    if troubles.len() > named.len() {
+        words.push_str(&format!("; and {} more", troubles.len() - named.len()));
+    }
+    (verdict, line(verdict, &words) + &figures(&tally) + "\n")
+}
+
+/// The line of a check that could not be made.
+pub(crate) fn unknown(why: &str) -> String {
+    line(Verdict::Unknown, why) + "\n"
+}
+
+/// `|` would begin the figures.
+fn line(verdict: Verdict, words: &str) -> String {
+    format!("BELFRY {} - {}", verdict.as_str(), escape(words).replace('|', "/"))
+}
+
+fn figures(tally: &Tally) -> String {
+    let Tally { up, stale, down, gpus, gpus_failed, firing, pending, .. } = tally;
+    format!(
+        " | nodes_up={up} nodes_stale={stale} nodes_down={down} gpus={gpus} gpus_failed={gpus_failed} alerts_firing={firing} alerts_pending={pending}"
+    )
+}
+
+fn of_node(node: &NodeStatus, look: &Look) -> Option<(Verdict, String)> {
+    let failed = node.gpus.iter().filter(|gpu| gpu.state == "failed").count();
+    let verdict = match (node.state.as_str(), node.reason.as_deref()) {
+        // Somebody has decided so.
+        ("down", Some("revoked")) => return None,
+        ("down", _) => Verdict::Critical,
+        ("up", _) if failed > 0 => {
+            return Some((Verdict::Warning, format!("{} has {} failed", node.name, count(failed, "GPU"))));
+        }
+        ("up", _) => return None,
+        _ => Verdict::Warning,
+    };
+    let why = Some(why(node)).filter(|why| !why.is_empty()).map(|why| format!(" ({why})"));
+    Some((verdict, format!("{} {}{}", node.name, state(node, look), why.unwrap_or_default())))
+}
+
+fn of_alert(alert: &StandingAlert) -> Option<(Verdict, String)> {
+    let verdict = match (alert.urgency(), alert.is_firing()) {
+        (Urgency::Info, _) => return None,
+        (Urgency::Critical, true) => Verdict::Critical,
+        _ => Verdict::Warning,
+    };
+    let state = if alert.is_firing() { "" } else { "pending " };
+    Some((verdict, format!("{state}{}: {}", alert.rule, alert.words())))
+}

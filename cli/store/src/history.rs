@@ -1,0 +1,61 @@
+//! Reads back everything that the journal holds, record by record, for checks and for rescue. Serving uses the head.
+
+use std::{collections::HashMap, sync::Arc};
+
+use belfry_common::{
+    error_chain::ErrorChain,
+    journal::{Journal, Position, ReadError},
+    model::{Epoch, Gap},
+    wire::codec::Decoder,
+};
+
+use crate::{Entry, NodeId, record::Record};
+
+/// What one record of the journal says. A batch that was stored twice comes twice.
+#[derive(Debug, Clone)]
+pub enum LogRecord {
+    /// A batch.
+    Batch(Entry),
+    /// Numbers that will never be filled.
+    Gap {
+        /// Whose.
+        node: NodeId,
+        /// Of which epoch.
+        epoch: Epoch,
+        /// The numbers.
+        gap: Gap,
+    },
+    /// A record that cannot be understood, and why.
+    Unreadable(String),
+}
+
+/// Calls `visit` with every record that is flushed, from the oldest on; snapshots only repeat what the others say.
+pub(crate) fn read(journal: &Journal, mut visit: impl FnMut(LogRecord)) -> Result<(), ReadError> {
+    let Some(first) = journal.segments().first().map(|segment| segment.number) else { return Ok(()) };
+    let mut reader = journal.read(Position { segment: first, offset: 0 })?;
+    let mut decoders = HashMap::new();
+    loop {
+        match reader.next_record() {
+            Ok(Some(record)) => parse(record.payload, &mut decoders, &mut visit),
+            Ok(None) => return Ok(()),
+            Err(error @ ReadError::Damaged { .. }) => visit(LogRecord::Unreadable(ErrorChain(&error).to_string())),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn parse(payload: &[u8], decoders: &mut HashMap<NodeId, Decoder>, visit: &mut impl FnMut(LogRecord)) {
+    match Record::parse(payload) {
+        // Each segment begins with one, and with it every node's context begins anew.
+        Ok(Record::Snapshot { .. }) => decoders.clear(),
+        Ok(Record::Gap { node, epoch, gap }) => visit(LogRecord::Gap { node, epoch, gap }),
+        Ok(Record::Batch { node, key, received, body }) => {
+            let decoded = decoders.entry(node).or_default().decode(body);
+            visit(match decoded {
+                Ok(batch) => LogRecord::Batch(Entry { node, key, received, batch: Arc::new(batch) }),
+                Err(error) => LogRecord::Unreadable(ErrorChain(&error).to_string()),
+            });
+        }
+        Err(error) => visit(LogRecord::Unreadable(error.to_string())),
+    }
+}
