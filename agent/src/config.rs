@@ -8,6 +8,7 @@ use std::{
 
 use belfry_common::{
     config_file::{self, ByteSize, ConfigError, Span},
+    limits,
     model::check_label_name,
 };
 use serde::Deserialize;
@@ -134,6 +135,9 @@ impl Settings {
     fn check(path: &Path, file: File, sampler_names: &[&str]) -> Result<Self, SettingsError> {
         let refuse = |what: String| Err(SettingsError::Value { path: path.to_path_buf(), what });
         let default = Self::default();
+        if file.labels.len() > limits::LABELS_PER_METRIC_MAX {
+            return refuse(format!("labels: there can be at most {}", limits::LABELS_PER_METRIC_MAX));
+        }
         for name in file.labels.keys() {
             if let Err(error) = check_label_name(name) {
                 return refuse(format!("labels: {error}"));

@@ -114,142 +114,105 @@ impl Sampler for Itself {
     }
 }
 
+fn metric(name: &str, kind: Kind, resolution: Resolution, labels: &[&str], help: &str) -> Arc<Metric> {
+    Arc::new(Metric::new(name, kind, resolution, labels, help))
+}
+
 impl Metrics {
     fn new() -> Self {
-        let metric = |name: &str, kind, resolution, labels: &[&str], help: &str| {
-            Arc::new(Metric::new(name, kind, resolution, labels, help))
+        use Kind::{Counter, Gauge, Info};
+        let (one, micro) = (Resolution::ONE, Resolution::MICRO);
+        let sampler = |name: &str, kind, resolution, help: &str| {
+            metric(&format!("belfry_agent_sampler_{name}"), kind, resolution, &["sampler"], help)
         };
-        let counter =
-            |name: &str, help: &str, count: Count| (metric(name, Kind::Counter, Resolution::ONE, &[], help), count);
-        let gauge = |name: &str, resolution, help: &str, gauge: Gauge| {
-            (metric(name, Kind::Gauge, resolution, &[], help), gauge)
-        };
+        let failures = "Readings that failed; the reading * is the sampler as a whole.";
+        let failure_labels = ["sampler", "reading", "reason"];
         Self {
-            build_info: metric(
-                "belfry_agent_build_info",
-                Kind::Info,
-                Resolution::ONE,
-                &["version"],
-                "The agent's release.",
-            ),
+            build_info: metric("belfry_agent_build_info", Info, one, &["version"], "The agent's release."),
             cpu: metric(
                 "belfry_agent_process_cpu_seconds_total",
-                Kind::Counter,
+                Counter,
                 STAT_RESOLUTION,
                 &[],
-                "Processor time of the agent, user and system.",
+                "Processor time of the agent.",
             ),
             memory: metric(
                 "belfry_agent_process_resident_memory_bytes",
-                Kind::Gauge,
-                Resolution::ONE,
+                Gauge,
+                one,
                 &[],
                 "Resident memory of the agent.",
             ),
-            sampler_runs: metric(
-                "belfry_agent_sampler_runs_total",
-                Kind::Counter,
-                Resolution::ONE,
-                &["sampler"],
-                "Times a sampler was read.",
-            ),
-            sampler_seconds: metric(
-                "belfry_agent_sampler_duration_seconds_total",
-                Kind::Counter,
-                Resolution::MICRO,
-                &["sampler"],
+            sampler_runs: sampler("runs_total", Counter, one, "Times a sampler was read."),
+            sampler_seconds: sampler(
+                "duration_seconds_total",
+                Counter,
+                micro,
                 "Time that reading a sampler took, in all.",
             ),
-            sampler_last: metric(
-                "belfry_agent_sampler_duration_seconds",
-                Kind::Gauge,
-                Resolution::MICRO,
-                &["sampler"],
-                "Time that reading a sampler took the last time.",
-            ),
-            sampler_overruns: metric(
-                "belfry_agent_sampler_overruns_total",
-                Kind::Counter,
-                Resolution::ONE,
-                &["sampler"],
+            sampler_last: sampler("duration_seconds", Gauge, micro, "Time that reading a sampler took the last time."),
+            sampler_overruns: sampler(
+                "overruns_total",
+                Counter,
+                one,
                 "Times a sampler was due while it was still being read.",
             ),
-            failures: metric(
-                "belfry_reading_failures_total",
-                Kind::Counter,
-                Resolution::ONE,
-                &["sampler", "reading", "reason"],
-                "Readings that failed; the reading * is the sampler as a whole.",
-            ),
-            counters: vec![
-                counter("belfry_agent_batches_sent_total", "Batches sent as they were made.", |s| {
-                    s.batches_sent.load(Relaxed)
-                }),
-                counter("belfry_agent_batches_resent_total", "Batches sent from the spool.", |s| {
-                    s.batches_resent.load(Relaxed)
-                }),
-                counter("belfry_agent_batches_acked_total", "Batches that the collector has on disk.", |s| {
-                    s.batches_acked.load(Relaxed)
-                }),
-                counter("belfry_agent_batches_dropped_total", "Batches given up unsent.", |s| {
-                    s.batches_dropped.load(Relaxed)
-                }),
-                counter("belfry_agent_batches_refused_total", "Batches that the collector refused for good.", |s| {
-                    s.batches_refused.load(Relaxed)
-                }),
-                counter("belfry_agent_ticks_missed_total", "Ticks that were due and not made.", |s| {
-                    s.ticks_missed.load(Relaxed)
-                }),
-                counter("belfry_agent_wire_sent_bytes_total", "UDP payload sent to the collector.", |s| {
-                    s.wire_sent.total()
-                }),
-                counter("belfry_agent_wire_received_bytes_total", "UDP payload received from the collector.", |s| {
-                    s.wire_received.total()
-                }),
-                counter("belfry_agent_connections_total", "Connections made to the collector.", |s| {
-                    s.connections.load(Relaxed)
-                }),
-            ],
-            gauges: vec![
-                gauge("belfry_agent_spool_bytes", Resolution::ONE, "Bytes of the spool on disk.", |s| {
-                    Raw::unsigned(s.spool_bytes.load(Relaxed))
-                }),
-                gauge("belfry_agent_spool_batches", Resolution::ONE, "Batches not acknowledged yet.", |s| {
-                    Raw::unsigned(s.spool_batches.load(Relaxed))
-                }),
-                gauge(
-                    "belfry_agent_spool_oldest_age_seconds",
-                    Resolution::MILLI,
-                    "Age of the oldest batch not acknowledged yet; 0 if there is none.",
-                    |s| match s.spool_oldest_ms.load(Relaxed) {
-                        0 => Raw::integer(0),
-                        oldest => Raw::integer(clock::now().as_millis().saturating_sub(oldest).max(0)),
-                    },
-                ),
-                gauge("belfry_agent_spool_usable", Resolution::ONE, "Whether the spool can be written.", |s| {
-                    Raw::integer(i64::from(s.is_spool_usable.load(Relaxed)))
-                }),
-                gauge(
-                    "belfry_agent_connected",
-                    Resolution::ONE,
-                    "Whether the collector has accepted the agent.",
-                    |s| Raw::integer(i64::from(s.is_connected.load(Relaxed))),
-                ),
-                gauge(
-                    "belfry_agent_certificate_expiry_timestamp_seconds",
-                    Resolution::MILLI,
-                    "When the agent's certificate ends.",
-                    |s| Raw::integer(s.certificate_end_ms.load(Relaxed)),
-                ),
-                gauge(
-                    "belfry_agent_clock_offset_seconds",
-                    Resolution::MILLI,
-                    "The collector's clock less the agent's when it connected last.",
-                    |s| Raw::integer(s.clock_offset_ms.load(Relaxed)),
-                ),
-            ],
+            failures: metric("belfry_reading_failures_total", Counter, one, &failure_labels, failures),
+            counters: counters(),
+            gauges: gauges(),
         }
     }
+}
+
+fn counters() -> Vec<(Arc<Metric>, Count)> {
+    let counter = |name: &str, help: &str, count: Count| {
+        (metric(&format!("belfry_agent_{name}_total"), Kind::Counter, Resolution::ONE, &[], help), count)
+    };
+    vec![
+        counter("batches_sent", "Batches sent as they were made.", |s| s.batches_sent.load(Relaxed)),
+        counter("batches_resent", "Batches sent from the spool.", |s| s.batches_resent.load(Relaxed)),
+        counter("batches_acked", "Batches that the collector has on disk.", |s| s.batches_acked.load(Relaxed)),
+        counter("batches_dropped", "Batches given up unsent.", |s| s.batches_dropped.load(Relaxed)),
+        counter("batches_refused", "Batches that the collector refused for good.", |s| s.batches_refused.load(Relaxed)),
+        counter("ticks_missed", "Ticks that were due and not made.", |s| s.ticks_missed.load(Relaxed)),
+        counter("wire_sent_bytes", "UDP payload sent to the collector.", |s| s.wire_sent.total()),
+        counter("wire_received_bytes", "UDP payload received from the collector.", |s| s.wire_received.total()),
+        counter("connections", "Connections made to the collector.", |s| s.connections.load(Relaxed)),
+    ]
+}
+
+fn gauges() -> Vec<(Arc<Metric>, Gauge)> {
+    let gauge = |name: &str, resolution, help: &str, gauge: Gauge| {
+        (metric(&format!("belfry_agent_{name}"), Kind::Gauge, resolution, &[], help), gauge)
+    };
+    let (one, milli) = (Resolution::ONE, Resolution::MILLI);
+    vec![
+        gauge("spool_bytes", one, "Bytes of the spool on disk.", |s| Raw::unsigned(s.spool_bytes.load(Relaxed))),
+        gauge("spool_batches", one, "Batches not acknowledged yet.", |s| Raw::unsigned(s.spool_batches.load(Relaxed))),
+        gauge(
+            "spool_oldest_age_seconds",
+            milli,
+            "Age of the oldest batch not acknowledged yet; 0 if there is none.",
+            |s| match s.spool_oldest_ms.load(Relaxed) {
+                0 => Raw::integer(0),
+                oldest => Raw::integer(clock::now().as_millis().saturating_sub(oldest).max(0)),
+            },
+        ),
+        gauge("spool_usable", one, "Whether the spool can be written.", |s| flag(s.is_spool_usable.load(Relaxed))),
+        gauge("connected", one, "Whether the collector has accepted the agent.", |s| {
+            flag(s.is_connected.load(Relaxed))
+        }),
+        gauge("certificate_expiry_timestamp_seconds", milli, "When the agent's certificate ends.", |s| {
+            Raw::integer(s.certificate_end_ms.load(Relaxed))
+        }),
+        gauge("clock_offset_seconds", milli, "The collector's clock less the agent's when it connected last.", |s| {
+            Raw::integer(s.clock_offset_ms.load(Relaxed))
+        }),
+    ]
+}
+
+fn flag(value: bool) -> Raw {
+    Raw::integer(i64::from(value))
 }
 
 /// The operator's labels for this node, as one series to join with.

@@ -9,7 +9,6 @@ use std::{
 };
 
 use belfry_common::{
-    clock,
     error_chain::ErrorChain,
     identity::{
         Authority, AuthorityError, Identity, IdentityError, IssueError, JoinKeys, JoinToken, Peer, PeerVerifier,
@@ -116,6 +115,11 @@ impl Access {
     pub(crate) fn server_config(&self) -> Result<rustls::ServerConfig, AccessError> {
         let resolver = Arc::clone(&self.collector) as Arc<dyn ResolvesServerCert>;
         Ok(server_config(Arc::clone(&self.verifier), resolver)?)
+    }
+
+    /// What lets a restarted listener end the connections of the one before.
+    pub(crate) fn listener_secret(&self) -> [u8; 32] {
+        self.authority.derive("listener")
     }
 
     /// Who showed this certificate.

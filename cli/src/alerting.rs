@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,7 +19,6 @@ use belfry_common::{
 };
 use belfry_promql::{Limits, SeriesReader};
 use belfry_store::NodeId;
-use thiserror::Error;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -33,7 +31,7 @@ use crate::{
     fleet::Fleet,
     hub::{Arrival, Arrivals, Subscription},
     recorded::Recorder,
-    rules::{self, LoadError, RuleSet, Source},
+    rule_files::{AlertingError, RuleFiles},
     series::HeadReader,
     state::{
         State, StateError,
@@ -51,71 +49,6 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// One evaluation of a rule may read this much; a fleet of 5,000 nodes has about 3 million series in all.
 const SAMPLES_MAX: usize = 20_000_000;
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Rules that cannot be put in force.
-#[derive(Debug, Error)]
-pub(crate) enum AlertingError {
-    #[error(transparent)]
-    Read(#[from] rules::ReadError),
-    #[error("rules are refused:\n{}", show(.0))]
-    Rules(LoadError),
-    #[error("failed to list rule files of `{pattern}`")]
-    Pattern { pattern: String, source: std::io::Error },
-    #[error("no rule file matches `{pattern}`")]
-    NoFile { pattern: String },
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error("an alert in the database cannot be read")]
-    Record(#[source] serde_json::Error),
-}
-
-fn show(error: &LoadError) -> String {
-    error.problems.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n")
-}
-
-/// Which rules to load.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RuleFiles {
-    pub(crate) patterns: Vec<String>,
-    /// Whether the rules that ship with the program are in force, too.
-    pub(crate) with_pack: bool,
-}
-
-impl RuleFiles {
-    /// Reads and checks all files; all or none.
-    pub(crate) fn load(&self) -> Result<RuleSet, AlertingError> {
-        let mut sources: Vec<Source> = Vec::new();
-        if self.with_pack {
-            sources.push(rules::pack());
-        }
-        for pattern in &self.patterns {
-            let paths = expand(pattern)?;
-            sources.extend(rules::read(&paths)?);
-        }
-        RuleSet::load(&sources).map_err(AlertingError::Rules)
-    }
-}
-
-/// The files that a pattern names: `*` and `?` in its last part.
-fn expand(pattern: &str) -> Result<Vec<PathBuf>, AlertingError> {
-    let path = PathBuf::from(pattern);
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if !name.contains(['*', '?']) {
-        return Ok(vec![path]);
-    }
-    let directory =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let failed = |source| AlertingError::Pattern { pattern: pattern.to_string(), source };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(&directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if crate::glob::matches(&name, &entry.file_name().to_string_lossy()) {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    if found.is_empty() { Err(AlertingError::NoFile { pattern: pattern.to_string() }) } else { Ok(found) }
-}
 
 enum Request {
     Alerts(oneshot::Sender<Vec<AlertView>>),
@@ -304,8 +237,9 @@ impl Alerting {
             let began = clock::monotonic();
             let found = match &name {
                 Some(name) => {
+                    let now = clock::now();
                     let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest };
-                    self.engine.on_tick(&tick, &context(&self.reader, tick.time_ms, &|| began.elapsed()))
+                    self.engine.on_tick(&tick, &context(&self.reader, now.as_millis(), &|| began.elapsed()))
                 }
                 // The collector's own series are about many nodes at once.
                 None => {

@@ -222,6 +222,8 @@ pub(crate) struct Health {
     pub(crate) data_directory: String,
     pub(crate) is_full: bool,
     pub(crate) database: String,
+    /// `intact`, or which row of the audit log is not what was written.
+    pub(crate) audit: String,
     pub(crate) nodes: u64,
     pub(crate) connections: u64,
     pub(crate) series: u64,

@@ -5,11 +5,12 @@
 use std::{
     fs::{File, OpenOptions},
     net::SocketAddr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use belfry_common::{
     client::{self, ConnectError},
+    clock,
     error_chain::ErrorChain,
     identity::{Identity, client_config},
     limits,
@@ -34,6 +35,8 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between the parts of a document.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// A renewal that failed.
+const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// The status of 5,000 nodes of 8 GPUs is about 20 MB.
 const REPLY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// TLS' alert 120: no protocol in common (RFC 7301).
@@ -51,6 +54,9 @@ pub(crate) enum ClientError {
     /// Nobody listens on this machine.
     #[error("nothing answers at {address}: is the collector running? (`belfry collect`, or `systemctl status belfry`)")]
     NotRunning { address: SocketAddr },
+    /// It has ended a stream that has no end.
+    #[error("the collector stops or restarts")]
+    Stopping,
     /// It speaks another version of the protocol.
     #[error("the collector at {address} speaks another version of the protocol: update the older of the two")]
     OtherProtocol { address: SocketAddr },
@@ -77,10 +83,15 @@ impl ClientError {
         matches!(self, Self::TooLong | Self::Connect(ConnectError::Refused { code: FailureCode::Invalid, .. }))
     }
 
+    /// Whether the certificate's time is over.
+    fn is_expiry(&self) -> bool {
+        matches!(self, Self::Connect(ConnectError::Closed { code: CloseCode::Expired, .. }))
+    }
+
     /// Whether to ask again can help: the connection is gone or the collector is busy, and it has not said no.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::NotRunning { .. } => true,
+            Self::NotRunning { .. } | Self::Stopping => true,
             Self::Connect(ConnectError::Closed { code, .. }) => {
                 !matches!(code, CloseCode::Revoked | CloseCode::Expired | CloseCode::Protocol)
             }
@@ -108,7 +119,10 @@ impl ClientError {
 #[derive(Debug)]
 pub(crate) struct Client {
     connection: Connection,
-    address: String,
+    credentials: Credentials,
+    /// The certificate that this connection lives on.
+    serial: String,
+    renew_after: Instant,
 }
 
 impl Client {
@@ -126,16 +140,32 @@ impl Client {
     /// [`ClientError`]. A collector that does not accept the identity says so with the first answer only.
     pub(crate) async fn connect_as(credentials: &Credentials) -> Result<Self, ClientError> {
         let connection = connect(&credentials.address, &credentials.identity).await?;
-        let client = Self { connection, address: credentials.address.clone() };
-        if credentials.is_to_renew() {
-            client.renew(credentials).await;
-        }
+        let serial = credentials.identity.subject.serial.clone();
+        let mut client = Self { connection, credentials: credentials.clone(), serial, renew_after: clock::monotonic() };
+        client.keep_fresh().await;
         Ok(client)
+    }
+
+    /// Renews the identity when it is time; for a connection that lives for days, to be called now and then.
+    pub(crate) async fn keep_fresh(&mut self) {
+        if !self.credentials.is_to_renew() || clock::monotonic() < self.renew_after {
+            return;
+        }
+        self.renew_after = clock::monotonic() + RENEW_AGAIN_AFTER;
+        self.renew().await;
+        self.credentials = self.credentials.refreshed();
+    }
+
+    /// With what to connect again after this error, if that can help: later, or with a certificate that has come since.
+    pub(crate) fn again(&self, error: &ClientError) -> Option<Credentials> {
+        let credentials = self.credentials.refreshed();
+        let is_renewed = error.is_expiry() && credentials.identity.subject.serial != self.serial;
+        (error.is_passing() || is_renewed).then_some(credentials)
     }
 
     /// The collector's address, as it was given.
     pub(crate) fn address(&self) -> &str {
-        &self.address
+        &self.credentials.address
     }
 
     /// Asks for a document.
@@ -193,7 +223,8 @@ impl Client {
     }
 
     /// A new certificate in place of one that ends soon. Whatever goes wrong can be made good the next time.
-    async fn renew(&self, credentials: &Credentials) {
+    async fn renew(&self) {
+        let credentials = &self.credentials;
         // Two that renew at once would mix up their files.
         let lock_path = credentials.directory.join("renewal.lock");
         let lock = OpenOptions::new().create(true).append(true).open(lock_path);

@@ -74,10 +74,9 @@ impl Collector {
         let down_since = fleet.nodes().iter().filter_map(|node| node.facts.heard_at).max();
         let (writer_handle, writer) = writer(store, Arc::clone(&hub), Arc::clone(&fleet));
         let (alerting_handle, alerting) =
-            Alerting::open(settings.rules.clone(), reader.clone(), Arc::clone(&fleet), state.clone(), down_since)
-                .await?;
+            Alerting::open(settings.rules.clone(), reader, Arc::clone(&fleet), state.clone(), down_since).await?;
 
-        let endpoint = quic::listen(settings.listen, access.server_config()?)
+        let endpoint = quic::listen(settings.listen, access.server_config()?, &access.listener_secret())
             .context("another collector may be using the address: choose one with --listen")?;
         let address = reachable(endpoint.local_addr().context("failed to read the address in use")?);
         let listener = http::bind(settings.http).await.with_context(|| {
@@ -93,7 +92,6 @@ impl Collector {
             state,
             access,
             head,
-            reader,
             fleet,
             hub,
             writer: writer_handle,
@@ -166,7 +164,7 @@ fn on_thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
 
 /// Takes the nodes that the database knows into the fleet.
 async fn enrol(state: &State, fleet: &Fleet) -> Result<(), StateError> {
-    let known = state.read(|view| nodes::list(view)).await?;
+    let known = state.read(nodes::list).await?;
     for node in known {
         let is_refused = match node.standing {
             nodes::Standing::Admitted => false,

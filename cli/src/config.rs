@@ -14,7 +14,7 @@ use belfry_store::{HeadOptions, StoreOptions};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{alerting::RuleFiles, listen::AdmissionLimits, paths};
+use crate::{listen::AdmissionLimits, paths, rule_files::RuleFiles};
 
 /// Leaf certificates: short, because they renew themselves.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -181,12 +181,29 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused_by_name() {
-        check("listen = \"127.0.0.1:1\"\nrules = [\"/etc/belfry/*.yml\"]", &expect![[""]]);
-        check("listen = \"localhost\"", &expect![[""]]);
-        check("[store]\nmemory_windows = \"1h\"", &expect![[""]]);
-        check("[store]\nmemory_window = \"1s\"", &expect![[""]]);
-        check("[store]\njournal_size_max = \"1MiB\"", &expect![[""]]);
-        check("[limits]\nseries_per_node = 0", &expect![[""]]);
+        check(
+            "listen = \"127.0.0.1:1\"\nrules = [\"/etc/belfry/*.yml\"]",
+            &expect![[r#"127.0.0.1:1 RuleFiles { patterns: ["/etc/belfry/*.yml"], with_pack: true }"#]],
+        );
+        check("listen = \"localhost\"", &expect!["collector.toml:1: invalid socket address syntax"]);
+        check(
+            "[store]\nmemory_windows = \"1h\"",
+            &expect![
+                "collector.toml:2: unknown field `memory_windows`, expected one of `memory_window`, `memory_max`, `journal_age_max`, `journal_size_max`; did you mean `memory_window`?"
+            ],
+        );
+        check(
+            "[store]\nmemory_window = \"1s\"",
+            &expect!["collector.toml: store.memory_window must be at least 1m: rules look back that far"],
+        );
+        check(
+            "[store]\njournal_size_max = \"1MiB\"",
+            &expect!["collector.toml: store.journal_size_max must be at least 256MiB: four segments"],
+        );
+        check(
+            "[limits]\nseries_per_node = 0",
+            &expect!["collector.toml: limits.series_per_node must be between 1 and 65536"],
+        );
     }
 
     #[test]

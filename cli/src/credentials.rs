@@ -27,6 +27,8 @@ pub(crate) struct Credentials {
     pub(crate) identity: Identity,
     /// `HOST:PORT`
     pub(crate) address: String,
+    /// It was given by whoever runs the program: what the directory says does not count.
+    is_address_given: bool,
 }
 
 /// There is nobody to ask as, or nobody to ask.
@@ -57,12 +59,26 @@ impl Credentials {
             Some(directory) => directory,
             None => first_with_identity(candidates())?,
         };
+        Self::load(directory, global.collector.clone())
+    }
+
+    /// What a directory holds. Without an address, it says where the collector is.
+    ///
+    /// # Errors
+    /// [`CredentialsError`]
+    pub(crate) fn load(directory: PathBuf, address: Option<String>) -> Result<Self, CredentialsError> {
         let identity = Identity::load(&directory)?;
-        let address = global.collector.clone().or_else(|| Identity::collector_address(&directory));
-        match address {
-            Some(address) => Ok(Self { directory, identity, address }),
+        let is_address_given = address.is_some();
+        match address.or_else(|| Identity::collector_address(&directory)) {
+            Some(address) => Ok(Self { directory, identity, address, is_address_given }),
             None => Err(CredentialsError::NoAddress { directory }),
         }
+    }
+
+    /// The same as they are by now: certificates are renewed, and a collector on any free port has another after a restart.
+    pub(crate) fn refreshed(&self) -> Self {
+        let address = self.is_address_given.then(|| self.address.clone());
+        Self::load(self.directory.clone(), address).unwrap_or_else(|_| self.clone())
     }
 
     /// Whether it is for the client to renew the certificate, and time to.

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use belfry_common::model::{Batch, Timestamp};
+use belfry_common::model::Batch;
 use belfry_store::{Entry, NodeId};
 use tokio::sync::mpsc;
 
@@ -15,13 +15,12 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     pub(crate) node: NodeId,
-    pub(crate) received: Timestamp,
     pub(crate) batch: Arc<Batch>,
 }
 
 impl From<Entry> for Arrival {
     fn from(entry: Entry) -> Self {
-        Self { node: entry.node, received: entry.received, batch: entry.batch }
+        Self { node: entry.node, batch: entry.batch }
     }
 }
 
@@ -71,7 +70,7 @@ impl Hub {
             match subscriber.sender.try_send(Arc::clone(arrivals)) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(_)) => {
-                    _ = subscriber.lost.fetch_add(arrivals.len() as u64, Relaxed)
+                    subscriber.lost.fetch_add(arrivals.len() as u64, Relaxed);
                 }
                 Err(mpsc::error::TrySendError::Closed(_)) => has_gone = true,
             }

@@ -21,6 +21,7 @@ mod own_counts;
 mod paths;
 mod recorded;
 mod render;
+mod rule_files;
 mod rules;
 mod series;
 mod serve;
@@ -72,4 +73,47 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     exit::code(commands::execute(&cli))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_every_command_understands_may_stand_before_or_behind_it() {
+        for line in ["belfry -o json --collector h:1 status gpu-01", "belfry status gpu-01 -o json --collector h:1"] {
+            let cli = parse(line).unwrap();
+            assert_eq!((cli.global.collector.as_deref(), cli.global.is_json()), (Some("h:1"), true), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_refused() {
+        for line in [
+            "belfry",
+            "belfry status --watch --check",
+            "belfry alerts --follow --state firing",
+            "belfry alerts --since yesterday",
+            "belfry alerts --state gone",
+            "belfry token",
+            "belfry token create --uses 0",
+            "belfry token create --role king",
+            "belfry tail --since 5",
+            "belfry rules check",
+            "belfry -o xml status",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 }

@@ -15,38 +15,55 @@ use crate::{
 
 /// The counts as they are now, always the same ones in the same order.
 pub(crate) fn own_counts(services: &Services) -> Vec<OwnCount> {
+    let mut counts = of_fleet(services);
+    counts.extend(of_store(services));
+    counts.extend(of_alerting(services));
+    counts.extend(of_process());
+    counts
+}
+
+fn gauge(name: &'static str, help: &'static str, value: i64) -> OwnCount {
+    (name, Kind::Gauge, Resolution::ONE, help, Raw::integer(value))
+}
+
+fn amount(name: &'static str, help: &'static str, value: u64) -> OwnCount {
+    (name, Kind::Gauge, Resolution::ONE, help, Raw::unsigned(value))
+}
+
+fn count(name: &'static str, help: &'static str, value: u64) -> OwnCount {
+    (name, Kind::Counter, Resolution::ONE, help, Raw::unsigned(value))
+}
+
+fn micros(name: &'static str, help: &'static str, value: u64) -> OwnCount {
+    (name, Kind::Counter, Resolution::MICRO, help, Raw::unsigned(value))
+}
+
+fn of_fleet(services: &Services) -> Vec<OwnCount> {
     let now = clock::now();
-    let mut standings = [0_i64; 3];
+    let (mut up, mut stale, mut down) = (0, 0, 0);
     for node in services.fleet.nodes() {
-        let place = match standing(&node.facts, now).0 {
-            Standing::Up => 0,
-            Standing::Stale => 1,
-            Standing::Down => 2,
-        };
-        if let Some(count) = standings.get_mut(place) {
-            *count += 1;
+        match standing(&node.facts, now).0 {
+            Standing::Up => up += 1,
+            Standing::Stale => stale += 1,
+            Standing::Down => down += 1,
         }
     }
-    let [up, stale, down] = standings;
-    let is_database_good = matches!(&*services.state.health().borrow(), Health::Good);
-    let (head, writer, alerting) =
-        (services.head.statistics(), &services.writer.statistics, &services.alerting.statistics);
-    let gauge = |name, help, value| (name, Kind::Gauge, Resolution::ONE, help, Raw::integer(value));
-    let count = |name, help, value| (name, Kind::Counter, Resolution::ONE, help, Raw::unsigned(value));
-    let micros = |name, help, value| (name, Kind::Counter, Resolution::MICRO, help, Raw::unsigned(value));
-    let amount = |name, help, value: u64| (name, Kind::Gauge, Resolution::ONE, help, Raw::unsigned(value));
-    let (cpu, memory) = process_cost();
+    let connections = &services.connections;
     vec![
         gauge("belfry_collector_nodes_up", "Nodes whose ticks arrive.", up),
         gauge("belfry_collector_nodes_stale", "Nodes that are silent.", stale),
         gauge("belfry_collector_nodes_down", "Nodes that are gone.", down),
-        amount("belfry_collector_connections", "Open connections of members.", services.connections.open_now()),
-        count(
-            "belfry_collector_connections_refused_total",
-            "Attempts turned away at the door.",
-            services.connections.refused(),
-        ),
-        count("belfry_collector_handshakes_failed_total", "Handshakes that failed.", services.connections.failed()),
+        amount("belfry_collector_connections", "Open connections of members.", connections.open_now()),
+        count("belfry_collector_connections_refused_total", "Attempts turned away at the door.", connections.refused()),
+        count("belfry_collector_handshakes_failed_total", "Handshakes that failed.", connections.failed()),
+    ]
+}
+
+fn of_store(services: &Services) -> Vec<OwnCount> {
+    let (head, writer) = (services.head.statistics(), &services.writer.statistics);
+    let is_database_good = matches!(&*services.state.health().borrow(), Health::Good);
+    let is_writable = !writer.is_full.load(Relaxed);
+    vec![
         count("belfry_collector_batches_total", "Batches made durable.", writer.batches.load(Relaxed)),
         count("belfry_collector_batches_duplicate_total", "Batches that came again.", writer.duplicates.load(Relaxed)),
         count(
@@ -59,11 +76,7 @@ pub(crate) fn own_counts(services: &Services) -> Vec<OwnCount> {
         micros("belfry_collector_commit_seconds_total", "Time that commits took.", writer.commit_micros.load(Relaxed)),
         amount("belfry_collector_journal_bytes", "Bytes of the journal on disk.", writer.journal_bytes.load(Relaxed)),
         amount("belfry_collector_journal_segments", "Segments of the journal.", writer.journal_segments.load(Relaxed)),
-        gauge(
-            "belfry_collector_store_writable",
-            "Whether the store can be written.",
-            i64::from(!writer.is_full.load(Relaxed)),
-        ),
+        gauge("belfry_collector_store_writable", "Whether the store can be written.", i64::from(is_writable)),
         gauge(
             "belfry_collector_database_writable",
             "Whether the database can be written.",
@@ -76,6 +89,14 @@ pub(crate) fn own_counts(services: &Services) -> Vec<OwnCount> {
             "Ticks that left memory before their time.",
             head.ticks_evicted,
         ),
+    ]
+}
+
+fn of_alerting(services: &Services) -> Vec<OwnCount> {
+    let alerting = &services.alerting.statistics;
+    let lag = Raw::unsigned(alerting.lag_ms.load(Relaxed));
+    let lag_help = "From the time of a tick to the end of its evaluation.";
+    vec![
         count("belfry_collector_evaluations_total", "Ticks evaluated by rules.", alerting.evaluations.load(Relaxed)),
         micros(
             "belfry_collector_evaluation_seconds_total",
@@ -87,28 +108,17 @@ pub(crate) fn own_counts(services: &Services) -> Vec<OwnCount> {
             "Batches that evaluation had no time for.",
             alerting.arrivals_lost.load(Relaxed),
         ),
-        (
-            "belfry_collector_evaluation_lag_seconds",
-            Kind::Gauge,
-            Resolution::MILLI,
-            "From the time of a tick to the end of its evaluation.",
-            Raw::unsigned(alerting.lag_ms.load(Relaxed)),
-        ),
+        ("belfry_collector_evaluation_lag_seconds", Kind::Gauge, Resolution::MILLI, lag_help, lag),
         count("belfry_collector_alert_events_total", "Events of alerts.", alerting.events.load(Relaxed)),
-        (
-            "belfry_collector_process_cpu_seconds_total",
-            Kind::Counter,
-            Resolution::CENTI,
-            "Processor time of the collector.",
-            cpu,
-        ),
-        (
-            "belfry_collector_process_resident_memory_bytes",
-            Kind::Gauge,
-            Resolution::ONE,
-            "Resident memory of the collector.",
-            memory,
-        ),
+    ]
+}
+
+fn of_process() -> Vec<OwnCount> {
+    let (cpu, memory) = process_cost();
+    let (cpu_help, memory_help) = ("Processor time of the collector.", "Resident memory of the collector.");
+    vec![
+        ("belfry_collector_process_cpu_seconds_total", Kind::Counter, Resolution::CENTI, cpu_help, cpu),
+        ("belfry_collector_process_resident_memory_bytes", Kind::Gauge, Resolution::ONE, memory_help, memory),
     ]
 }
 

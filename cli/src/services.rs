@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use belfry_store::Head;
 
 use crate::{
-    access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, listen::Connections, series::HeadReader,
-    state::State, writer::WriterHandle,
+    access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, listen::Connections, state::State,
+    writer::WriterHandle,
 };
 
 /// The collector's parts.
@@ -19,7 +19,6 @@ pub(crate) struct Services {
     pub(crate) state: State,
     pub(crate) access: Access,
     pub(crate) head: Arc<Head>,
-    pub(crate) reader: HeadReader,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) writer: WriterHandle,

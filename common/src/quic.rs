@@ -15,6 +15,8 @@ use quinn::{
     ServerConfig, TokioRuntime, TransportConfig, VarInt, WriteError,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use quinn_proto::{HashedConnectionIdGenerator, RandomConnectionIdGenerator};
+use ring::hmac;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -112,9 +114,12 @@ pub enum EndpointError {
 
 /// Listens on a UDP address.
 ///
+/// With the same `secret` as before, a restarted listener tells peers of connections that it does not know any more so,
+/// at their next packet (a stateless reset, RFC 9000, section 10.3). Without it they would find out by [`IDLE_TIMEOUT`].
+///
 /// # Errors
 /// [`EndpointError`] when the address cannot be used.
-pub fn listen(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Endpoint, EndpointError> {
+pub fn listen(address: SocketAddr, tls: rustls::ServerConfig, secret: &[u8; 32]) -> Result<Endpoint, EndpointError> {
     let crypto = QuicServerConfig::try_from(tls).map_err(EndpointError::Crypto)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config
@@ -124,8 +129,19 @@ pub fn listen(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Endpoint
         .incoming_buffer_size_total(8 * 1024 * 1024)
         .retry_token_lifetime(Duration::from_secs(15));
     let socket = server_socket(address).map_err(|source| EndpointError::Bind { address, source })?;
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+    Endpoint::new(resettable(secret), Some(config), socket, Arc::new(TokioRuntime))
         .map_err(|source| EndpointError::Bind { address, source })
+}
+
+/// Both follow from the secret: which connection IDs are ours, and the token that ends a connection of such an ID.
+fn resettable(secret: &[u8; 32]) -> EndpointConfig {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let mut seed = [0; 8];
+    seed.iter_mut().zip(hmac::sign(&key, b"connection IDs").as_ref()).for_each(|(to, from)| *to = *from);
+    let mut config = EndpointConfig::new(Arc::new(key));
+    let generator = move || Box::new(HashedConnectionIdGenerator::from_key(u64::from_le_bytes(seed))) as Box<_>;
+    config.cid_generator(generator);
+    config
 }
 
 fn server_socket(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -154,7 +170,7 @@ pub fn client_endpoint(remote: SocketAddr) -> Result<Endpoint, EndpointError> {
     drop(SockRef::from(&socket).set_recv_buffer_size(1024 * 1024));
     let mut config = EndpointConfig::default();
     // One connection per socket needs no connection ID to be found by: eight bytes less on each packet.
-    config.cid_generator(|| Box::new(quinn_proto::RandomConnectionIdGenerator::new(0)));
+    config.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(0)));
     Endpoint::new(config, None, socket, Arc::new(TokioRuntime)).map_err(EndpointError::Socket)
 }
 

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only alerts in this state; may be given more than once
-    #[arg(long, value_name = "pending|firing|recovering", conflicts_with_all = ["follow", "since", "cursor"])]
+    #[arg(long, hide_possible_values = true, value_name = "pending|firing|recovering", conflicts_with_all = ["follow", "since", "cursor"])]
     state: Vec<State>,
     /// Stream what happens to alerts, one JSON object a line unless `-o table` or `-o csv`; goes on by itself after a lost connection
     #[arg(long)]

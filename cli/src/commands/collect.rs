@@ -98,5 +98,5 @@ async fn reload_on(hangup: &mut Signal, services: &std::sync::Weak<Services>) {
             None => break,
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

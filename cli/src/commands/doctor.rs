@@ -97,15 +97,20 @@ async fn examine(global: &Global) -> Vec<Finding> {
             let text = ErrorChain(&error).to_string();
             let mut lines = text.splitn(2, '\n');
             let detail = lines.next().unwrap_or_default().to_string();
-            let help =
-                lines.next().unwrap_or("join again: belfry join TOKEN --collector HOST:PORT").replace('\n', "; ");
+            let help = lines
+                .next()
+                .unwrap_or("join again: belfry join TOKEN --collector HOST:PORT")
+                .replace(":\n", ": ")
+                .replace('\n', "; ");
             return vec![failure("identity", detail, &help)];
         }
     };
     let place = credentials.directory.display().to_string();
-    let mut findings = vec![identity(&credentials.identity.subject, &place, clock::now())];
     let began = clock::monotonic();
-    let client = match Client::connect_as(&credentials).await {
+    let connected = Client::connect_as(&credentials).await;
+    // To connect renews it, if need be.
+    let mut findings = vec![identity(&credentials.refreshed().identity.subject, &place, clock::now())];
+    let client = match connected {
         Ok(client) => client,
         Err(error) => {
             findings.push(unreachable(&credentials.address, &error));

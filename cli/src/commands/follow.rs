@@ -11,7 +11,8 @@ use serde::Deserialize;
 use super::{Global, run, until_unwanted};
 use crate::{
     api::{Request, Start},
-    client::{Client, ClientError, Reply},
+    client::{Client, ClientError},
+    credentials::Credentials,
     exit::note,
     render::{
         event::{self, Columns, EventLine},
@@ -53,12 +54,12 @@ struct Stream {
     columns: Columns,
 }
 
-/// How a connection ended that did not fail.
+/// How a connection ended.
 enum Ended {
     /// There is no more, and none was to come.
     Complete,
-    /// The collector stops.
-    Stopped,
+    /// Perhaps for good.
+    Lost(ClientError),
 }
 
 impl Stream {
@@ -69,19 +70,16 @@ impl Stream {
         // What fails at first is more likely a mistake than an outage.
         let mut client = Client::connect(global).await?;
         loop {
-            let ended = self.session(&client).await;
+            let ended = self.session(&mut client).await;
             client.close().await;
-            let why = match ended {
+            let lost = match ended {
                 Ok(Ended::Complete) => return Ok(ExitCode::SUCCESS),
-                Ok(Ended::Stopped) => "the collector stops or restarts".to_string(),
-                Err(error) => match error.downcast::<ClientError>() {
-                    Ok(error) if error.is_passing() => ErrorChain(&error).to_string(),
-                    Ok(error) => return Err(error.into()),
-                    Err(error) => return Err(error),
-                },
+                Ok(Ended::Lost(error)) => error,
+                Err(error) => return Err(error),
             };
-            note(&format!("stream lost ({why}); reconnecting"));
-            client = reconnect(global).await?;
+            let Some(credentials) = client.again(&lost) else { return Err(lost.into()) };
+            note(&format!("stream lost ({}); reconnecting", ErrorChain(&lost)));
+            client = reconnect(credentials).await?;
             match self.last {
                 Some(last) => note(&format!("reconnected; going on behind event {last}")),
                 None => note("reconnected"),
@@ -90,17 +88,26 @@ impl Stream {
     }
 
     /// One connection's share of the stream.
-    async fn session(&mut self, client: &Client) -> anyhow::Result<Ended> {
+    async fn session(&mut self, client: &mut Client) -> anyhow::Result<Ended> {
         let from = self.last.map_or(self.from, Start::After);
         let request = Request::Follow { from, cursor: self.cursor.clone(), is_once: self.is_once };
-        let mut reply = client.open(&request).await?;
-        while let Some(piece) = next(&mut reply).await? {
+        let mut reply = match client.open(&request).await {
+            Ok(reply) => reply,
+            Err(error) => return Ok(Ended::Lost(error)),
+        };
+        loop {
+            let piece = match reply.next_within(SILENCE_MAX).await {
+                Ok(Some(piece)) => piece,
+                Ok(None) if self.is_once => return Ok(Ended::Complete),
+                Ok(None) => return Ok(Ended::Lost(ClientError::Stopping)),
+                Err(error) => return Ok(Ended::Lost(error)),
+            };
             let text = self.take(&String::from_utf8_lossy(&piece))?;
             if !text.is_empty() {
                 self.output.send(text).await?;
             }
+            client.keep_fresh().await;
         }
-        Ok(if self.is_once { Ended::Complete } else { Ended::Stopped })
     }
 
     /// What to print of some lines.
@@ -146,20 +153,17 @@ struct Place {
     event: String,
 }
 
-async fn next(reply: &mut Reply) -> Result<Option<Vec<u8>>, ClientError> {
-    reply.next_within(SILENCE_MAX).await
-}
-
-/// Tries until it is back. The identity is read again each time: somebody may have renewed it.
-async fn reconnect(global: &Global) -> anyhow::Result<Client> {
+/// Tries until it is back.
+async fn reconnect(mut credentials: Credentials) -> anyhow::Result<Client> {
     let mut backoff = Backoff::try_new(RETRY_FIRST, RETRY_LAST)?;
     loop {
         tokio::time::sleep(backoff.next(fastrand::f64())).await;
-        match Client::connect(global).await {
+        match Client::connect_as(&credentials).await {
             Ok(client) => return Ok(client),
             Err(error) if error.is_passing() => tracing::debug!(error = %ErrorChain(&error), "not back yet"),
             Err(error) => return Err(error.into()),
         }
+        credentials = credentials.refreshed();
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::bail;
-
 use super::{Global, duration, millis, until_unwanted, with_client};
 use crate::{
     api::{Request, TailLine},
@@ -54,7 +52,7 @@ async fn stream(client: &Client, args: &Args, output: &Output) -> anyhow::Result
         }
         output.send(text).await?;
     }
-    bail!("the collector has ended the stream: it stops or restarts")
+    Err(ClientError::Stopping.into())
 }
 
 /// A line in the form that was asked for.

@@ -99,9 +99,7 @@ async fn beside(
             collect::stop_signal().await;
             return Ok(ExitCode::SUCCESS);
         }
-        let identity = Identity::load(&directory)?;
-        let address = Identity::collector_address(&directory).context("the collector has not said where it listens")?;
-        let credentials = Credentials { directory: directory.clone(), identity, address };
+        let credentials = Credentials::load(directory.clone(), None)?;
         watch::run(&credentials, None, global.output(Format::Table)).await
     };
     let result = tokio::select! {

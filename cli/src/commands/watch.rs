@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use belfry_common::{clock, error_chain::ErrorChain, model::Timestamp};
+use belfry_common::{clock, error_chain::ErrorChain, model::Timestamp, quic::StreamError};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -52,16 +52,21 @@ pub(crate) async fn run(credentials: &Credentials, node: Option<String>, output:
 async fn fetch(credentials: &Credentials, node: Option<String>, known: &watch::Sender<Known>) -> ClientError {
     let mut ticks = interval(REFRESH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut credentials = credentials.clone();
     let mut client = None;
     loop {
         ticks.tick().await;
         let asked = clock::now();
-        match ask(credentials, node.clone(), &mut client).await {
+        match ask(&credentials, node.clone(), &mut client).await {
             Ok(view) => drop(known.send_replace(Known { view: Some(view), outage: None })),
-            Err(Some(error)) if !error.is_passing() => return error,
             Err(error) => {
-                client = None;
-                let why = error.map_or_else(|| "no answer".to_string(), |error| ErrorChain(&error).to_string());
+                let again = match client.take() {
+                    Some(lost) => lost.again(&error),
+                    None => error.is_passing().then(|| credentials.refreshed()),
+                };
+                let Some(again) = again else { return error };
+                credentials = again;
+                let why = ErrorChain(&error).to_string();
                 known.send_modify(|known| {
                     let since = known.outage.as_ref().map_or(asked, |(since, _)| *since);
                     known.outage = Some((since, why));
@@ -71,17 +76,19 @@ async fn fetch(credentials: &Credentials, node: Option<String>, known: &watch::S
     }
 }
 
-/// Asks once, on the connection there is or a new one. An error of nothing means no answer in time.
+/// Asks once, on the connection there is or a new one.
 async fn ask(
     credentials: &Credentials,
     node: Option<String>,
     client: &mut Option<Client>,
-) -> Result<View, Option<ClientError>> {
+) -> Result<View, ClientError> {
     let connected = match client {
         Some(client) => client,
         None => client.insert(Client::connect_as(credentials).await?),
     };
-    timeout(ANSWER_TIMEOUT, View::ask(connected, node)).await.map_err(|_| None)?.map_err(Some)
+    connected.keep_fresh().await;
+    let answer = timeout(ANSWER_TIMEOUT, View::ask(connected, node)).await;
+    answer.unwrap_or_else(|_| Err(StreamError::Timeout(ANSWER_TIMEOUT).into()))
 }
 
 /// Draws what is known whenever it changes, until somebody ends it.

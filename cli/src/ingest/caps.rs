@@ -2,7 +2,10 @@
 //!
 //! Pure. The journal and the head never see what is left out.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use belfry_common::model::{Batch, Layout, SeriesDefinition, Tick};
 
@@ -66,7 +69,8 @@ impl SeriesCap {
 
 impl Group {
     fn limited(given: &Arc<Layout>, before: Option<&Layout>, room: usize) -> Self {
-        let is_old = |series: &Arc<SeriesDefinition>| before.is_some_and(|before| before.series.contains(series));
+        let before: HashSet<&Arc<SeriesDefinition>> = before.iter().flat_map(|before| &before.series).collect();
+        let is_old = |series: &Arc<SeriesDefinition>| before.contains(series);
         let (mut places, new): (Vec<usize>, Vec<usize>) =
             (0..given.series.len()).partition(|&place| given.series.get(place).is_some_and(is_old));
         places.truncate(room);

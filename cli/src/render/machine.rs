@@ -82,7 +82,7 @@ mod tests {
         let raw = "{\"b\":1,\"a\":\"x\u{9b}31m\u{202e}y\u{e0041}\"}";
         let shown = json(raw);
         assert_eq!(shown, "{\"b\":1,\"a\":\"x\\u009b31m\\u202ey\\udb40\\udc41\"}\n");
-        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
         assert_eq!(value(&shown), value(raw));
     }
 

@@ -91,7 +91,7 @@ impl Output {
         let pipe = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked);
         let Ok(pipe) = pipe else { return pending().await };
         if pipe.ready(Interest::ERROR).await.is_err() {
-            pending().await
+            pending::<()>().await;
         }
     }
 }

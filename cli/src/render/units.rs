@@ -67,7 +67,7 @@ pub(crate) fn number(value: f64) -> String {
         _ if value.is_nan() => "NaN".to_string(),
         _ if value.is_infinite() => if value > 0.0 { "+Inf" } else { "-Inf" }.to_string(),
         0.0 => "0".to_string(),
-        size if size >= 1e15 || size < 1e-4 => format!("{value:.3e}"),
+        size if !(1e-4..1e15).contains(&size) => format!("{value:.3e}"),
         _ if value.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 1000.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.3}"),

@@ -161,7 +161,12 @@ async fn health(member: &Member) -> Result<Health, ServeError> {
         DatabaseHealth::Retrying(error) => format!("retrying: {}", ErrorChain(error)),
         DatabaseHealth::Failed(error) => format!("failed: {}", ErrorChain(error)),
     };
+    let audit = match services.state.read(|view| audit::verify(view, None)).await? {
+        audit::Verdict::Intact(_) => "intact".to_string(),
+        audit::Verdict::Broken { seq } => format!("row {seq} is not what was written"),
+    };
     Ok(Health {
+        audit,
         version: env!("CARGO_PKG_VERSION").to_string(),
         time: api::time(clock::now()),
         started_at: api::time(services.started),

@@ -26,7 +26,7 @@ impl From<NodeError> for ServeError {
 }
 
 pub(super) async fn list(services: &Services) -> Result<Vec<NodeRow>, ServeError> {
-    let known = services.state.read(|view| nodes::list(view)).await?;
+    let known = services.state.read(nodes::list).await?;
     let now = clock::now();
     let rows = known.into_iter().filter(|node| !matches!(node.standing, nodes::Standing::Forgotten(_))).map(|node| {
         let live = services.fleet.node(store_id(node.id));

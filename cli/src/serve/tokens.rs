@@ -59,7 +59,7 @@ pub(super) async fn create(
 
 pub(super) async fn list(services: &Services) -> Result<Vec<TokenRow>, ServeError> {
     let now = clock::now();
-    let tokens = services.state.read(|view| tokens::list(view)).await?;
+    let tokens = services.state.read(tokens::list).await?;
     let row = |token: tokens::Token| TokenRow {
         state: match token.check_usable(now) {
             Ok(()) => "usable",

@@ -132,7 +132,7 @@ pub(super) struct Group {
 /// The groups of a node with this many series: the catalogue, cut short or repeated as often as is needed.
 pub(super) fn groups(node: usize, series: usize, interval_ms: u32) -> Vec<Group> {
     let catalogue = (0..).flat_map(rows).take(series);
-    let mut groups: Vec<(u16, &str, Vec<Arc<SeriesDefinition>>, Vec<Generator>)> = Vec::new();
+    let mut groups: Vec<Draft> = Vec::new();
     let mut metrics: HashMap<(&str, usize), Arc<Metric>> = HashMap::new();
     for (seed, row) in (500 * node as u64 + 1..).zip(catalogue) {
         let Series { group, sampler, row: (name, shape, digits), labels } = row;
@@ -144,19 +144,27 @@ pub(super) fn groups(node: usize, series: usize, interval_ms: u32) -> Vec<Group>
         let label_values = labels.into_iter().map(|(_, value)| value.into()).collect();
         let definition = Arc::new(SeriesDefinition { metric: Arc::clone(metric), label_values });
         let generator = Generator::new(shape, seed);
-        match groups.iter_mut().find(|(known, ..)| *known == group) {
-            Some((_, _, definitions, generators)) => {
-                definitions.push(definition);
-                generators.push(generator);
+        match groups.iter_mut().find(|draft| draft.group == group) {
+            Some(draft) => {
+                draft.series.push(definition);
+                draft.generators.push(generator);
             }
-            None => groups.push((group, sampler, vec![definition], vec![generator])),
+            None => groups.push(Draft { group, sampler, series: vec![definition], generators: vec![generator] }),
         }
     }
-    let group = |(group, sampler, series, generators): (u16, &str, Vec<_>, _)| {
+    let group = |Draft { group, sampler, series, generators }: Draft| {
         let layout = Layout { group, sampler: sampler.into(), interval_ms, series: series.into() };
         Group { layout: Arc::new(layout), generators }
     };
     groups.into_iter().map(group).collect()
+}
+
+/// A group while its series are gathered.
+struct Draft {
+    group: u16,
+    sampler: &'static str,
+    series: Vec<Arc<SeriesDefinition>>,
+    generators: Vec<Generator>,
 }
 
 struct Series {

@@ -176,11 +176,13 @@ fn admitted(view: &Snapshot<'_>, id: NodeId) -> Result<NodeId, CertificateError>
     }
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for taking back a user's certificates"))]
 /// The certificate of this number, if it was issued here and not pruned.
 pub(crate) fn by_serial(view: &Snapshot<'_>, serial: &Serial) -> Result<Option<Certificate>, StateError> {
     view.row("SELECT * FROM certificates WHERE serial = ?1", params![serial.as_str()], read)
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for taking back a user's certificates"))]
 /// Revokes one certificate. False when it is unknown or was revoked before.
 pub(crate) fn revoke(transaction: &Transaction<'_>, serial: &Serial, now: Timestamp) -> Result<bool, StateError> {
     let changed = transaction.execute(
@@ -203,6 +205,7 @@ pub(super) fn revoke_node(
     )
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for taking back a user's certificates"))]
 /// Revokes every certificate of a user and returns those that counted until now.
 pub(crate) fn revoke_user(
     transaction: &Transaction<'_>,

@@ -58,6 +58,7 @@ pub(crate) enum CursorError {
     State(#[from] StateError),
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for listing and deleting cursors"))]
 /// Every cursor, by name.
 pub(crate) fn list(view: &Snapshot<'_>) -> Result<Vec<Cursor>, StateError> {
     view.rows("SELECT * FROM cursors ORDER BY name", [], read)
@@ -109,6 +110,7 @@ pub(crate) fn reset(
     Ok(())
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for listing and deleting cursors"))]
 /// Removes a cursor. False when there is none of this name.
 pub(crate) fn delete(transaction: &Transaction<'_>, name: &NodeName) -> Result<bool, StateError> {
     Ok(transaction.execute("DELETE FROM cursors WHERE name = ?1", params![name.as_str()])? > 0)

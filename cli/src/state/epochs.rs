@@ -83,6 +83,7 @@ pub(crate) fn observe(
     }
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for showing a node's spools"))]
 /// Every epoch of every node, for the collector's start.
 pub(crate) fn all(view: &Snapshot<'_>) -> Result<Vec<KnownEpoch>, StateError> {
     view.rows("SELECT * FROM epochs ORDER BY node, first_seen_ms, epoch", [], read)

@@ -25,10 +25,12 @@ mod error;
 pub(crate) mod events;
 mod files;
 mod hex;
+mod location;
 pub(crate) mod nodes;
 mod schema;
 #[cfg(test)]
 mod scratch;
+#[cfg_attr(not(test), expect(dead_code, reason = "for acknowledging and silencing alerts"))]
 pub(crate) mod silences;
 mod sqlite;
 #[cfg(test)]
@@ -44,7 +46,8 @@ pub(crate) use error::{OpenError, StateError};
 pub(crate) use sqlite::{Snapshot, Transaction};
 pub(crate) use writer::Health;
 
-use sqlite::{Connection, Location};
+use location::Location;
+use sqlite::Connection;
 use writer::Writer;
 
 /// The database's name in the data directory.

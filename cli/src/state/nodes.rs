@@ -208,6 +208,7 @@ pub(crate) fn record_sightings(transaction: &Transaction<'_>, sightings: &[Sight
     Ok(written)
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for telling a cloned disk"))]
 /// Compares the generation that an agent shows with the one it was given, and keeps the next; see the module's page.
 ///
 /// # Errors

@@ -11,7 +11,8 @@ use super::{
     FILE,
     alerts::{AlertChange, AlertKey},
     error::StateError,
-    sqlite::{Connection, Location, Snapshot, Transaction},
+    location::Location,
+    sqlite::{Connection, Snapshot, Transaction},
 };
 
 /// A database on disk, without the writer's thread.

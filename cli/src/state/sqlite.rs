@@ -9,7 +9,7 @@
 use std::{
     cell::RefCell,
     ops::{ControlFlow, Deref},
-    path::{Path, PathBuf},
+    path::Path,
     str::FromStr,
     time::Duration,
 };
@@ -21,7 +21,9 @@ pub(super) use rusqlite::params;
 
 use super::{
     error::{Cause, OpenError, StateError},
-    files, schema,
+    files,
+    location::Location,
+    schema,
 };
 
 /// A person with the `sqlite3` shell may hold the write lock for a moment. The writer's callers wait this long for them.
@@ -42,34 +44,7 @@ const MEMBER: &str = "member";
 /// The savepoint of a part of a write. Parts within parts share the name; the innermost answers to it.
 const PART: &str = "part";
 
-/// Where a database lives.
-#[derive(Debug, Clone)]
-pub(super) enum Location {
-    /// This file, created if it is missing.
-    File(PathBuf),
-    /// This process' memory, under a name that its connections share. Not WAL: a reader can wait for the writer.
-    #[cfg(test)]
-    Memory(PathBuf),
-}
-
 impl Location {
-    /// What errors call it.
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::File(path) => path,
-            #[cfg(test)]
-            Self::Memory(name) => name,
-        }
-    }
-
-    fn is_file(&self) -> bool {
-        match self {
-            Self::File(_) => true,
-            #[cfg(test)]
-            Self::Memory(_) => false,
-        }
-    }
-
     fn open(&self, access: OpenFlags) -> rusqlite::Result<rusqlite::Connection> {
         let connection = self.connect(access)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;

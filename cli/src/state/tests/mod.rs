@@ -15,8 +15,9 @@ use tempfile::TempDir;
 
 use super::{
     FILE, StateError, Transaction, alerts, events,
+    location::Location,
     scratch::{at, put},
-    sqlite::{Connection, Location, raw},
+    sqlite::{Connection, raw},
 };
 
 const SCHEMA: &str = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";

@@ -2,11 +2,13 @@
 
 use super::SCHEMA;
 use crate::state::{
-    OpenError, State, StateError, alerts, audit, certificates, cursors, epochs, events, nodes,
+    OpenError, State, StateError, alerts, audit, certificates, cursors, epochs, events,
+    location::Location,
+    nodes,
     schema::{self, STEPS},
     scratch::{FIXTURE_V1, Scratch, plant},
     silences,
-    sqlite::{Connection, Location, raw},
+    sqlite::{Connection, raw},
     tokens,
 };
 

@@ -1,6 +1,9 @@
 //! Bodies to batches. Everything here comes from outside and is checked before it is used.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{CodecError, FLAG_DEFINITIONS, FLAG_RESET, Group, REASON_BITS, bits::BitReader, predictor::Predictor};
 use crate::{
@@ -71,8 +74,14 @@ impl Decoder {
         for metric in definitions.metrics {
             self.metrics.push(Arc::new(metric.parse()?));
         }
+        let mut defined = BTreeSet::new();
         for layout in definitions.layouts {
             let number = layout.group;
+            // Each can repeat a whole layout in a few bytes: many for one group would be much work out of little.
+            if !defined.insert(number) {
+                return Err(CodecError::Definitions);
+            }
+            within(layout.sampler.len(), limits::METRIC_NAME_BYTES_MAX, "bytes of a sampler's name")?;
             let group = self.relayout(layout)?;
             self.groups.insert(number, group);
             within(self.groups.len(), limits::GROUPS_PER_NODE_MAX, "sampler groups")?;

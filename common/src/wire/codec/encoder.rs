@@ -58,12 +58,14 @@ impl Encoder {
     /// [`EncodeError`] when the batch contradicts itself; `out` and the context are then as they were.
     pub fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<bool, EncodeError> {
         let ticks = by_group(batch)?;
-        if self.metrics.len() > limits::METRICS_PER_CONTEXT_MAX / 2 {
+        let mut definitions = self.define(&ticks);
+        if self.is_beyond_limits() && self.is_started {
+            // What a decoder would refuse is what many connections have left behind: only this batch's groups go on.
             self.reset();
+            definitions = self.define(&ticks);
         }
         let is_reset = !self.is_started;
         self.is_started = true;
-        let definitions = self.define(&ticks);
         let mut flags = if is_reset { FLAG_RESET } else { 0 };
         if definitions.is_some() {
             flags |= FLAG_DEFINITIONS;
@@ -88,6 +90,13 @@ impl Encoder {
         }
         bits.finish();
         Ok(is_reset)
+    }
+
+    fn is_beyond_limits(&self) -> bool {
+        let series: usize = self.groups.values().map(|group| group.predictors.len()).sum();
+        self.metrics.len() > limits::METRICS_PER_CONTEXT_MAX
+            || self.groups.len() > limits::GROUPS_PER_NODE_MAX
+            || series > limits::SERIES_PER_NODE_WIRE_MAX
     }
 
     /// Brings the context's layouts up to the ticks'; says what the other side must learn, if anything.

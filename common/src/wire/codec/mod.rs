@@ -12,7 +12,7 @@
 //! flags       = 1: forget the context first · 2: definitions follow · others: refused
 //! definitions = bincode (standard configuration) of `wire::message::Definitions`:
 //!               metrics numbered on from the context's last, then whole layouts; a layout's
-//!               series are runs kept from the group's layout before it, or new ones
+//!               series are runs kept from the group's layout before it, or new ones; no group twice
 //! bits        = for each group of the context, by number: present 1, and if so
 //!                 time      Rice-coded milliseconds since the group's last tick, foretold as the one before
 //!                 1, and if set: number of series whose reason changed (sized), then for each its

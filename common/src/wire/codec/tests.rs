@@ -153,6 +153,27 @@ fn hostile_definitions_are_refused_by_name() {
     let names: Vec<String> = (0..40).map(|i| format!("l{i}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     assert!(matches!(refused(&defining(vec![metric("a", &names)], vec![])), CodecError::Limit { .. }));
+    let mut twice = defining(vec![metric("a", &[])], vec![new(0, &[])]);
+    twice.layouts.extend(twice.layouts.clone());
+    assert_eq!(refused(&twice), CodecError::Definitions);
+    let mut named = defining(vec![], vec![]);
+    named.layouts[0].sampler = "x".repeat(limits::METRIC_NAME_BYTES_MAX + 1);
+    assert!(matches!(refused(&named), CodecError::Limit { .. }));
+}
+
+#[test]
+fn an_encoder_begins_anew_before_its_context_is_too_large_for_a_decoder() {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+    for round in 0..10_u16 {
+        let ticks = (0..200).map(|group| {
+            let layout = layout(round * 200 + group, &["a"]);
+            tick(&layout, 1000, &[Raw::integer(1), Raw::float(0.5)])
+        });
+        let batch = Batch { ticks: ticks.collect() };
+        let mut body = Vec::new();
+        encoder.encode(&batch, &mut body).unwrap();
+        assert_eq!(decoder.decode(&body).unwrap(), batch, "round {round}");
+    }
 }
 
 #[test]
