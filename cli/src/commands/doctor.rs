@@ -189,6 +189,14 @@ fn of_health(health: &Health, now: Timestamp) -> Vec<Finding> {
             "look at the collector's log; a backup can be restored while it is stopped",
         ),
     });
+    findings.push(match health.audit.as_str() {
+        "intact" => ok("audit log", "intact".into()),
+        broken => failure(
+            "audit log",
+            broken.to_string(),
+            "somebody has changed the database by hand: compare it with a backup",
+        ),
+    });
     findings
 }
 
@@ -335,4 +343,130 @@ fn table(findings: &[Finding], look: &Look) -> String {
 fn csv_row(finding: &Finding) -> Vec<String> {
     let Finding { subject, verdict, detail, help } = finding;
     vec![subject.to_string(), verdict.as_str().to_string(), detail.clone(), machine::field(help.as_ref())]
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
+
+    fn check(findings: &[Finding], expected: &Expect) {
+        let shown = table(findings, &Look { width: Some(80), is_colored: false, now: NOW });
+        expected.assert_eq(&shown.replace(env!("CARGO_PKG_VERSION"), "OWN"));
+    }
+
+    fn health() -> Health {
+        Health {
+            version: env!("CARGO_PKG_VERSION").into(),
+            time: crate::api::time(NOW),
+            started_at: crate::api::time(NOW),
+            data_directory: "/var/lib/belfry".into(),
+            is_full: false,
+            database: "good".into(),
+            audit: "intact".into(),
+            nodes: 1,
+            connections: 1,
+            series: 500,
+            head_bytes: 0,
+            journal_bytes: 64 << 20,
+            batches: 1,
+            rules: 12,
+            rules_failing: 0,
+            next_event: 1,
+        }
+    }
+
+    fn node(name: &str, state: &str) -> NodeRow {
+        NodeRow {
+            id: 1,
+            name: name.into(),
+            state: state.into(),
+            reason: None,
+            address: None,
+            agent_version: Some("9.9.9 (simulated)".into()),
+            joined_at: crate::api::time(NOW),
+            last_seen: Some(crate::api::time(NOW)),
+            series: 500,
+            series_left_out: 0,
+            clock_skew_seconds: Some(0.01),
+        }
+    }
+
+    #[test]
+    fn a_collector_that_is_well() {
+        check(
+            &of_health(&health(), NOW),
+            &expect![[r#"
+                VERDICT  SUBJECT    FINDING
+                ok       version    OWN on both sides
+                ok       clocks     the collector's is 0.000 s ahead of this machine's
+                ok       disk       /var/lib/belfry takes data; journal 64 MiB
+                ok       database   good
+                ok       audit log  intact
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_collector_in_trouble_and_what_to_do() {
+        let ill = Health {
+            version: "9.9.9".into(),
+            is_full: true,
+            database: "failed: disk I/O error\u{1b}[31m".into(),
+            audit: "row 7 is not what was written".into(),
+            ..health()
+        };
+        check(
+            &of_health(&ill, NOW.plus_millis(-400_000)),
+            &expect![[r#"
+                VERDICT  SUBJECT    FINDING
+                warning  version    the collector is 9.9.9, this is OWN
+                                    → update the older of the two
+                failure  clocks     the collector's is 400.000 s ahead of this machine's
+                                    → set both by NTP or chrony: `timedatectl` shows whether it works
+                failure  disk       /var/lib/belfry is full: nothing is taken in
+                                    → agents keep their data until there is room: free some, or lower the retention
+                failure  database   failed: disk I/O error\u{1b}[31m
+                                    → look at the collector's log; a backup can be restored while it is stopped
+                failure  audit log  row 7 is not what was written
+                                    → somebody has changed the database by hand: compare it with a backup
+            "#]],
+        );
+    }
+
+    #[test]
+    fn nodes_that_need_somebody() {
+        let silent = NodeRow { last_seen: None, agent_version: None, ..node("new", "stale") };
+        let crowded = NodeRow { series_left_out: 7, clock_skew_seconds: Some(-61.0), ..node("big", "up") };
+        let many = (0..7).map(|number| node(&format!("gone-{number}"), "down"));
+        let nodes: Vec<NodeRow> = [silent, crowded].into_iter().chain(many).collect();
+        check(
+            &of_nodes(&nodes, "9.9.9"),
+            &expect![[r#"
+            VERDICT  SUBJECT  FINDING
+            ok       nodes    1 of 9 nodes up
+            warning  nodes    7 down: gone-0, gone-1, gone-2, gone-3, gone-4, and 2 more
+                              → look at the machine; `belfry nodes forget NODE` removes one that is gone for good
+            warning  nodes    1 stale: new
+                              → look at the machine, and at `journalctl -u belfry-agent` there
+            warning  nodes    1 joined and never sent anything: new
+                              → start the agent there: `systemctl enable --now belfry-agent`, or `belfry-agent run`
+            warning  nodes    1 with more series than a node may have: big
+                              → switch samplers off on the agent, or raise the limit in the collector's configuration
+            warning  nodes    1 with a clock that is off: big
+                              → set it by NTP or chrony
+        "#]],
+        );
+        check(
+            &of_nodes(&[], "9.9.9"),
+            &expect![[r#"
+            VERDICT  SUBJECT  FINDING
+            warning  nodes    none has joined yet
+                              → `belfry token create` makes the line to run on one
+        "#]],
+        );
+    }
 }

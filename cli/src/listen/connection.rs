@@ -97,7 +97,9 @@ async fn serve_member(connection: &Connection, member: &Member) {
                 debug!(name = %member.subject.name, error = %ErrorChain(&error), "stream ended");
                 if error.is_violation() {
                     warn!(name = %member.subject.name, address = %member.address, error = %ErrorChain(&error), "peer broke the protocol");
-                    CloseCode::Protocol.close(&connection, &ErrorChain(&error).to_string());
+                    // An honest peer on a bad path is slow, too: it may come again at once.
+                    let code = if matches!(error, StreamError::TooSlow) { CloseCode::TooSlow } else { CloseCode::Protocol };
+                    code.close(&connection, &ErrorChain(&error).to_string());
                 }
             }
         });
