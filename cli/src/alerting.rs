@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -32,6 +32,7 @@ use crate::{
     hub::{Arrival, Arrivals, Subscription},
     recorded::Recorder,
     rule_files::{AlertingError, RuleFiles},
+    rules::RuleSet,
     series::HeadReader,
     state::{
         State, StateError,
@@ -121,8 +122,9 @@ pub(crate) struct Alerting {
     requests: mpsc::Receiver<Request>,
     next_event: watch::Sender<u64>,
     statistics: Arc<AlertingStatistics>,
-    /// What each layout's ticks are of interest for, by the layout's address; kept alive so that no other takes its place.
-    interests: HashMap<usize, (Arc<Layout>, Interest)>,
+    /// What each layout's ticks are of interest for, by the layout's address. The weak reference keeps the address from being
+    /// given to another, and lets the series go.
+    interests: HashMap<usize, (Weak<Layout>, Interest)>,
     newest: HashMap<NodeId, Timestamp>,
     recorder: Recorder,
 }
@@ -133,13 +135,13 @@ const INTERESTS_MAX: usize = 65_536;
 impl Alerting {
     /// Loads rules and the alerts that stood when the collector ended.
     pub(crate) async fn open(
-        files: RuleFiles,
+        (files, rules): (RuleFiles, RuleSet),
         reader: HeadReader,
         fleet: Arc<Fleet>,
         state: State,
         down_since: Option<Timestamp>,
     ) -> Result<(AlertingHandle, Self), AlertingError> {
-        let rules = Arc::new(files.load()?);
+        let rules = Arc::new(rules);
         info!(rules = rules.len(), "rules loaded");
         let now = clock::now().as_millis();
         let mut engine = Engine::new(rules, Options::default(), now);
@@ -268,7 +270,7 @@ impl Alerting {
             self.interests.clear();
         }
         let interest = self.engine.interest(layout.series.iter().map(|series| &*series.metric.name));
-        self.interests.insert(address, (Arc::clone(layout), interest.clone()));
+        self.interests.insert(address, (Arc::downgrade(layout), interest.clone()));
         interest
     }
 

@@ -53,6 +53,8 @@ impl Collector {
     pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let directory = &settings.data_directory;
         let now = clock::now();
+        // First, so that a mistake in them is refused before anything is touched.
+        let rules = settings.rules.load()?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -74,7 +76,8 @@ impl Collector {
         let down_since = fleet.nodes().iter().filter_map(|node| node.facts.heard_at).max();
         let (writer_handle, writer) = writer(store, Arc::clone(&hub), Arc::clone(&fleet));
         let (alerting_handle, alerting) =
-            Alerting::open(settings.rules.clone(), reader, Arc::clone(&fleet), state.clone(), down_since).await?;
+            Alerting::open((settings.rules.clone(), rules), reader, Arc::clone(&fleet), state.clone(), down_since)
+                .await?;
 
         let endpoint = quic::listen(settings.listen, access.server_config()?, &access.listener_secret())
             .context("another collector may be using the address: choose one with --listen")?;

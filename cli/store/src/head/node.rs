@@ -119,7 +119,8 @@ impl Group {
     fn seal(&mut self, next: Arc<IndexedLayout>, change: &mut Change) {
         let open = std::mem::replace(&mut self.open, OpenTile::new(next));
         change.bytes_removed += open.row_bytes() * open.rows.len();
-        let sealed = open.seal();
+        let is_first = self.sealed.back().is_none_or(|last| !Arc::ptr_eq(&last.index, &open.index));
+        let sealed = open.seal(is_first);
         change.bytes_added += sealed.bytes();
         self.sealed.push_back(sealed);
         self.open_ticks_max = TICKS_PER_TILE;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use belfry_common::{
-    model::{Batch, Layout, Raw, Tick, Timestamp},
+    model::{Batch, Layout, Raw, SeriesDefinition, Tick, Timestamp},
     wire::codec::column::{self, Column},
 };
 
@@ -70,8 +70,13 @@ impl IndexedLayout {
         &self.places
     }
 
+    /// With the series' definitions, although other layouts may share some of them: rather too much than too little.
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.places.len() * 4 + self.metrics.len() * size_of::<(u64, u32, u32)>()
+        let labels =
+            |series: &SeriesDefinition| series.label_values.iter().map(|value| value.len() + 32).sum::<usize>();
+        let series: usize =
+            self.layout.series.iter().map(|series| size_of::<SeriesDefinition>() + 24 + labels(series)).sum();
+        size_of::<Self>() + series + self.places.len() * 4 + self.metrics.len() * size_of::<(u64, u32, u32)>()
     }
 }
 
@@ -129,7 +134,8 @@ impl OpenTile {
         self.index.layout.series.len() * size_of::<Raw>() + size_of::<Row>() + size_of::<Tick>()
     }
 
-    pub(super) fn seal(&self) -> SealedTile {
+    /// Seals the tile. The first of a layout bears the cost of the layout.
+    pub(super) fn seal(&self, is_first_of_layout: bool) -> SealedTile {
         let mut bits = Vec::new();
         let mut starts = Vec::with_capacity(self.index.layout.series.len());
         for (place, series) in (0..).zip(&self.index.layout.series) {
@@ -137,8 +143,10 @@ impl OpenTile {
             let column = self.rows.iter().filter_map(|row| row.raw(place));
             column::encode(series.metric.resolution, column, &mut bits);
         }
-        let times = self.rows.iter().map(Row::time).collect();
-        SealedTile { index: Arc::clone(&self.index), times, starts: starts.into(), bits: bits.into() }
+        let times: Box<[Timestamp]> = self.rows.iter().map(Row::time).collect();
+        let own = size_of::<SealedTile>() + times.len() * 8 + starts.len() * 4 + bits.len();
+        let bytes = own + if is_first_of_layout { self.index.bytes() } else { 0 };
+        SealedTile { index: Arc::clone(&self.index), times, starts: starts.into(), bits: bits.into(), bytes }
     }
 }
 
@@ -150,12 +158,12 @@ pub(super) struct SealedTile {
     /// Where each series' column begins.
     starts: Box<[u32]>,
     bits: Box<[u8]>,
+    bytes: usize,
 }
 
 impl SealedTile {
     pub(super) fn bytes(&self) -> usize {
-        // The index is shared by the tiles of a layout; counting it in each is on the safe side by little.
-        size_of::<Self>() + self.times.len() * 8 + self.starts.len() * 4 + self.bits.len() + self.index.bytes() / 8
+        self.bytes
     }
 
     pub(super) fn first_time(&self) -> Timestamp {

@@ -1,0 +1,154 @@
+//! Disks that are full, slow or broken under a running collector.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use belfry_tests::{
+    collector::Collector,
+    oracle::Stored,
+    process::Process,
+    recorder::Recorder,
+    skip::{SmallDisk, skipped, strace},
+    wait::{SOON, eventually, timed},
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// The status of a GET.
+fn http_status(address: SocketAddr, path: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer[9..12].parse().unwrap()
+}
+
+/// Makes this system call do something else on the journal of a running collector, from when this returns.
+async fn inject(collector: &Collector, injection: &str) -> Process {
+    let journal = collector.data_directory().join("journal");
+    let newest = fs::read_dir(&journal).unwrap().map(|entry| entry.unwrap().path());
+    let newest = newest.filter(|path| path.extension().is_some_and(|end| end == "journal")).max().unwrap();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-e", "trace=fdatasync,fsync", "-e", &format!("inject=fdatasync,fsync:{injection}"), "-P"]);
+    command.arg(newest).args(["-p", &collector.process().id().to_string()]);
+    let log = collector.scratch().join(format!("strace-{}.log", injection.len()));
+    let tracer = Process::start(&mut command, &log);
+    eventually("strace holds every thread", SOON, async || tracer.log().contains(" attached").then_some(())).await;
+    tracer
+}
+
+async fn check(collector: &Collector, recorder: &Recorder) {
+    let stored = Stored::read(&collector.data_directory());
+    stored.check(recorder.identity.subject.id, recorder.epoch, &recorder.ledger);
+}
+
+/// Ready when this many more batches are acknowledged.
+async fn flowing(progress: &mut tokio::sync::watch::Receiver<usize>, more: usize) {
+    let before = *progress.borrow_and_update();
+    let flowing = tokio::time::timeout(SOON, progress.wait_for(|&now| now >= before + more)).await;
+    flowing.expect("data flows").unwrap();
+}
+
+/// Rows 21 and 30: after an fsync that failed nothing is acknowledged, the process ends with an error, and a restart has all
+/// that was acknowledged before.
+#[tokio::test]
+async fn a_failed_fsync_ends_the_collector_and_acknowledges_nothing() {
+    if let Err(why) = strace() {
+        return skipped("a_failed_fsync_ends_the_collector_and_acknowledges_nothing", &why);
+    }
+    let mut collector = Collector::start().await;
+    let mut recorder = Recorder::new(collector.join("recorder").await, 21, Duration::from_millis(20));
+    let mut progress = recorder.progress();
+    recorder.sessions_until(collector.address(), flowing(&mut progress, 20)).await;
+
+    let tracer = inject(&collector, "error=EIO").await;
+    let acknowledged = recorder.acknowledged();
+    let address = collector.address();
+    let status = recorder.sessions_until(address, collector.process_mut().end(SOON)).await;
+    assert!(!status.success(), "{status}");
+    assert_eq!(recorder.acknowledged(), acknowledged, "something was acknowledged after the fsync failed");
+    assert!(recorder.ledger.sent.len() > acknowledged, "something was sent");
+    let log = collector.process().log();
+    assert!(log.contains("journal") && log.contains("Input/output error"), "the log says why");
+    drop(tracer);
+
+    collector.restart().await;
+    recorder.sessions_until(collector.address(), flowing(&mut progress, 20)).await;
+    collector.stop().await;
+    check(&collector, &recorder).await;
+}
+
+/// Row 13: a disk that takes its time slows senders down; memory stays where it was and questions are answered.
+#[tokio::test]
+async fn a_slow_disk_slows_senders_and_nothing_else() {
+    if let Err(why) = strace() {
+        return skipped("a_slow_disk_slows_senders_and_nothing_else", &why);
+    }
+    let mut collector = Collector::start().await;
+    let mut recorder = Recorder::new(collector.join("recorder").await, 13, Duration::from_millis(2));
+    let mut progress = recorder.progress();
+    recorder.sessions_until(collector.address(), flowing(&mut progress, 100)).await;
+    let before = collector.process().resident_bytes();
+
+    let tracer = inject(&collector, "delay_enter=400000").await;
+    let admin = collector.admin();
+    let slow = async {
+        for _ in 0..6 {
+            let (took, _) = timed(admin.health("batches")).await;
+            assert!(took < Duration::from_secs(2), "an answer took {took:?}");
+            flowing(&mut progress, 5).await;
+        }
+    };
+    recorder.sessions_until(collector.address(), slow).await;
+    let grown = collector.process().resident_bytes().saturating_sub(before);
+    assert!(grown < 64 * MIB, "the collector has grown by {} MiB", grown / MIB);
+    drop(tracer);
+
+    recorder.sessions_until(collector.address(), flowing(&mut progress, 200)).await;
+    collector.stop().await;
+    check(&collector, &recorder).await;
+}
+
+/// Row 22: on a full disk nothing is acknowledged that is not stored, questions are answered, and all goes on by itself when
+/// there is space again.
+#[tokio::test]
+async fn a_full_disk_stops_acknowledgements_until_there_is_space() {
+    let mut collector = Collector::prepare("shipped_rules = false");
+    let data = collector.data_directory();
+    let disk = match SmallDisk::mount(&data, 24 * MIB) {
+        Ok(disk) => disk,
+        Err(why) => return skipped("a_full_disk_stops_acknowledgements_until_there_is_space", &why),
+    };
+    collector.restart().await;
+    let mut recorder = Recorder::new(collector.join("recorder").await, 22, Duration::from_millis(2));
+    let mut progress = recorder.progress();
+    recorder.sessions_until(collector.address(), flowing(&mut progress, 100)).await;
+
+    disk.fill(0);
+    let (admin, address) = (collector.admin(), collector.address());
+    let request = serde_json::json!({"request": "health"});
+    let full = async {
+        eventually("the store is full", Duration::from_secs(60), async || {
+            (admin.try_ask(&request).await.unwrap()["is_full"] == true).then_some(())
+        })
+        .await;
+        let acknowledged = *progress.borrow_and_update();
+        assert_eq!(http_status(collector.http_address(), "/-/ready"), 503, "it says that it is not ready");
+        assert_eq!(http_status(collector.http_address(), "/-/healthy"), 200, "and that it lives");
+        assert_eq!(admin.node("recorder").await["name"], "recorder", "questions are answered");
+        // Nothing is what must happen, for as long as anything would take.
+        let anything = tokio::time::timeout(Duration::from_secs(2), progress.wait_for(|&now| now > acknowledged));
+        assert!(anything.await.is_err(), "something was acknowledged on a full disk");
+        disk.free();
+        flowing(&mut progress, 100).await;
+    };
+    recorder.sessions_until(address, full).await;
+    assert_eq!(http_status(collector.http_address(), "/-/ready"), 200, "it is ready again");
+    collector.stop().await;
+    check(&collector, &recorder).await;
+}

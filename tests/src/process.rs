@@ -1,0 +1,139 @@
+//! A process of a test: its log is kept in a file and shown when the test fails, and it never outlives the test.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::eventually;
+
+/// Lines of the log that a failing test shows.
+const LINES_SHOWN: usize = 80;
+
+/// A running process, or one that has ended and not been thrown away.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+    status: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts a program with all that it says appended to `log`.
+    #[must_use]
+    pub fn start(command: &mut Command, log: &Path) -> Self {
+        Self::start_split(command, log, log)
+    }
+
+    /// Starts a program with its output appended to one file and what it says beside that to another.
+    #[must_use]
+    pub fn start_split(command: &mut Command, output: &Path, log: &Path) -> Self {
+        let open = |path: &Path| -> File { OpenOptions::new().create(true).append(true).open(path).unwrap() };
+        command.stdin(Stdio::piped()).stdout(open(output)).stderr(open(log));
+        let child = command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
+        Self { child, log: log.to_path_buf(), status: None }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far, and what those before it have written to the same file.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().unwrap();
+        }
+        self.status
+    }
+
+    /// How it ends, which must be within this time.
+    pub async fn end(&mut self, within: Duration) -> ExitStatus {
+        eventually("the process ends", within, async || self.ended()).await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        if self.status.is_none() {
+            // A process that has just ended cannot be told anything.
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub async fn stop(&mut self, within: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.end(within).await
+    }
+
+    /// Kills it, as nothing can refuse.
+    pub fn kill(&mut self) {
+        if self.ended().is_none() {
+            drop(self.child.kill());
+            self.status = self.child.wait().ok();
+        }
+    }
+
+    /// Resident memory in bytes.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.id())).unwrap();
+        let pages: u64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as u64
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
+            let status = self.status.map_or("unknown".into(), |status| match status.signal() {
+                Some(signal) => format!("signal {signal}"),
+                None => status.to_string(),
+            });
+            // A broken standard error is nothing to fail for twice.
+            drop(writeln!(io::stderr().lock(), "--- {} ({status})\n{shown}\n---", self.log.display()));
+        }
+    }
+}
+
+/// What a program that ran to its end said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub output: String,
+    /// Standard error.
+    pub error: String,
+}
+
+/// Runs a program to its end, off the test's own thread.
+pub async fn run(program: &Path, arguments: &[OsString]) -> Said {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    Said {
+        code: output.status.code(),
+        output: String::from_utf8_lossy(&output.stdout).into_owned(),
+        error: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
