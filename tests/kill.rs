@@ -16,15 +16,7 @@ use std::{
 };
 
 use belfry_common::{clock, model::Timestamp};
-use belfry_tests::{
-    agent::Agent,
-    collector::Collector,
-    oracle::Stored,
-    recorder::Recorder,
-    relay::Relay,
-    wait::{SOON, eventually},
-};
-use serde_json::json;
+use belfry_tests::{agent::Agent, collector::Collector, oracle::Stored, recorder::Recorder, relay::Relay, wait::SOON};
 
 const CYCLES: u32 = 10;
 /// The agent's fastest sampler.
@@ -110,14 +102,7 @@ impl Campaign {
             done.expect("what was under way is acknowledged").unwrap();
         };
         self.recorder.sessions_until(self.collector.address(), all).await;
-        let request =
-            json!({"request": "tail", "selectors": ["belfry_agent_spool_batches"], "node": "agent", "since_ms": 1_500});
-        let collector = &self.collector;
-        eventually("the agent's spool is sent", RECOVERY, async || {
-            let line = collector.admin().follow(&request).await.next(Duration::from_secs(3)).await?;
-            (line["value"].as_f64()? <= 5.0).then_some(())
-        })
-        .await;
+        self.collector.admin().spool_is_sent("agent", RECOVERY).await;
         self.agent.stop().await;
         assert!(self.collector.stop().await.success());
     }

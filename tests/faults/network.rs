@@ -10,10 +10,9 @@ use belfry_tests::{
     relay::{Relay, Way},
     wait::{SOON, eventually},
 };
-use serde_json::json;
 
 /// An idle connection is given up after half a minute; then comes the pause before the next try.
-const RECOVERY: Duration = Duration::from_secs(60);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Batches that the collector has made durable, of everybody.
 pub(crate) async fn batches(collector: &Collector) -> u64 {
@@ -157,8 +156,8 @@ async fn a_path_cut_in_one_direction_is_noticed_at_both_ends() {
         .await;
     }
     let mut collector = collector;
-    for (_, _, agent) in &mut ends {
-        spool_is_sent(&collector, agent).await;
+    for (name, _, agent) in &mut ends {
+        collector.admin().spool_is_sent(name, RECOVERY).await;
         agent.stop().await;
     }
     collector.stop().await;
@@ -173,16 +172,4 @@ async fn a_path_cut_in_one_direction_is_noticed_at_both_ends() {
 fn longest_hole_ms(stored: &Stored, node: u64) -> i64 {
     let times = stored.times(node, "load");
     times.windows(2).map(|pair| pair[1].millis_since(pair[0])).max().unwrap()
-}
-
-/// Waits until an agent has nothing in its spool but what it has just made.
-pub(crate) async fn spool_is_sent(collector: &Collector, agent: &Agent) {
-    let node = agent.identity.subject.name.as_str();
-    let request =
-        json!({"request": "tail", "selectors": ["belfry_agent_spool_batches"], "node": node, "since_ms": 1_500});
-    eventually("the agent's spool is sent", RECOVERY, async || {
-        let line = collector.admin().follow(&request).await.next(Duration::from_secs(3)).await?;
-        (line["value"].as_f64()? <= 5.0).then_some(())
-    })
-    .await;
 }

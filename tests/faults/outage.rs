@@ -21,7 +21,7 @@ use belfry_tests::{
 };
 use quinn::Connection;
 
-use crate::network::{data_flows, spool_is_sent};
+use crate::network::{RECOVERY, data_flows};
 
 /// Ten batches a second: an outage of seconds makes a backlog of hundreds.
 const FAST: &str = "[samplers.load]\ninterval = \"100ms\"\n";
@@ -49,7 +49,7 @@ async fn after_an_outage_live_data_goes_first_and_the_backlog_follows() {
     .await;
     collector.restart().await;
     relay.lead_to(collector.address());
-    spool_is_sent(&collector, &agent).await;
+    collector.admin().spool_is_sent("agent", RECOVERY).await;
     agent.stop().await;
     collector.stop().await;
 
@@ -106,7 +106,7 @@ async fn an_agent_killed_while_offline_keeps_what_it_had() {
     }
     collector.restart().await;
     relay.lead_to(collector.address());
-    spool_is_sent(&collector, &agent).await;
+    collector.admin().spool_is_sent("agent", RECOVERY).await;
     agent.stop().await;
     collector.stop().await;
     let stored = Stored::read(&collector.data_directory());
@@ -155,7 +155,7 @@ async fn an_agent_on_a_full_disk_goes_on() {
     data_flows(&collector, Duration::from_secs(60)).await;
     disk.free();
     data_flows(&collector, SOON).await;
-    spool_is_sent(&collector, &agent).await;
+    collector.admin().spool_is_sent("agent", RECOVERY).await;
     agent.stop().await;
     collector.stop().await;
     let stored = Stored::read(&collector.data_directory());
@@ -222,7 +222,7 @@ async fn an_agent_of_another_version_keeps_its_spool() {
     relay.lead_to(collector.address());
     drop(fake);
     data_flows(&collector, Duration::from_secs(90)).await;
-    spool_is_sent(&collector, &agent).await;
+    collector.admin().spool_is_sent("agent", RECOVERY).await;
     agent.stop().await;
     collector.stop().await;
     let stored = Stored::read(&collector.data_directory());

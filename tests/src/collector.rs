@@ -24,6 +24,8 @@ use crate::{
     wait::{SOON, eventually},
 };
 
+/// Batches that are under way while an agent has nothing to make up for.
+const SPOOL_AT_REST: f64 = 5.0;
 /// How long a collector may take to stop in order.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -222,6 +224,21 @@ impl Admin {
     /// A number of the collector's account of itself.
     pub async fn health(&self, field: &str) -> u64 {
         self.ask(json!({"request": "health"})).await[field].as_u64().unwrap()
+    }
+
+    /// Waits until an agent says of itself that its spool holds nothing but what it has just made.
+    pub async fn spool_is_sent(&self, node: &str, within: Duration) {
+        let began = self.ask(json!({"request": "health"})).await["time"].as_str().unwrap().to_string();
+        let request =
+            json!({"request": "tail", "selectors": ["belfry_agent_spool_batches"], "node": node, "since_ms": null});
+        let mut lines = self.follow(&request).await;
+        let sent = async {
+            // What comes late tells of before.
+            let is_news = |line: &Value| line["time"].as_str().is_some_and(|time| time > began.as_str());
+            let is_sent = |line: &Value| line["value"].as_f64().is_some_and(|batches| batches <= SPOOL_AT_REST);
+            while !lines.next(within).await.is_some_and(|line| is_news(&line) && is_sent(&line)) {}
+        };
+        tokio::time::timeout(within, sent).await.expect("the agent's spool is sent");
     }
 
     /// Opens a stream of lines.
