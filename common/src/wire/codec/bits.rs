@@ -5,11 +5,12 @@ use super::CodecError;
 /// The most bits that one call writes or reads: what a 64-bit word surely has room for beside a part of a byte.
 pub(super) const BITS_PER_CALL_MAX: u32 = 56;
 
-/// Writes bits behind the bytes that are already in `out`.
+/// Writes bits behind the bytes that are already in `out`, eight bytes at a time.
 #[derive(Debug)]
 pub(super) struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
     word: u64,
+    /// Bits in the word, fewer than 64.
     used: u32,
 }
 
@@ -19,15 +20,17 @@ impl<'a> BitWriter<'a> {
     }
 
     /// Writes the low `count` bits of `value`, at most [`BITS_PER_CALL_MAX`]; the others must be zero.
+    #[inline]
     pub(super) fn write(&mut self, value: u64, count: u32) {
         debug_assert!(count <= BITS_PER_CALL_MAX && (value >> count) == 0, "{value} in {count} bits");
         self.word |= value << self.used;
         self.used += count;
-        let bytes = (self.used / 8) as usize;
-        let word = self.word.to_le_bytes();
-        self.out.extend_from_slice(word.get(..bytes).unwrap_or_default());
-        self.word = self.word.checked_shr(self.used & !7).unwrap_or(0);
-        self.used &= 7;
+        if self.used >= u64::BITS {
+            self.out.extend_from_slice(&self.word.to_le_bytes());
+            self.used -= u64::BITS;
+            // What did not fit: `count` is small enough that this shifts by fewer than 64.
+            self.word = value >> (count - self.used);
+        }
     }
 
     /// Writes all 64 bits.
@@ -42,9 +45,8 @@ impl<'a> BitWriter<'a> {
 
     /// Fills the last byte with zeros.
     pub(super) fn finish(self) {
-        if self.used > 0 {
-            self.out.push(self.word as u8);
-        }
+        let bytes = self.used.div_ceil(8) as usize;
+        self.out.extend_from_slice(self.word.to_le_bytes().get(..bytes).unwrap_or_default());
     }
 }
 

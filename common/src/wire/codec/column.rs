@@ -19,17 +19,13 @@ pub fn encode(resolution: Resolution, readings: impl Iterator<Item = Raw> + Clon
     let mut bits = BitWriter::new(out);
     let has_missing = readings.clone().any(|raw| raw.reason().is_some());
     bits.write_flag(has_missing);
-    let mut predictor = Predictor::NEW;
+    let mut predictor = Predictor::new(resolution);
     for raw in readings {
         if has_missing {
             bits.write(u64::from(raw.reason().map_or(0, Reason::code)), REASON_BITS);
         }
-        if raw.reason().is_some() {
-            continue;
-        }
-        match resolution {
-            Resolution::Decimal(_) => predictor.encode_integer(raw.bits(), &mut bits),
-            Resolution::Float => predictor.encode_float(raw.bits(), &mut bits),
+        if raw.reason().is_none() {
+            predictor.encode(raw.bits(), &mut bits);
         }
     }
     bits.finish();
@@ -39,7 +35,6 @@ pub fn encode(resolution: Resolution, readings: impl Iterator<Item = Raw> + Clon
 #[derive(Debug)]
 pub struct Column<'a> {
     bits: BitReader<'a>,
-    resolution: Resolution,
     has_missing: bool,
     predictor: Predictor,
 }
@@ -52,7 +47,7 @@ impl<'a> Column<'a> {
     pub fn new(resolution: Resolution, bytes: &'a [u8]) -> Result<Self, CodecError> {
         let mut bits = BitReader::new(bytes);
         let has_missing = bits.read_flag()?;
-        Ok(Self { bits, resolution, has_missing, predictor: Predictor::NEW })
+        Ok(Self { bits, has_missing, predictor: Predictor::new(resolution) })
     }
 
     /// The next reading. The column does not know how many it has: its owner does.
@@ -66,10 +61,7 @@ impl<'a> Column<'a> {
                 return Ok(Raw::missing(Reason::from_code(reason).unwrap_or(Reason::Error)));
             }
         }
-        Ok(Raw::from_bits(match self.resolution {
-            Resolution::Decimal(_) => self.predictor.decode_integer(&mut self.bits)?,
-            Resolution::Float => self.predictor.decode_float(&mut self.bits)?,
-        }))
+        Ok(Raw::from_bits(self.predictor.decode(&mut self.bits)?))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use super::{CodecError, FLAG_DEFINITIONS, FLAG_RESET, Group, REASON_BITS, bits::BitReader, predictor::Predictor};
 use crate::{
     limits,
-    model::{Batch, Layout, Metric, Raw, Reason, Resolution, SeriesDefinition, Tick, Timestamp, check_label_value},
+    model::{Batch, Layout, Metric, Raw, Reason, SeriesDefinition, Tick, Timestamp, check_label_value},
     wire::message::{self, Definitions, LayoutDefinition, SeriesRun},
 };
 
@@ -105,8 +105,9 @@ impl Decoder {
                     predictors.extend_from_slice(known.predictors.get(range).ok_or(CodecError::Reference)?);
                 }
                 SeriesRun::New { metric, label_values } => {
-                    series.push(Arc::new(self.series(metric, label_values)?));
-                    predictors.push(Predictor::NEW);
+                    let new = self.series(metric, label_values)?;
+                    predictors.push(Predictor::new(new.metric.resolution));
+                    series.push(Arc::new(new));
                 }
             }
             within(series.len(), limits::SERIES_PER_NODE_WIRE_MAX, "series")?;
@@ -117,7 +118,7 @@ impl Decoder {
             interval_ms: definition.interval_ms,
             series: series.into(),
         };
-        let clock = known.map_or(Predictor::NEW, |group| group.clock);
+        let clock = known.map_or_else(Predictor::of_times, |group| group.clock);
         Ok(Group { layout: Arc::new(layout), clock, predictors })
     }
 
@@ -136,15 +137,12 @@ impl Decoder {
 
 impl Group {
     fn decode(&mut self, bits: &mut BitReader<'_>) -> Result<Tick, CodecError> {
-        let time = Timestamp::from_millis(self.clock.decode_integer(bits)?);
+        let time = Timestamp::from_millis(self.clock.decode(bits)?);
         self.decode_reasons(bits)?;
         let mut values = Vec::with_capacity(self.predictors.len());
-        for (predictor, series) in self.predictors.iter_mut().zip(&self.layout.series) {
+        for predictor in &mut self.predictors {
             values.push(if predictor.reason == 0 {
-                Raw::from_bits(match series.metric.resolution {
-                    Resolution::Decimal(_) => predictor.decode_integer(bits)?,
-                    Resolution::Float => predictor.decode_float(bits)?,
-                })
+                Raw::from_bits(predictor.decode(bits)?)
             } else {
                 Raw::missing(Reason::from_code(predictor.reason).unwrap_or(Reason::Error))
             });

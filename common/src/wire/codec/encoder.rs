@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{FLAG_DEFINITIONS, FLAG_RESET, Group, REASON_BITS, bits::BitWriter, predictor::Predictor};
 use crate::{
     limits,
-    model::{Batch, Layout, Metric, Raw, Reason, Resolution, SeriesDefinition, Tick},
+    model::{Batch, Layout, Metric, Raw, Reason, SeriesDefinition, Tick},
     wire::message::{self, Definitions, LayoutDefinition, MetricDefinition, SeriesRun},
 };
 
@@ -129,7 +129,7 @@ impl Encoder {
                 predictors.push(*predictor);
                 push_kept(&mut runs, place as u32);
             } else {
-                predictors.push(Predictor::NEW);
+                predictors.push(Predictor::new(series.metric.resolution));
                 let metric = self.metric_number(&series.metric, &mut definitions.metrics);
                 let label_values = series.label_values.iter().map(ToString::to_string).collect();
                 runs.push(SeriesRun::New { metric, label_values });
@@ -157,15 +157,11 @@ impl Encoder {
 
 impl Group {
     fn encode(&mut self, tick: &Tick, bits: &mut BitWriter<'_>) {
-        self.clock.encode_integer(tick.time.as_millis(), bits);
+        self.clock.encode(tick.time.as_millis(), bits);
         self.encode_reasons(&tick.values, bits);
-        for ((raw, predictor), series) in tick.values.iter().zip(&mut self.predictors).zip(&self.layout.series) {
-            if predictor.reason != 0 {
-                continue;
-            }
-            match series.metric.resolution {
-                Resolution::Decimal(_) => predictor.encode_integer(raw.bits(), bits),
-                Resolution::Float => predictor.encode_float(raw.bits(), bits),
+        for (raw, predictor) in tick.values.iter().zip(&mut self.predictors) {
+            if predictor.reason == 0 {
+                predictor.encode(raw.bits(), bits);
             }
         }
     }

@@ -89,8 +89,8 @@ struct Group {
 impl Group {
     /// A group at its first tick: the step from the zero of time to now teaches the clock nothing.
     fn new(layout: Arc<Layout>) -> Self {
-        let predictors = vec![Predictor::NEW; layout.series.len()];
-        Self { layout, clock: Predictor::NEW, predictors }
+        let predictors = layout.series.iter().map(|series| Predictor::new(series.metric.resolution)).collect();
+        Self { layout, clock: Predictor::of_times(), predictors }
     }
 }
 

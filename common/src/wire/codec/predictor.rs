@@ -14,8 +14,10 @@ use super::{
     CodecError,
     bits::{BITS_PER_CALL_MAX, BitReader, BitWriter},
 };
+use crate::model::Resolution;
 
-/// What both ends remember of one series: 24 bytes.
+/// What both ends remember of one series: 24 bytes. All that coding a value needs is here: at fleet scale the series'
+/// definitions are not in any cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Predictor {
     last: i64,
@@ -27,6 +29,7 @@ pub(super) struct Predictor {
     pub(super) reason: u8,
     /// Values seen: none, one (no step yet), or more.
     age: Age,
+    is_float: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +50,38 @@ const SPREAD_MAX: u8 = 56 * SPREAD_UNIT;
 const QUOTIENT_MAX: u32 = 20;
 
 impl Predictor {
-    pub(super) const NEW: Self = Self { last: 0, drift: 0, spread: 0, reason: 0, age: Age::New };
+    pub(super) fn new(resolution: Resolution) -> Self {
+        let is_float = resolution == Resolution::Float;
+        Self { last: 0, drift: 0, spread: 0, reason: 0, age: Age::New, is_float }
+    }
 
-    pub(super) fn encode_integer(&mut self, value: i64, bits: &mut BitWriter<'_>) {
+    /// The predictor of a group's times.
+    pub(super) fn of_times() -> Self {
+        Self::new(Resolution::ONE)
+    }
+
+    #[inline]
+    pub(super) fn encode(&mut self, value: i64, bits: &mut BitWriter<'_>) {
+        if self.is_float { self.encode_float(value, bits) } else { self.encode_integer(value, bits) }
+    }
+
+    #[inline]
+    pub(super) fn decode(&mut self, bits: &mut BitReader<'_>) -> Result<i64, CodecError> {
+        if self.is_float { self.decode_float(bits) } else { self.decode_integer(bits) }
+    }
+
+    fn encode_integer(&mut self, value: i64, bits: &mut BitWriter<'_>) {
         let surprise = zigzag(value.wrapping_sub(self.foretold()));
         let parameter = self.parameter();
         let quotient = surprise >> parameter;
         if quotient < u64::from(QUOTIENT_MAX) {
-            bits.write(1 << quotient, quotient as u32 + 1);
-            bits.write(surprise & ((1 << parameter) - 1), parameter);
+            let (unary, rest) = (quotient as u32 + 1, surprise & ((1 << parameter) - 1));
+            if unary + parameter <= BITS_PER_CALL_MAX {
+                bits.write((1 << quotient) | (rest << unary), unary + parameter);
+            } else {
+                bits.write(1 << quotient, unary);
+                bits.write(rest, parameter);
+            }
         } else {
             bits.write(0, QUOTIENT_MAX);
             write_sized(surprise, bits);
@@ -63,7 +89,7 @@ impl Predictor {
         self.learn_integer(value, quotient);
     }
 
-    pub(super) fn decode_integer(&mut self, bits: &mut BitReader<'_>) -> Result<i64, CodecError> {
+    fn decode_integer(&mut self, bits: &mut BitReader<'_>) -> Result<i64, CodecError> {
         let parameter = self.parameter();
         let zeros = bits.read_unary(QUOTIENT_MAX)?;
         let surprise = if zeros < QUOTIENT_MAX {
@@ -76,7 +102,7 @@ impl Predictor {
         Ok(value)
     }
 
-    pub(super) fn encode_float(&mut self, value: i64, bits: &mut BitWriter<'_>) {
+    fn encode_float(&mut self, value: i64, bits: &mut BitWriter<'_>) {
         let difference = (value ^ self.last).cast_unsigned();
         bits.write_flag(difference != 0);
         if difference != 0 {
@@ -87,7 +113,7 @@ impl Predictor {
         self.last = value;
     }
 
-    pub(super) fn decode_float(&mut self, bits: &mut BitReader<'_>) -> Result<i64, CodecError> {
+    fn decode_float(&mut self, bits: &mut BitReader<'_>) -> Result<i64, CodecError> {
         if bits.read_flag()? {
             let trailing = bits.read(6)? as u32;
             self.last ^= (read_sized(bits)? << trailing).cast_signed();
@@ -162,12 +188,12 @@ mod tests {
 
     use super::*;
 
-    fn coded_bits(values: &[i64], encode: fn(&mut Predictor, i64, &mut BitWriter<'_>)) -> Vec<u8> {
+    fn coded_bits(values: &[i64], resolution: Resolution) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut writer = BitWriter::new(&mut bytes);
-        let mut predictor = Predictor::NEW;
+        let mut predictor = Predictor::new(resolution);
         for &value in values {
-            encode(&mut predictor, value, &mut writer);
+            predictor.encode(value, &mut writer);
         }
         writer.finish();
         bytes
@@ -176,19 +202,19 @@ mod tests {
     proptest! {
         #[test]
         fn integers_come_back(values in proptest::collection::vec(prop_oneof![any::<i64>(), -1000..1000_i64, Just(i64::MAX), Just(i64::MIN)], 0..200)) {
-            let bytes = coded_bits(&values, Predictor::encode_integer);
-            let (mut reader, mut predictor) = (BitReader::new(&bytes), Predictor::NEW);
+            let bytes = coded_bits(&values, Resolution::ONE);
+            let (mut reader, mut predictor) = (BitReader::new(&bytes), Predictor::new(Resolution::ONE));
             for &value in &values {
-                prop_assert_eq!(predictor.decode_integer(&mut reader).unwrap(), value);
+                prop_assert_eq!(predictor.decode(&mut reader).unwrap(), value);
             }
         }
 
         #[test]
         fn floats_come_back(values in proptest::collection::vec(any::<i64>(), 0..200)) {
-            let bytes = coded_bits(&values, Predictor::encode_float);
-            let (mut reader, mut predictor) = (BitReader::new(&bytes), Predictor::NEW);
+            let bytes = coded_bits(&values, Resolution::Float);
+            let (mut reader, mut predictor) = (BitReader::new(&bytes), Predictor::new(Resolution::Float));
             for &value in &values {
-                prop_assert_eq!(predictor.decode_float(&mut reader).unwrap(), value);
+                prop_assert_eq!(predictor.decode(&mut reader).unwrap(), value);
             }
         }
     }
@@ -196,8 +222,8 @@ mod tests {
     #[test]
     fn what_goes_as_foretold_costs_a_bit() {
         let constant = vec![123_456_789; 801];
-        assert!(coded_bits(&constant, Predictor::encode_integer).len() < 110);
+        assert!(coded_bits(&constant, Resolution::ONE).len() < 110);
         let steady: Vec<i64> = (0..8001).map(|i| i * 1_000_000).collect();
-        assert!(coded_bits(&steady, Predictor::encode_integer).len() < 1600);
+        assert!(coded_bits(&steady, Resolution::ONE).len() < 1600);
     }
 }
