@@ -226,8 +226,8 @@ impl Alerting {
         self.newest.insert(arrival.node, time);
         let name = match arrival.node {
             NodeId::COLLECTOR => None,
-            node => match self.fleet.node(node) {
-                Some(node) => Some(node.name),
+            node => match self.fleet.name(node) {
+                Some(name) => Some(name),
                 None => return,
             },
         };

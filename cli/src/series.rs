@@ -1,6 +1,9 @@
 //! The store's head as the query engine sees it: every series with `instance` and `job`, missing readings as stale markers.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_promql::{
@@ -20,11 +23,12 @@ pub(crate) const JOB: (&str, &str) = ("job", "belfry");
 pub(crate) struct HeadReader {
     head: Arc<Head>,
     fleet: Arc<Fleet>,
+    label_sets: Arc<Mutex<LabelSets>>,
 }
 
 impl HeadReader {
     pub(crate) fn new(head: Arc<Head>, fleet: Arc<Fleet>) -> Self {
-        Self { head, fleet }
+        Self { head, fleet, label_sets: Arc::default() }
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -69,8 +73,9 @@ impl SeriesReader for HeadReader {
                     && others.iter().all(|matcher| matcher.matches(label(series, matcher.name(), is_own)))
             };
             let selection = Selection { metric, filter: &filter, range, newest_only: request.last_only };
-            let series = self.head.select(node, &selection);
-            found.extend(series.into_iter().map(|data| self::series(&data, &name, is_own)));
+            let selected = self.head.select(node, &selection);
+            let mut label_sets = self.label_sets.lock().unwrap_or_else(PoisonError::into_inner);
+            found.extend(selected.iter().map(|data| series(data, label_sets.of(&data.definition, node, &name))));
         }
         Ok(found)
     }
@@ -102,11 +107,37 @@ pub(crate) fn labels(series: &SeriesDefinition, node: &str, is_own: bool) -> Lab
     Labels::from_pairs([(METRIC_NAME, &*series.metric.name), JOB].into_iter().chain(instance).chain(given))
 }
 
-fn series(data: &SeriesData, node: &str, is_own: bool) -> Series {
+fn series(data: &SeriesData, labels: Labels) -> Series {
     let samples = data
         .samples
         .iter()
         .map(|sample| Sample { time_ms: sample.time.as_millis(), value: sample.value.unwrap_or(STALE_NAN) })
         .collect();
-    Series { labels: labels(&data.definition, node, is_own), samples }
+    Series { labels, samples }
+}
+
+/// Label sets of series that were read before. Rules read the same series each second, and making a set costs more than
+/// all else that reading its newest value does.
+#[derive(Debug, Default)]
+struct LabelSets {
+    /// By the address of the definition. The weak reference keeps the address from being given to another.
+    sets: HashMap<(NodeId, usize), (Weak<SeriesDefinition>, Labels)>,
+}
+
+/// About 40 series of each of 5,000 nodes. Beyond that all are forgotten and made again.
+const LABEL_SETS_MAX: usize = 200_000;
+
+impl LabelSets {
+    fn of(&mut self, definition: &Arc<SeriesDefinition>, node: NodeId, name: &str) -> Labels {
+        let key = (node, Arc::as_ptr(definition) as usize);
+        if let Some((_, labels)) = self.sets.get(&key) {
+            return labels.clone();
+        }
+        if self.sets.len() >= LABEL_SETS_MAX {
+            self.sets.clear();
+        }
+        let labels = labels(definition, name, node == NodeId::COLLECTOR);
+        self.sets.insert(key, (Arc::downgrade(definition), labels.clone()));
+        labels
+    }
 }

@@ -33,7 +33,7 @@ const COMMANDS_MAX: usize = 4096;
 /// Commands in one commit.
 const GROUP_MAX: usize = 1024;
 /// Commits come at least this far apart: under load one fsync serves many batches, and a lone batch waits for nobody.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 const CUT_INTERVAL: Duration = Duration::from_secs(10);
 /// Data older than this when it arrives is backlog: it is kept, and says nothing about now.

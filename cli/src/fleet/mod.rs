@@ -143,6 +143,10 @@ impl Fleet {
         by_name.iter().map(|(name, &id)| (id, Arc::clone(name))).collect()
     }
 
+    pub(crate) fn name(&self, id: NodeId) -> Option<NodeName> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(|node| node.name.clone())
+    }
+
     pub(crate) fn node(&self, id: NodeId) -> Option<Node> {
         self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }

@@ -303,8 +303,14 @@ impl<'q> Evaluator<'q> {
     }
 
     /// Applies the operator of a chain to what stands left of it.
+    ///
+    /// Where an empty left side decides the result, the right side is not evaluated: a rule such as
+    /// `cheap > 1 and costly > 2` costs what its left side does for as long as that does not hold.
     fn link(&mut self, link: &VectorExpr, left: Block, grid: Grid) -> Result<Block, EvalError> {
         self.check_cancelled()?;
+        if left.rows().is_empty() && link.needs_left() {
+            return Ok(left);
+        }
         match &link.kind {
             VectorKind::Binary { op, bool_result, matching, rhs, .. } => {
                 let right = self.vector(rhs, grid)?;

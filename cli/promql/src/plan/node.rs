@@ -87,6 +87,18 @@ pub(crate) struct VectorExpr {
     pub(crate) constant: bool,
 }
 
+impl VectorExpr {
+    /// Whether an operator yields nothing where its left side has nothing.
+    pub(crate) fn needs_left(&self) -> bool {
+        match &self.kind {
+            VectorKind::Set { op, .. } => *op != SetOp::Or,
+            VectorKind::Binary { matching, .. } => matching.fill == (None, None),
+            VectorKind::WithScalar { .. } => true,
+            VectorKind::Select(_) | VectorKind::Negate(_) | VectorKind::Aggregate(_) | VectorKind::Call(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum VectorKind {
     Select(Select),
