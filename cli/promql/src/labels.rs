@@ -3,8 +3,10 @@
 //! A set is sorted by name and shared, so that a clone costs one counter and a derived set copies no
 //! text. An empty value is the same as no label, as everywhere in Prometheus.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The label that holds the metric's name.
@@ -26,14 +28,26 @@ struct Label {
 /// assert_eq!(labels.to_string(), r#"{__name__="up", instance="gpu-01"}"#);
 /// assert_eq!(labels.selector().to_string(), r#"up{instance="gpu-01"}"#);
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[Label]>);
+#[derive(Clone)]
+pub struct Labels {
+    shared: Arc<[Label]>,
+    /// The set begins here: one without its metric's name, which mostly stands first, is a view of the one with it.
+    start: usize,
+}
 
 impl Labels {
     /// The set with no labels.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Arc::from([]))
+        Self::of([])
+    }
+
+    fn of(labels: impl Into<Arc<[Label]>>) -> Self {
+        Self { shared: labels.into(), start: 0 }
+    }
+
+    fn labels(&self) -> &[Label] {
+        self.shared.get(self.start..).unwrap_or_default()
     }
 
     /// A set of these pairs, in any order. Of two pairs with one name the later wins; empty values are dropped.
@@ -49,7 +63,7 @@ impl Labels {
             labels = by_name.into_iter().map(|(name, value)| Label { name, value }).collect();
         }
         labels.retain(|label| !label.value.is_empty());
-        Self(labels.into())
+        Self::of(labels)
     }
 
     /// The value of a label.
@@ -72,19 +86,19 @@ impl Labels {
 
     /// Names and values in order of names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|label| (&*label.name, &*label.value))
+        self.labels().iter().map(|label| (&*label.name, &*label.value))
     }
 
     /// How many labels the set has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.labels().len()
     }
 
     /// Whether the set has no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.labels().is_empty()
     }
 
     /// This set with one label set to a value; an empty value removes the label.
@@ -98,7 +112,7 @@ impl Labels {
             let at = labels.partition_point(|label| *label.name < *name);
             labels.insert(at, Label { name: name.into(), value: value.into() });
         }
-        Self(labels.into())
+        Self::of(labels)
     }
 
     /// This set less the named labels.
@@ -116,6 +130,9 @@ impl Labels {
     /// This set less the metric's name.
     #[must_use]
     pub fn without_metric_name(&self) -> Self {
+        if self.labels().first().is_some_and(|first| &*first.name == METRIC_NAME) {
+            return Self { shared: Arc::clone(&self.shared), start: self.start + 1 };
+        }
         self.filter(|label| label != METRIC_NAME)
     }
 
@@ -131,19 +148,45 @@ impl Labels {
     }
 
     fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
-        if self.0.iter().all(|label| keep(&label.name)) {
+        if self.labels().iter().all(|label| keep(&label.name)) {
             return self.clone();
         }
-        Self(self.filtered(keep).collect())
+        Self::of(self.filtered(keep).collect::<Arc<[Label]>>())
     }
 
     fn filtered(&self, keep: impl Fn(&str) -> bool) -> impl Iterator<Item = Label> {
-        self.0.iter().filter(move |label| keep(&label.name)).cloned()
+        self.labels().iter().filter(move |label| keep(&label.name)).cloned()
     }
 
     fn find(&self, name: &str) -> Option<&Label> {
-        let at = self.0.binary_search_by(|label| (*label.name).cmp(name)).ok()?;
-        self.0.get(at)
+        let at = self.labels().binary_search_by(|label| (*label.name).cmp(name)).ok()?;
+        self.labels().get(at)
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        (Arc::ptr_eq(&self.shared, &other.shared) && self.start == other.start) || self.labels() == other.labels()
+    }
+}
+
+impl Eq for Labels {}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.labels().cmp(other.labels())
+    }
+}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.labels().hash(state);
     }
 }
 
@@ -225,6 +268,19 @@ mod tests {
         let labels = Labels::from_pairs([("a", "1"), ("b", "2"), ("c", "3")]);
         assert_eq!(labels.without(&["b"]).to_string(), r#"{a="1", c="3"}"#);
         assert_eq!(labels.only(&["b", "zz"]).to_string(), r#"{b="2"}"#);
+    }
+
+    #[test]
+    fn a_set_without_its_name_is_like_one_that_never_had_it() {
+        for other in ["A", "a"] {
+            let named = Labels::from_pairs([(METRIC_NAME, "up"), (other, "1")]);
+            let (bare, never) = (named.without_metric_name(), Labels::from_pairs([(other, "1")]));
+            assert_eq!(bare, never);
+            assert_eq!(std::collections::HashSet::from([bare.clone(), never]).len(), 1);
+            assert_eq!((bare.len(), bare.get(METRIC_NAME)), (1, None));
+            assert_eq!(bare.with(METRIC_NAME, "up"), named);
+            assert_eq!(bare.without_metric_name(), bare);
+        }
     }
 
     #[test]

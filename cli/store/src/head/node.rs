@@ -1,7 +1,7 @@
 //! One node's groups and how they are read.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -28,25 +28,31 @@ pub(super) struct Change {
 #[derive(Debug)]
 pub(super) struct NodeHead {
     groups: BTreeMap<u16, Group>,
+    metrics: MetricIndex,
     /// First tiles end early by a different length for each node, so that a fleet that started together does not seal together.
     first_tile_ticks: usize,
 }
 
 impl NodeHead {
     pub(super) fn new(node: NodeId) -> Self {
-        Self { groups: BTreeMap::new(), first_tile_ticks: 1 + node.0 as usize % TICKS_PER_TILE }
+        let first_tile_ticks = 1 + node.0 as usize % TICKS_PER_TILE;
+        Self { groups: BTreeMap::new(), metrics: MetricIndex::default(), first_tile_ticks }
     }
 
     pub(super) fn apply(&mut self, batch: &Arc<Batch>, window_ms: i64, is_full: bool) -> Change {
         let mut change = Change::default();
         for (place, tick) in batch.ticks.iter().enumerate() {
             let row = Row::new(batch, place);
-            match self.groups.get_mut(&tick.layout.group) {
+            let is_known = match self.groups.get_mut(&tick.layout.group) {
                 Some(group) => group.push(tick, row, &mut change),
                 None => {
                     let group = Group::new(tick, row, self.first_tile_ticks, &mut change);
                     self.groups.insert(tick.layout.group, group);
+                    false
                 }
+            };
+            if !is_known {
+                self.metrics.learn(tick.layout.group, &self.groups);
             }
             if let Some(group) = self.groups.get_mut(&tick.layout.group) {
                 group.expire(window_ms, is_full, &mut change);
@@ -66,10 +72,43 @@ impl NodeHead {
     pub(super) fn select(&self, selection: &Selection<'_>) -> Vec<SeriesData> {
         let wanted = Wanted { selection, metric: selection.metric.map(MetricKey::new) };
         let mut found = Vec::new();
-        for group in self.groups.values() {
-            group.select(wanted, &mut found);
+        match wanted.metric {
+            Some(metric) => self
+                .metrics
+                .groups_of(metric)
+                .filter_map(|number| self.groups.get(&number))
+                .for_each(|group| group.select(wanted, &mut found)),
+            None => self.groups.values().for_each(|group| group.select(wanted, &mut found)),
         }
         found
+    }
+}
+
+/// Which groups may have series of a metric: most selections are for one metric, and most groups have none of it.
+#[derive(Debug, Default)]
+struct MetricIndex {
+    /// Hashes of names, with the groups. There may be some that are in no tile any more.
+    pairs: BTreeSet<(u64, u16)>,
+    /// How many there were when it was last made anew.
+    made_with: usize,
+}
+
+impl MetricIndex {
+    fn groups_of(&self, metric: MetricKey<'_>) -> impl Iterator<Item = u16> {
+        self.pairs.range((metric.hash(), 0)..=(metric.hash(), u16::MAX)).map(|&(_, group)| group)
+    }
+
+    /// Takes in the newest layout of a group. What has gone is let go of once it may be the larger part.
+    fn learn(&mut self, number: u16, groups: &BTreeMap<u16, Group>) {
+        let Some(group) = groups.get(&number) else { return };
+        self.pairs.extend(group.open.index.metric_hashes().map(|hash| (hash, number)));
+        if self.pairs.len() > 2 * self.made_with {
+            let all = groups.iter().flat_map(|(&number, group)| {
+                group.layouts().flat_map(move |index| index.metric_hashes().map(move |hash| (hash, number)))
+            });
+            self.pairs = all.collect();
+            self.made_with = self.pairs.len();
+        }
     }
 }
 
@@ -100,7 +139,8 @@ impl Group {
         Self { sealed: VecDeque::new(), open, open_ticks_max, newest: row, newest_layout: index }
     }
 
-    fn push(&mut self, tick: &Tick, row: Row, change: &mut Change) {
+    /// Adds a tick; false if its layout is another than that of the tick before.
+    fn push(&mut self, tick: &Tick, row: Row, change: &mut Change) -> bool {
         let known = &self.open.index.layout;
         let is_same = Arc::ptr_eq(known, &tick.layout) || **known == *tick.layout;
         if !is_same {
@@ -114,6 +154,14 @@ impl Group {
             self.newest_layout = Arc::clone(&self.open.index);
         }
         self.open.rows.push(row);
+        is_same
+    }
+
+    /// The layouts of its tiles; neighbours mostly share one, which is named once.
+    fn layouts(&self) -> impl Iterator<Item = &IndexedLayout> {
+        let mut before = std::ptr::null();
+        let all = self.sealed.iter().map(|tile| &tile.index).chain([&self.open.index, &self.newest_layout]);
+        all.map(|index| &**index).filter(move |&index| !std::ptr::eq(std::mem::replace(&mut before, index), index))
     }
 
     fn seal(&mut self, next: Arc<IndexedLayout>, change: &mut Change) {
@@ -275,4 +323,37 @@ fn matching<'a>(index: &'a IndexedLayout, wanted: Wanted<'a>) -> impl Iterator<I
 
 fn sample(time: Timestamp, raw: Raw, definition: &SeriesDefinition) -> Sample {
     Sample { time, value: raw.value(definition.metric.resolution).map_err(Some) }
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_common::model::{Kind, Layout, Metric, Resolution};
+
+    use super::*;
+    use crate::{NodeId, TimeRange};
+
+    fn apply(head: &mut NodeHead, second: i64) {
+        let metric = Arc::new(Metric::new(&format!("m{second}"), Kind::Gauge, Resolution::ONE, &[], ""));
+        let series = Box::new([Arc::new(SeriesDefinition { metric, label_values: Box::default() })]);
+        let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series });
+        let tick = Tick { layout, time: Timestamp::from_millis(second * 1000), values: vec![Raw::integer(second)] };
+        head.apply(&Arc::new(Batch { ticks: vec![tick] }), 10_000, false);
+    }
+
+    #[test]
+    fn a_metric_is_found_while_it_is_in_a_tile_and_forgotten_later() {
+        let mut head = NodeHead::new(NodeId(1));
+        for second in 0..1000 {
+            apply(&mut head, second);
+        }
+        let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
+        let is_found = |second: i64| {
+            let name = format!("m{second}");
+            let selection = Selection { metric: Some(&name), filter: &|_| true, range, newest_only: false };
+            !head.select(&selection).is_empty()
+        };
+        assert!((990..1000).all(is_found));
+        assert!(!(0..980).any(is_found));
+        assert!(head.metrics.pairs.len() < 50, "{}", head.metrics.pairs.len());
+    }
 }

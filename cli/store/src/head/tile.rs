@@ -31,6 +31,10 @@ impl<'a> MetricKey<'a> {
     pub(super) fn new(name: &'a str) -> Self {
         Self { name, hash: hash(name) }
     }
+
+    pub(super) fn hash(self) -> u64 {
+        self.hash
+    }
 }
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo): names are short and ours; a collision costs a comparison.
@@ -64,6 +68,11 @@ impl IndexedLayout {
         let mut runs = same_hash.filter_map(|&(_, at, count)| self.places.get(at as usize..(at + count) as usize));
         runs.find(|run| run.first().is_some_and(|&place| metric_name(&self.layout, place) == metric.name))
             .unwrap_or_default()
+    }
+
+    /// The hashes of the metrics' names, as [`MetricKey`] has them.
+    pub(super) fn metric_hashes(&self) -> impl Iterator<Item = u64> {
+        self.metrics.iter().map(|&(hash, ..)| hash)
     }
 
     pub(super) fn all_places(&self) -> &[u32] {
