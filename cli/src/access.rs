@@ -151,7 +151,7 @@ impl Access {
         wish: TokenWish,
         now: Timestamp,
     ) -> Result<(String, JoinToken), AccessError> {
-        let token = JoinToken::generate(self.authority.key_sha256())?;
+        let token = JoinToken::generate(self.authority.key_sha256(), wish.role)?;
         let key_sha256 = token.key_sha256()?;
         let new = NewToken {
             key_sha256,

@@ -44,11 +44,17 @@ pub(crate) enum Request {
     Alerts {
         states: Vec<String>,
     },
-    /// The event stream, as lines.
+    /// The event stream, as lines. A cursor that is named is put where the stream begins, unless it stands there; only
+    /// [`Request::MoveCursor`] moves it on.
     Follow {
         from: Start,
         cursor: Option<String>,
         is_once: bool,
+    },
+    /// Notes that every event up to this one was delivered to whoever reads by this cursor.
+    MoveCursor {
+        name: String,
+        seq: u64,
     },
     /// The rules and how they fare, as a list.
     Rules,

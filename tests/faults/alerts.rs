@@ -77,33 +77,43 @@ impl Scene {
         events
     }
 
-    fn follower(&self) -> Follower {
-        let output = self.collector.scratch().join("follower.jsonl");
-        Follower::start(self.relay.address(), &self.collector.data_directory(), output)
+    fn follower(&self, name: &str, start: [&str; 2]) -> Follower {
+        let output = self.collector.scratch().join(name).with_extension("jsonl");
+        Follower::start(self.relay.address(), &self.collector.data_directory(), output, start)
     }
 }
 
 /// `belfry alerts --follow`
 struct Follower {
-    _process: Process,
+    process: Process,
     output: PathBuf,
 }
 
 impl Follower {
-    fn start(address: SocketAddr, identity: &Path, output: PathBuf) -> Self {
+    fn start(address: SocketAddr, identity: &Path, output: PathBuf, start: [&str; 2]) -> Self {
         let mut command = Command::new(binaries::belfry());
         command.args(["alerts", "--follow", "-o", "jsonl", "--collector", &address.to_string(), "--identity"]);
-        command.arg(identity).args(["--since", "0"]);
+        command.arg(identity).args(start);
         let process = Process::start_split(&mut command, &output, &output.with_extension("log"));
-        Self { _process: process, output }
+        Self { process, output }
+    }
+
+    /// What it has printed.
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.output).unwrap();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect()
     }
 
     /// What it has printed, without heartbeats.
     fn printed(&self) -> Vec<Value> {
-        let text = fs::read_to_string(&self.output).unwrap();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.filter(|event| event["event"] != "heartbeat").collect()
+        self.lines().into_iter().filter(|event| event["event"] != "heartbeat").collect()
+    }
+
+    /// Kills it; what it had printed by then.
+    fn kill(&mut self) -> Vec<Value> {
+        self.process.kill();
+        self.printed()
     }
 
     async fn has_printed(&self, events: usize) {
@@ -122,7 +132,7 @@ fn numbers(events: &[Value]) -> Vec<u64> {
 #[tokio::test]
 async fn the_event_stream_goes_on_through_kills_without_gap_or_repetition() {
     let mut scene = Scene::begin().await;
-    let follower = scene.follower();
+    let follower = scene.follower("script", ["--since", "0"]);
     for _ in 0..3 {
         scene.toggle(2).await;
         scene.kill().await;
@@ -132,6 +142,34 @@ async fn the_event_stream_goes_on_through_kills_without_gap_or_repetition() {
     let (printed, log) = (follower.printed(), scene.log().await);
     assert_eq!(numbers(&printed), (1..=scene.events as u64).collect::<Vec<_>>());
     assert_eq!(printed, log, "what is printed is what is on record");
+}
+
+/// Row 57: the script is killed, before its first event and at any moment after: its cursor goes on with the first event that it
+/// has not written.
+#[tokio::test]
+async fn a_cursor_goes_on_where_a_killed_script_stopped_writing() {
+    let mut scene = Scene::begin().await;
+    let first = scene.follower("run-0", ["--cursor", "script"]);
+    eventually("the stream begins", SOON, async || first.lines().first().map(|_| ())).await;
+    drop(first);
+    let mut next = 1;
+    for run in 1..=6 {
+        scene.toggle(2).await;
+        let mut script = scene.follower(&format!("run-{run}"), ["--cursor", "script"]);
+        // Killed with the first line, while others and the cursor are under way; the last run may finish.
+        let enough = if run < 6 { next + 1 } else { scene.events };
+        eventually("the events come", SOON, async || {
+            let last = numbers(&script.printed()).last().copied()?;
+            (last >= enough as u64).then_some(())
+        })
+        .await;
+        let printed = numbers(&script.kill());
+        let (from, to) = (printed[0], printed[printed.len() - 1]);
+        assert!(from as usize <= next, "run {run} begins with {from}, and {next} was not written");
+        assert_eq!(printed, (from..=to).collect::<Vec<_>>(), "run {run}");
+        next = to as usize + 1;
+    }
+    assert_eq!(next, scene.events + 1);
 }
 
 /// Row 58: an alert that fires when the collector is killed fires afterwards; nobody is told that it was resolved.

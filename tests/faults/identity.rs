@@ -131,7 +131,7 @@ async fn strangers_are_refused_by_tls() {
         "a certificate is of no use without its key"
     );
 
-    let unknown = JoinToken::generate(authority.key_sha256()).unwrap();
+    let unknown = JoinToken::generate(authority.key_sha256(), Role::Agent).unwrap();
     refused_by_tls(&collector, join_config(&unknown).unwrap(), "a token that was never made").await;
     // The same way in is open to who has the right.
     connect(collector.address(), tls(trusted, Some((valid, &key)))).await.unwrap();

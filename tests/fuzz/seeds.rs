@@ -193,7 +193,7 @@ fn identities() -> Result<(), Box<dyn Error>> {
     for der in [&request[..], &issued.certificate, authority.certificate()] {
         write("certificate", der)?;
     }
-    Ok(write("token", JoinToken::generate([7; 32])?.reveal().as_bytes())?)
+    Ok(write("token", JoinToken::generate([7; 32], Role::Agent)?.reveal().as_bytes())?)
 }
 
 /// Expressions of the engine's own tests, and the example configurations with every key in force.

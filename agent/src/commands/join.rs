@@ -33,6 +33,9 @@ pub(crate) struct Args {
 pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let directory = &settings.state_directory;
     let token = JoinToken::parse(&args.token)?;
+    if token.role() != Role::Agent {
+        bail!("this token is for the role {}, not for agents: use it with `belfry join`", token.role());
+    }
     if !args.force
         && let Ok(identity) = Identity::load(directory)
     {
@@ -42,12 +45,10 @@ pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCo
             identity.subject.name
         );
     }
+    Identity::prepare(directory)?;
     let name = args.name.clone().unwrap_or_else(host_name);
     let identity = runtime()?.block_on(client::join(&token, &args.collector, name.as_str()));
     let identity = identity.with_context(|| format!("failed to join as {name}"))?;
-    if identity.subject.role != Role::Agent {
-        bail!("this token is for the role {}, not for agents: use it with `belfry join`", identity.subject.role);
-    }
     identity.save(directory)?;
     Identity::save_collector_address(directory, &args.collector)?;
     let mut out = io::stdout().lock();

@@ -1,7 +1,8 @@
 //! The stream of `belfry alerts --follow`: every event once, in order, across lost connections and restarts of the collector.
 //!
-//! `seq` has no gaps, so that the last number printed is all there is to remember. A stream that is silent for longer than the
-//! collector's heartbeat is lost, whatever the connection says of itself.
+//! `seq` has no gaps, so that the last number printed is all there is to remember. A cursor on the collector remembers it between
+//! runs, and moves when events have been written, not before: who is killed may see some again, and misses none. A stream that is
+//! silent for longer than the collector's heartbeat is lost, whatever the connection says of itself.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -39,7 +40,8 @@ pub(super) fn execute(global: &Global, from: Start, cursor: Option<String>, is_o
             Start::After(seq) if seq > 0 => Some(seq),
             _ => None,
         };
-        let mut stream = Stream { from, cursor, is_once, last, output, columns: Columns::default() };
+        let columns = Columns::default();
+        let mut stream = Stream { from, cursor, is_once, is_begun: false, last, moved_to: None, output, columns };
         until_unwanted(&output, stream.run(global)).await
     })
 }
@@ -48,8 +50,12 @@ struct Stream {
     from: Start,
     cursor: Option<String>,
     is_once: bool,
+    /// Whether the collector has said anything: then the cursor stands.
+    is_begun: bool,
     /// The last event that was printed, or that happened before the first one that will be.
     last: Option<u64>,
+    /// Where the cursor was put last.
+    moved_to: Option<u64>,
     output: Output,
     columns: Columns,
 }
@@ -89,8 +95,13 @@ impl Stream {
 
     /// One connection's share of the stream.
     async fn session(&mut self, client: &mut Client) -> anyhow::Result<Ended> {
-        let from = self.last.map_or(self.from, Start::After);
-        let request = Request::Follow { from, cursor: self.cursor.clone(), is_once: self.is_once };
+        let request = match self.last {
+            // The cursor stands already, and another run of its name may be further.
+            Some(last) if self.is_begun => {
+                Request::Follow { from: Start::After(last), cursor: None, is_once: self.is_once }
+            }
+            _ => Request::Follow { from: self.from, cursor: self.cursor.clone(), is_once: self.is_once },
+        };
         let mut reply = match client.open(&request).await {
             Ok(reply) => reply,
             Err(error) => return Ok(Ended::Lost(error)),
@@ -102,12 +113,26 @@ impl Stream {
                 Ok(None) => return Ok(Ended::Lost(ClientError::Stopping)),
                 Err(error) => return Ok(Ended::Lost(error)),
             };
+            self.is_begun = true;
             let text = self.take(&String::from_utf8_lossy(&piece))?;
             if !text.is_empty() {
                 self.output.send(text).await?;
+                if let Err(error) = self.move_cursor(client).await {
+                    return Ok(Ended::Lost(error));
+                }
             }
             client.keep_fresh().await;
         }
+    }
+
+    /// Tells the collector what has been written.
+    async fn move_cursor(&mut self, client: &Client) -> Result<(), ClientError> {
+        let (Some(name), Some(seq)) = (&self.cursor, self.last) else { return Ok(()) };
+        if self.moved_to != Some(seq) {
+            client.tell(&Request::MoveCursor { name: name.clone(), seq }).await?;
+            self.moved_to = Some(seq);
+        }
+        Ok(())
     }
 
     /// What to print of some lines.
@@ -174,7 +199,16 @@ mod tests {
 
     fn stream() -> Stream {
         let output = Output::new(Format::Jsonl, Color::Never);
-        Stream { from: Start::Now, cursor: None, is_once: false, last: None, output, columns: Columns::default() }
+        Stream {
+            from: Start::Now,
+            cursor: None,
+            is_once: false,
+            is_begun: false,
+            last: None,
+            moved_to: None,
+            output,
+            columns: Columns::default(),
+        }
     }
 
     fn line(seq: u64, event: &str) -> String {

@@ -48,14 +48,13 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
             identity.subject.name
         );
     }
+    if token.role() == Role::Agent {
+        bail!("this token is for an agent: use it on the node, with `belfry-agent join`");
+    }
+    Identity::prepare(&directory)?;
     let name = args.name.clone().unwrap_or_else(user_name);
     let identity = run(global, async { Ok(client::join(&token, collector, name.as_str()).await) })?;
     let identity = identity.with_context(|| format!("failed to join as {name}"))?;
-    if identity.subject.role == Role::Agent {
-        bail!(
-            "this token was for an agent, and is used up now: make another one, and use it with `belfry-agent join` on the node"
-        );
-    }
     keep(&identity, &directory, collector)?;
     print(&identity, &directory, collector, &global.output(Format::Table))?;
     Ok(ExitCode::SUCCESS)

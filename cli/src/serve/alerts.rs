@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use belfry_common::{clock, error_chain::ErrorChain, model::NodeName};
+use belfry_common::{
+    clock,
+    error_chain::ErrorChain,
+    model::{NodeName, Timestamp},
+};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Reply, ServeError};
@@ -12,7 +16,7 @@ use crate::{
     listen::Member,
     services::Services,
     state::{
-        StateError,
+        Snapshot, StateError,
         cursors::{self, CursorError},
         events::{self, EventError, Page},
     },
@@ -21,8 +25,6 @@ use crate::{
 /// How often a silent stream says that it is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 const EVENTS_PER_PAGE: usize = 500;
-/// How often a cursor is written while events flow. What was delivered since may be delivered again after a crash.
-const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 
 impl From<EventError> for ServeError {
     fn from(error: EventError) -> Self {
@@ -65,12 +67,8 @@ pub(super) async fn follow(
     is_once: bool,
     reply: &mut Reply,
 ) -> Result<(), ServeError> {
-    let cursor: Option<NodeName> = cursor
-        .map(|name| name.parse())
-        .transpose()
-        .map_err(|error| ServeError::Invalid(ErrorChain(&error).to_string()))?;
-    let mut follower =
-        Follower { member, next: start(&member.services, from, cursor.as_ref()).await?, cursor, unwritten: None };
+    let cursor = cursor.as_deref().map(cursor_name).transpose()?;
+    let mut follower = Follower { member, next: start(&member.services, from, cursor).await? };
     let mut watch = member.services.alerting.next_event();
     let mut heartbeat_at = Instant::from_std(clock::monotonic());
     loop {
@@ -80,7 +78,7 @@ pub(super) async fn follow(
             continue;
         }
         if is_once {
-            return follower.write_cursor().await;
+            return Ok(());
         }
         if Instant::from_std(clock::monotonic()) >= heartbeat_at {
             follower.heartbeat(reply).await?;
@@ -88,42 +86,59 @@ pub(super) async fn follow(
         }
         tokio::select! {
             biased;
-            () = member.token.cancelled() => return follower.write_cursor().await,
+            () = member.token.cancelled() => return Ok(()),
             // Alerting that has ended makes no more events; the heartbeat goes on until the collector has ended, too.
-            changed = watch.changed() => if changed.is_err() { return follower.write_cursor().await },
+            changed = watch.changed() => if changed.is_err() { return Ok(()) },
             () = sleep_until(heartbeat_at) => {}
-            () = sleep_until(follower.write_at()) => follower.write_cursor().await?,
         }
     }
 }
 
-async fn start(services: &Services, from: Start, cursor: Option<&NodeName>) -> Result<u64, ServeError> {
-    let cursor = cursor.cloned();
+/// Notes what a reader says was delivered to it. Only the reader knows: what was sent may be lost on the way.
+pub(super) async fn move_cursor(member: &Member, name: &str, seq: u64) -> Result<(), ServeError> {
+    let (name, now) = (cursor_name(name)?, clock::now());
+    member.services.state.write(move |transaction| cursors::advance(transaction, &name, seq, now)).await?;
+    Ok(())
+}
+
+fn cursor_name(name: &str) -> Result<NodeName, ServeError> {
+    name.parse().map_err(|error| ServeError::Invalid(format!("cursor: {}", ErrorChain(&error))))
+}
+
+/// The first event to send. A cursor stands before it when this returns: whoever is killed before the first event goes on
+/// from the same place.
+async fn start(services: &Services, from: Start, cursor: Option<NodeName>) -> Result<u64, ServeError> {
     let now = clock::now();
-    let start = services.state.read(move |view| {
-        let end = events::kept(view)?.end;
-        Ok::<_, StateError>(match from {
-            Start::Now => end,
-            Start::After(seq) => seq.saturating_add(1),
-            Start::Ago(millis) => {
-                let ago = i64::try_from(millis).unwrap_or(i64::MAX);
-                events::first_since(view, now.plus_millis(-ago))?
-            }
-            Start::Cursor => match cursor {
-                Some(name) => cursors::by_name(view, &name)?.map_or(end, |cursor| cursor.seq + 1),
-                None => end,
-            },
-        })
+    let Some(name) = cursor else {
+        return Ok(services.state.read(move |view| first(view, from, now)).await?);
+    };
+    let start = services.state.write(move |transaction| {
+        if from == Start::Cursor
+            && let Some(cursor) = cursors::by_name(transaction, &name)?
+        {
+            return Ok(cursor.seq.saturating_add(1));
+        }
+        let first = first(transaction, from, now)?;
+        cursors::reset(transaction, &name, first.saturating_sub(1), now)?;
+        Ok::<_, CursorError>(first)
     });
     Ok(start.await?)
+}
+
+fn first(view: &Snapshot<'_>, from: Start, now: Timestamp) -> Result<u64, StateError> {
+    match from {
+        Start::Now | Start::Cursor => Ok(events::kept(view)?.end),
+        Start::After(seq) => Ok(seq.saturating_add(1)),
+        Start::Ago(millis) => {
+            let ago = i64::try_from(millis).unwrap_or(i64::MAX);
+            events::first_since(view, now.plus_millis(-ago))
+        }
+    }
 }
 
 struct Follower<'a> {
     member: &'a Member,
     next: u64,
-    cursor: Option<NodeName>,
-    /// Delivered and not written to the cursor yet, and since when.
-    unwritten: Option<(u64, Instant)>,
 }
 
 impl Follower<'_> {
@@ -136,18 +151,13 @@ impl Follower<'_> {
             tracing::warn!(gone, "events were deleted before a follower read them");
         }
         self.next = page.next;
-        let Some(last) = page.events.last().map(|event| event.seq) else { return Ok(false) };
         let mut lines = String::new();
         for event in &page.events {
             lines.push_str(&event.line());
             lines.push('\n');
         }
         reply.bytes(lines.as_bytes()).await?;
-        if self.cursor.is_some() {
-            let since = self.unwritten.map_or_else(|| Instant::from_std(clock::monotonic()), |(_, since)| since);
-            self.unwritten = Some((last, since));
-        }
-        Ok(true)
+        Ok(!page.events.is_empty())
     }
 
     async fn heartbeat(&self, reply: &mut Reply) -> Result<(), ServeError> {
@@ -155,17 +165,5 @@ impl Follower<'_> {
         let mut line = serde_json::to_string(&event).map_err(|error| ServeError::Failed(error.to_string()))?;
         line.push('\n');
         reply.bytes(line.as_bytes()).await
-    }
-
-    fn write_at(&self) -> Instant {
-        let far = Instant::from_std(clock::monotonic()) + HEARTBEAT_INTERVAL;
-        self.unwritten.map_or(far, |(_, since)| since + CURSOR_INTERVAL)
-    }
-
-    async fn write_cursor(&mut self) -> Result<(), ServeError> {
-        let (Some(name), Some((seq, _))) = (self.cursor.clone(), self.unwritten.take()) else { return Ok(()) };
-        let now = clock::now();
-        self.member.services.state.write(move |transaction| cursors::advance(transaction, &name, seq, now)).await?;
-        Ok(())
     }
 }

@@ -68,6 +68,7 @@ fn rule(request: &Request) -> (Role, Option<&'static str>) {
         | Request::Nodes
         | Request::Alerts { .. }
         | Request::Follow { .. }
+        | Request::MoveCursor { .. }
         | Request::Rules
         | Request::Health => (Role::Viewer, None),
         Request::ReloadRules => (Role::Operator, Some("rules reload")),
@@ -119,6 +120,7 @@ async fn answer(member: &Member, request: Request, reply: &mut Reply) -> Result<
         Request::RevokeToken { id } => tokens::revoke(member, &id).await,
         Request::Alerts { states } => reply.document(&alerts::standing(&member.services, &states).await?).await,
         Request::Follow { from, cursor, is_once } => alerts::follow(member, from, cursor, is_once, reply).await,
+        Request::MoveCursor { name, seq } => alerts::move_cursor(member, &name, seq).await,
         Request::Rules => reply.document(&member.services.alerting.rules().await).await,
         Request::ReloadRules => reload(member).await,
         Request::Health => reply.document(&health(member).await?).await,

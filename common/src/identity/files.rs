@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -116,15 +116,26 @@ impl Identity {
         Self::new(key, certificate, authorities)
     }
 
+    /// Makes the directory, and sure that an identity can be kept in it: before a token is used up for one.
+    ///
+    /// # Errors
+    /// [`IdentityError::File`] for whatever the file system refuses.
+    pub fn prepare(directory: &Path) -> Result<(), IdentityError> {
+        let failed = |path: &Path, source| IdentityError::File { path: path.to_path_buf(), source };
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(directory).map_err(|source| failed(directory, source))?;
+        let path = directory.join(".trial");
+        write_private(&path, b"").and_then(|()| fs::remove_file(&path)).map_err(|source| failed(&path, source))
+    }
+
     /// Keeps the identity in a directory that only its owner can read. Replaces what is there file by file; the
     /// certificate comes last, and without it there is no identity.
     ///
     /// # Errors
     /// [`IdentityError::File`] for whatever the file system refuses.
     pub fn save(&self, directory: &Path) -> Result<(), IdentityError> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(directory).map_err(|source| IdentityError::File { path: directory.to_path_buf(), source })?;
+        Self::prepare(directory)?;
         let write = |name: &str, tag: &str, parts: &[&[u8]]| {
             let path = directory.join(name);
             let text: String = parts.iter().map(|&der| Pem::new(tag, der).to_string()).collect();
@@ -165,6 +176,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityErr
 
 /// Replaces a file by one that only its owner can read; after a power cut it is the old one or the new one.
 ///
+/// The owner is the directory's: what an administrator puts into a service's directory is for the service.
+///
 /// # Errors
 /// Whatever the file system refuses.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -173,6 +186,10 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = directory.join(format!(".{name}.{:016x}", fastrand::u64(..)));
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).and_then(|mut file| {
         file.write_all(bytes)?;
+        let (owner, own) = (fs::metadata(directory)?, file.metadata()?);
+        if owner.uid() != own.uid() {
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
         file.sync_all()
     });
     let replaced = written.and_then(|()| fs::rename(&aside, path));

@@ -1,11 +1,12 @@
 //! Join tokens: one line that an operator copies to a new node.
 //!
 //! ```text
-//! token = "belfry1_" base64url( seed 32 bytes, SHA-256 of the CA's SPKI 32 bytes, CRC32C of both u32 LE )
+//! token = "belfry1_" base64url( seed 32 bytes, SHA-256 of the CA's SPKI 32 bytes, role u8, CRC32C of these u32 LE )
 //! ```
 //! The seed is an Ed25519 private key. The newcomer's side of the TLS handshake is signed with it, which
 //! proves that it holds the token without ever sending it; the collector knows the public key's hash only.
-//! The second half pins the collector's CA: a fake collector is refused before anything is said.
+//! The hash pins the collector's CA: a fake collector is refused before anything is said. The role (its place in
+//! [`Role::ALL`]) lets a program that is not meant say so before the token is used up; what counts is the collector's record.
 
 use std::fmt;
 
@@ -15,9 +16,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
 
-use super::sha256;
+use super::{Role, sha256};
 
 const PREFIX: &str = "belfry1_";
+const CONTENT_BYTES: usize = 32 + 32 + 1;
 /// PKCS #8 (RFC 8410) of an Ed25519 private key, up to the 32 bytes of the key.
 const PKCS8_ED25519: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
@@ -40,6 +42,7 @@ pub enum TokenError {
 pub struct JoinToken {
     seed: [u8; 32],
     authority_sha256: [u8; 32],
+    role: Role,
 }
 
 impl JoinToken {
@@ -47,10 +50,10 @@ impl JoinToken {
     ///
     /// # Errors
     /// [`TokenError::Random`] when the system has no random numbers.
-    pub fn generate(authority_sha256: [u8; 32]) -> Result<Self, TokenError> {
+    pub fn generate(authority_sha256: [u8; 32], role: Role) -> Result<Self, TokenError> {
         let mut seed = [0; 32];
         SystemRandom::new().fill(&mut seed).map_err(|_| TokenError::Random)?;
-        Ok(Self { seed, authority_sha256 })
+        Ok(Self { seed, authority_sha256, role })
     }
 
     /// Reads a token as it was printed.
@@ -60,22 +63,21 @@ impl JoinToken {
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let body = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Prefix)?;
         let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| TokenError::Damaged)?;
-        let bytes: [u8; 68] = bytes.try_into().map_err(|_| TokenError::Damaged)?;
-        let (secret, checksum) = bytes.split_at(64);
-        if crc32c::crc32c(secret).to_le_bytes() != *checksum {
+        let (content, checksum) = bytes.split_at_checked(CONTENT_BYTES).ok_or(TokenError::Damaged)?;
+        if crc32c::crc32c(content).to_le_bytes() != *checksum {
             return Err(TokenError::Damaged);
         }
-        let (mut seed, mut authority_sha256) = ([0; 32], [0; 32]);
-        let (first, second) = secret.split_at(32);
-        seed.copy_from_slice(first);
-        authority_sha256.copy_from_slice(second);
-        Ok(Self { seed, authority_sha256 })
+        let (seed, rest) = content.split_first_chunk().ok_or(TokenError::Damaged)?;
+        let (authority_sha256, rest) = rest.split_first_chunk().ok_or(TokenError::Damaged)?;
+        let role = rest.first().and_then(|&place| Role::ALL.get(usize::from(place))).ok_or(TokenError::Damaged)?;
+        Ok(Self { seed: *seed, authority_sha256: *authority_sha256, role: *role })
     }
 
     /// The line to print, once.
     #[must_use]
     pub fn reveal(&self) -> String {
         let mut bytes = [self.seed, self.authority_sha256].concat();
+        bytes.push(self.role as u8);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
@@ -84,6 +86,12 @@ impl JoinToken {
     #[must_use]
     pub fn authority_sha256(&self) -> [u8; 32] {
         self.authority_sha256
+    }
+
+    /// What its holder becomes.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// What the collector keeps of the token: SHA-256 of its public key (SPKI).
@@ -130,17 +138,19 @@ mod tests {
 
     #[test]
     fn a_token_survives_print_and_copy() {
-        let token = JoinToken::generate([7; 32]).unwrap();
-        let text = format!("  {}\n", token.reveal());
-        let again = JoinToken::parse(&text).unwrap();
-        assert_eq!(again, token);
-        assert_eq!(again.key_sha256(), token.key_sha256());
-        assert_eq!(again.authority_sha256(), [7; 32]);
+        for role in Role::ALL {
+            let token = JoinToken::generate([7; 32], role).unwrap();
+            let text = format!("  {}\n", token.reveal());
+            let again = JoinToken::parse(&text).unwrap();
+            assert_eq!(again, token);
+            assert_eq!(again.key_sha256(), token.key_sha256());
+            assert_eq!((again.authority_sha256(), again.role()), ([7; 32], role));
+        }
     }
 
     #[test]
     fn a_token_with_one_character_wrong_is_refused() {
-        let text = JoinToken::generate([7; 32]).unwrap().reveal();
+        let text = JoinToken::generate([7; 32], Role::Agent).unwrap().reveal();
         for at in PREFIX.len()..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
@@ -153,6 +163,6 @@ mod tests {
 
     #[test]
     fn a_token_does_not_show_itself_in_logs() {
-        assert_eq!(format!("{:?}", JoinToken::generate([7; 32]).unwrap()), "JoinToken(…)");
+        assert_eq!(format!("{:?}", JoinToken::generate([7; 32], Role::Agent).unwrap()), "JoinToken(…)");
     }
 }
