@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -36,6 +37,7 @@ pub struct Collector {
     process: Option<Process>,
     directory: TempDir,
     address: Option<SocketAddr>,
+    listen: SocketAddr,
     launcher: Vec<String>,
 }
 
@@ -57,7 +59,8 @@ impl Collector {
     pub fn prepare(config: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("belfry-test-").tempdir().unwrap();
         fs::create_dir(directory.path().join("data")).unwrap();
-        let collector = Self { process: None, directory, address: None, launcher: Vec::new() };
+        let collector =
+            Self { process: None, directory, address: None, listen: ([127, 0, 0, 1], 0).into(), launcher: Vec::new() };
         collector.configure(config);
         collector
     }
@@ -65,6 +68,11 @@ impl Collector {
     /// Replaces the configuration; it counts from the next start on.
     pub fn configure(&self, config: &str) {
         fs::write(self.config_path(), config).unwrap();
+    }
+
+    /// Listens on this address from the next start on, instead of any free one.
+    pub fn listen_on(&mut self, address: SocketAddr) {
+        self.listen = address;
     }
 
     /// Puts another program and its arguments before the collector's from the next start on.
@@ -85,7 +93,7 @@ impl Collector {
             }
             None => Command::new(program),
         };
-        command.args(["collect", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]);
+        command.args(["collect", "--listen", &self.listen.to_string(), "--http", "127.0.0.1:0", "--data-dir"]);
         command.arg(self.data_directory()).arg("--config").arg(self.config_path());
         self.process = Some(Process::start(&mut command, &self.directory.path().join("collector.log")));
         self.address = None;
@@ -161,6 +169,17 @@ impl Collector {
     #[must_use]
     pub fn config_path(&self) -> PathBuf {
         self.directory.path().join("collector.toml")
+    }
+
+    /// A number of the collector's own metrics, as Prometheus would scrape it.
+    #[must_use]
+    pub fn own_metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.http_address()).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: collector\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not among the metrics: {text}")).parse().unwrap()
     }
 
     /// The administrator that the collector makes for its own machine.

@@ -13,6 +13,7 @@ pub mod agent;
 pub mod binaries;
 pub mod collector;
 pub mod fake_collector;
+pub mod figures;
 pub mod hostile;
 pub mod oracle;
 pub mod process;

@@ -65,6 +65,8 @@ struct State {
     rng: fastrand::Rng,
     /// Packets that got through, up and down.
     passed: [u64; 2],
+    /// Bytes of these packets, both ways.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl Relay {
         let front = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
         let address = front.local_addr().unwrap();
         let rng = fastrand::Rng::with_seed(7);
-        let state = State { collector, up: Way::CLEAR, down: Way::CLEAR, rng, passed: [0; 2] };
+        let state = State { collector, up: Way::CLEAR, down: Way::CLEAR, rng, passed: [0; 2], bytes: 0 };
         let (scheduled, inbox) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared { state: Mutex::new(state), scheduled });
         let (commands, orders) = mpsc::unbounded_channel();
@@ -114,6 +116,12 @@ impl Relay {
         self.commands.send(()).unwrap();
     }
 
+    /// Bytes of the packets that got through so far, both ways: UDP payload.
+    #[must_use]
+    pub fn bytes_passed(&self) -> u64 {
+        self.shared.lock().bytes
+    }
+
     /// Packets that got through so far, to the collector and back.
     #[must_use]
     pub fn passed(&self) -> [u64; 2] {
@@ -141,6 +149,7 @@ impl Shared {
             drop(self.scheduled.send(Packet { due, socket: Arc::clone(socket), to, bytes: bytes.to_vec() }));
         }
         state.passed[usize::from(!is_up)] += 1;
+        state.bytes += bytes.len() as u64;
     }
 }
 

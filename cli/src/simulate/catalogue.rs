@@ -20,106 +20,113 @@ const CPU_MODES: [(&str, Shape); 8] = [
     ("nice", Shape::Zero),
 ];
 
-type Row = (&'static str, Shape, u8);
+/// Name, labels of its own, shape, decimal digits.
+type Row = (&'static str, &'static [(&'static str, &'static str)], Shape, u8);
 
-/// Per GPU: name, shape, decimal digits.
+const GIB: i64 = 1 << 30;
+const ONE: Shape = Shape::Fixed(1);
+
+/// Per GPU.
 const GPU: [Row; 25] = [
-    ("gpu_temperature_celsius", Shape::SlowSteps, 0),
-    ("gpu_memory_temperature_celsius", Shape::SlowSteps, 0),
-    ("gpu_power_watts", Shape::Wandering, 2),
-    ("gpu_utilization_ratio", Shape::Percent, 2),
-    ("gpu_memory_copy_utilization_ratio", Shape::Percent, 2),
-    ("gpu_sm_active_ratio", Shape::Ratio, 6),
-    ("gpu_tensor_active_ratio", Shape::Ratio, 6),
-    ("gpu_dram_active_ratio", Shape::Ratio, 6),
-    ("gpu_sm_occupancy_ratio", Shape::Ratio, 6),
-    ("gpu_memory_used_bytes", Shape::Pages, 0),
-    ("gpu_memory_total_bytes", Shape::Constant, 0),
-    ("gpu_clock_hertz", Shape::Steps, 0),
-    ("gpu_clock_max_hertz", Shape::Constant, 0),
-    ("gpu_energy_joules_total", Shape::Counter, 3),
-    ("gpu_pcie_receive_bytes_total", Shape::Counter, 0),
-    ("gpu_pcie_transmit_bytes_total", Shape::Counter, 0),
-    ("gpu_nvlink_receive_bytes_total", Shape::Counter, 0),
-    ("gpu_nvlink_transmit_bytes_total", Shape::Counter, 0),
-    ("gpu_ecc_errors_total", Shape::Zero, 0),
-    ("gpu_retired_pages_total", Shape::Zero, 0),
-    ("gpu_xid_errors_total", Shape::Zero, 0),
-    ("gpu_clock_event_active", Shape::Zero, 0),
-    ("gpu_remapped_rows_total", Shape::Zero, 0),
-    ("gpu_fan_speed_ratio", Shape::SlowSteps, 2),
-    ("gpu_processes", Shape::Steps, 0),
+    ("gpu_info", &[("model", "Simulated 141GB"), ("driver_version", "0.0")], ONE, 0),
+    ("gpu_temperature_celsius", &[("sensor", "gpu")], Shape::SlowSteps, 0),
+    ("gpu_temperature_celsius", &[("sensor", "memory")], Shape::SlowSteps, 0),
+    ("gpu_power_watts", &[], Shape::Wandering, 2),
+    ("gpu_utilization_ratio", &[], Shape::Percent, 2),
+    ("gpu_memory_copy_utilization_ratio", &[], Shape::Percent, 2),
+    ("gpu_sm_active_ratio", &[], Shape::Ratio, 6),
+    ("gpu_tensor_active_ratio", &[], Shape::Ratio, 6),
+    ("gpu_dram_active_ratio", &[], Shape::Ratio, 6),
+    ("gpu_sm_occupancy_ratio", &[], Shape::Ratio, 6),
+    ("gpu_memory_used_bytes", &[], Shape::Pages, 0),
+    ("gpu_memory_total_bytes", &[], Shape::Fixed(141 * GIB), 0),
+    ("gpu_clock_hertz", &[("clock", "sm")], Shape::Clock, 0),
+    ("gpu_clock_max_hertz", &[("clock", "sm")], Shape::Fixed(1_980_000_000), 0),
+    ("gpu_energy_joules_total", &[], Shape::Counter, 3),
+    ("gpu_pcie_receive_bytes_total", &[], Shape::Counter, 0),
+    ("gpu_pcie_transmit_bytes_total", &[], Shape::Counter, 0),
+    ("gpu_nvlink_receive_bytes_total", &[], Shape::Counter, 0),
+    ("gpu_nvlink_transmit_bytes_total", &[], Shape::Counter, 0),
+    ("gpu_ecc_errors_total", &[("type", "corrected"), ("scope", "volatile"), ("location", "dram")], Shape::Zero, 0),
+    ("gpu_retired_pages_total", &[("cause", "double_bit_ecc_error")], Shape::Zero, 0),
+    ("gpu_xid_errors_total", &[("xid", "79")], Shape::Zero, 0),
+    ("gpu_clock_event_active", &[("reason", "sw_power_cap")], Shape::Zero, 0),
+    ("gpu_remapped_rows_total", &[("type", "uncorrectable")], Shape::Zero, 0),
+    ("gpu_performance_state", &[], Shape::Zero, 0),
 ];
 
-const MEMORY: [(&str, Shape); 16] = [
-    ("node_memory_MemFree_bytes", Shape::Pages),
-    ("node_memory_MemAvailable_bytes", Shape::Pages),
-    ("node_memory_Buffers_bytes", Shape::Pages),
-    ("node_memory_Cached_bytes", Shape::Pages),
-    ("node_memory_Active_bytes", Shape::Pages),
-    ("node_memory_Inactive_bytes", Shape::Pages),
-    ("node_memory_Dirty_bytes", Shape::Pages),
-    ("node_memory_AnonPages_bytes", Shape::Pages),
-    ("node_memory_Mapped_bytes", Shape::Pages),
-    ("node_memory_Slab_bytes", Shape::Pages),
-    ("node_memory_MemTotal_bytes", Shape::Constant),
-    ("node_memory_SwapTotal_bytes", Shape::Constant),
-    ("node_memory_SwapFree_bytes", Shape::Constant),
-    ("node_memory_HugePages_Total", Shape::Constant),
-    ("node_memory_HugePages_Free", Shape::Constant),
-    ("node_memory_CommitLimit_bytes", Shape::Constant),
+const MEMORY: [Row; 16] = [
+    ("node_memory_MemFree_bytes", &[], Shape::Pages, 0),
+    ("node_memory_MemAvailable_bytes", &[], Shape::Pages, 0),
+    ("node_memory_Buffers_bytes", &[], Shape::Pages, 0),
+    ("node_memory_Cached_bytes", &[], Shape::Pages, 0),
+    ("node_memory_Active_bytes", &[], Shape::Pages, 0),
+    ("node_memory_Inactive_bytes", &[], Shape::Pages, 0),
+    ("node_memory_Dirty_bytes", &[], Shape::Pages, 0),
+    ("node_memory_AnonPages_bytes", &[], Shape::Pages, 0),
+    ("node_memory_Mapped_bytes", &[], Shape::Pages, 0),
+    ("node_memory_Slab_bytes", &[], Shape::Pages, 0),
+    ("node_memory_MemTotal_bytes", &[], Shape::Fixed(128 * GIB), 0),
+    ("node_memory_SwapTotal_bytes", &[], Shape::Zero, 0),
+    ("node_memory_SwapFree_bytes", &[], Shape::Zero, 0),
+    ("node_memory_HugePages_Total", &[], Shape::Zero, 0),
+    ("node_memory_HugePages_Free", &[], Shape::Zero, 0),
+    ("node_memory_CommitLimit_bytes", &[], Shape::Fixed(64 * GIB), 0),
 ];
 
 const DISK: [Row; 10] = [
-    ("node_disk_reads_completed_total", Shape::Counter, 0),
-    ("node_disk_writes_completed_total", Shape::Counter, 0),
-    ("node_disk_read_bytes_total", Shape::Counter, 0),
-    ("node_disk_written_bytes_total", Shape::Counter, 0),
-    ("node_disk_io_time_seconds_total", Shape::CpuTime, 2),
-    ("node_disk_read_time_seconds_total", Shape::CpuTime, 2),
-    ("node_disk_write_time_seconds_total", Shape::CpuTime, 2),
-    ("node_disk_io_now", Shape::Steps, 0),
-    ("node_disk_discards_completed_total", Shape::Zero, 0),
-    ("node_disk_size_bytes", Shape::Constant, 0),
+    ("node_disk_reads_completed_total", &[], Shape::Counter, 0),
+    ("node_disk_writes_completed_total", &[], Shape::Counter, 0),
+    ("node_disk_read_bytes_total", &[], Shape::Counter, 0),
+    ("node_disk_written_bytes_total", &[], Shape::Counter, 0),
+    ("node_disk_io_time_seconds_total", &[], Shape::CpuTime, 2),
+    ("node_disk_read_time_seconds_total", &[], Shape::CpuTime, 2),
+    ("node_disk_write_time_seconds_total", &[], Shape::CpuTime, 2),
+    ("node_disk_io_now", &[], Shape::Steps, 0),
+    ("node_disk_discards_completed_total", &[], Shape::Zero, 0),
+    ("node_disk_discarded_bytes_total", &[], Shape::Zero, 0),
 ];
 
 const NETWORK: [Row; 10] = [
-    ("node_network_receive_bytes_total", Shape::Counter, 0),
-    ("node_network_transmit_bytes_total", Shape::Counter, 0),
-    ("node_network_receive_packets_total", Shape::Counter, 0),
-    ("node_network_transmit_packets_total", Shape::Counter, 0),
-    ("node_network_receive_errs_total", Shape::Zero, 0),
-    ("node_network_transmit_errs_total", Shape::Zero, 0),
-    ("node_network_receive_drop_total", Shape::RareCounter, 0),
-    ("node_network_transmit_drop_total", Shape::Zero, 0),
-    ("node_network_speed_bytes", Shape::Constant, 0),
-    ("node_network_up", Shape::Constant, 0),
+    ("node_network_receive_bytes_total", &[], Shape::Counter, 0),
+    ("node_network_transmit_bytes_total", &[], Shape::Counter, 0),
+    ("node_network_receive_packets_total", &[], Shape::Counter, 0),
+    ("node_network_transmit_packets_total", &[], Shape::Counter, 0),
+    ("node_network_receive_errs_total", &[], Shape::Zero, 0),
+    ("node_network_transmit_errs_total", &[], Shape::Zero, 0),
+    ("node_network_receive_drop_total", &[], Shape::RareCounter, 0),
+    ("node_network_transmit_drop_total", &[], Shape::Zero, 0),
+    ("node_network_speed_bytes", &[], Shape::Fixed(12_500_000_000), 0),
+    ("node_network_up", &[], ONE, 0),
 ];
 
 const INFINIBAND: [Row; 6] = [
-    ("node_infiniband_port_data_received_bytes_total", Shape::Counter, 0),
-    ("node_infiniband_port_data_transmitted_bytes_total", Shape::Counter, 0),
-    ("node_infiniband_port_packets_received_total", Shape::Counter, 0),
-    ("node_infiniband_port_packets_transmitted_total", Shape::Counter, 0),
-    ("node_infiniband_symbol_error_total", Shape::Zero, 0),
-    ("node_infiniband_state_id", Shape::Constant, 0),
+    ("node_infiniband_port_data_received_bytes_total", &[], Shape::Counter, 0),
+    ("node_infiniband_port_data_transmitted_bytes_total", &[], Shape::Counter, 0),
+    ("node_infiniband_port_packets_received_total", &[], Shape::Counter, 0),
+    ("node_infiniband_port_packets_transmitted_total", &[], Shape::Counter, 0),
+    ("node_infiniband_symbol_error_total", &[], Shape::Zero, 0),
+    ("node_infiniband_state_id", &[], Shape::Fixed(4), 0),
 ];
 
-const FILESYSTEM: [(&str, Shape); 3] = [
-    ("node_filesystem_size_bytes", Shape::Constant),
-    ("node_filesystem_avail_bytes", Shape::Pages),
-    ("node_filesystem_files_free", Shape::Pages),
+const LOAD: [Row; 3] =
+    [("node_load1", &[], Shape::Load, 2), ("node_load5", &[], Shape::Load, 2), ("node_load15", &[], Shape::Load, 2)];
+
+const FILESYSTEM: [Row; 3] = [
+    ("node_filesystem_size_bytes", &[], Shape::Fixed(96 * GIB), 0),
+    ("node_filesystem_avail_bytes", &[], Shape::Pages, 0),
+    ("node_filesystem_files_free", &[], Shape::Pages, 0),
 ];
 
-const KERNEL: [(&str, Shape); 8] = [
-    ("node_procs_running", Shape::Steps),
-    ("node_procs_blocked", Shape::Steps),
-    ("node_context_switches_total", Shape::Counter),
-    ("node_intr_total", Shape::Counter),
-    ("node_forks_total", Shape::RareCounter),
-    ("node_time_seconds", Shape::Seconds),
-    ("node_boot_time_seconds", Shape::Constant),
-    ("node_filefd_allocated", Shape::Steps),
+const KERNEL: [Row; 8] = [
+    ("node_procs_running", &[], Shape::Steps, 0),
+    ("node_procs_blocked", &[], Shape::Zero, 0),
+    ("node_context_switches_total", &[], Shape::Counter, 0),
+    ("node_intr_total", &[], Shape::Counter, 0),
+    ("node_forks_total", &[], Shape::RareCounter, 0),
+    ("node_time_seconds", &[], Shape::Seconds, 0),
+    ("node_boot_time_seconds", &[], Shape::Fixed(1_780_000_000), 0),
+    ("node_filefd_allocated", &[], Shape::Steps, 0),
 ];
 
 /// One group of a node: its layout and the generators of its series.
@@ -135,10 +142,15 @@ pub(super) fn groups(node: usize, series: usize, interval_ms: u32) -> Vec<Group>
     let mut groups: Vec<Draft> = Vec::new();
     let mut metrics: HashMap<(&str, usize), Arc<Metric>> = HashMap::new();
     for (seed, row) in (500 * node as u64 + 1..).zip(catalogue) {
-        let Series { group, sampler, row: (name, shape, digits), labels } = row;
+        let Series { group, sampler, row: (name, own_labels, shape, digits), mut labels } = row;
+        labels.extend(own_labels.iter().map(|&(name, value)| (name, value.to_string())));
         let metric = metrics.entry((name, labels.len())).or_insert_with(|| {
             let names: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
-            let kind = if name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
+            let kind = match name {
+                _ if name.ends_with("_total") => Kind::Counter,
+                _ if name.ends_with("_info") => Kind::Info,
+                _ => Kind::Gauge,
+            };
             Arc::new(Metric::new(name, kind, Resolution::Decimal(digits), &names, "Simulated."))
         });
         let label_values = labels.into_iter().map(|(_, value)| value.into()).collect();
@@ -190,10 +202,10 @@ fn rows(repetition: usize) -> Vec<Series> {
     for cpu in 0..CPUS {
         for (mode, shape) in CPU_MODES {
             let labels = vec![("cpu", cpu.to_string()), ("mode", mode.to_string())];
-            add(2, "cpu", ("node_cpu_seconds_total", shape, 2), labels);
+            add(2, "cpu", ("node_cpu_seconds_total", &[], shape, 2), labels);
         }
     }
-    MEMORY.iter().for_each(|&(name, shape)| add(3, "memory", (name, shape, 0), Vec::new()));
+    MEMORY.iter().for_each(|&row| add(3, "memory", row, Vec::new()));
     for disk in 0..4 {
         DISK.iter().for_each(|&row| add(4, "disk", row, vec![("device", format!("nvme{disk}n1"))]));
     }
@@ -204,19 +216,17 @@ fn rows(repetition: usize) -> Vec<Series> {
         let labels = || vec![("device", format!("mlx5_{port}")), ("port", "1".to_string())];
         INFINIBAND.iter().for_each(|&row| add(6, "infiniband", row, labels()));
     }
-    for name in ["node_load1", "node_load5", "node_load15"] {
-        add(7, "load", (name, Shape::Wandering, 2), Vec::new());
-    }
+    LOAD.iter().for_each(|&row| add(7, "load", row, Vec::new()));
     for mount in ["/", "/data", "/scratch", "/home"] {
-        for (name, shape) in FILESYSTEM {
+        for row in FILESYSTEM {
             let labels = [("device", "nvme"), ("fstype", "ext4"), ("mountpoint", mount)];
-            add(8, "filesystem", (name, shape, 0), labels.map(|(name, value)| (name, value.to_string())).to_vec());
+            add(8, "filesystem", row, labels.map(|(name, value)| (name, value.to_string())).to_vec());
         }
     }
-    KERNEL.iter().for_each(|&(name, shape)| add(9, "kernel", (name, shape, 0), Vec::new()));
+    KERNEL.iter().for_each(|&row| add(9, "kernel", row, Vec::new()));
     for sensor in 0..5 {
         let labels = vec![("chip", "platform_coretemp_0".to_string()), ("sensor", format!("temp{sensor}"))];
-        add(10, "hwmon", ("node_hwmon_temp_celsius", Shape::SlowSteps, 0), labels);
+        add(10, "hwmon", ("node_hwmon_temp_celsius", &[], Shape::SlowSteps, 0), labels);
     }
     all
 }

@@ -8,14 +8,18 @@
 pub(super) enum Shape {
     /// Always zero.
     Zero,
-    /// Always the same.
-    Constant,
+    /// Always this.
+    Fixed(i64),
     /// Seconds that pass.
     Seconds,
     /// An integer that steps by one in a sixteenth of the ticks, such as a temperature.
     SlowSteps,
     /// An integer that steps by one in a quarter of the ticks.
     Steps,
+    /// Hertz that move by 15 MHz in a quarter of the ticks.
+    Clock,
+    /// A load average in hundredths that returns to its mean.
+    Load,
     /// An integer percentage with noise.
     Percent,
     /// A value in hundredths that returns to its mean, such as watts.
@@ -57,10 +61,12 @@ impl Generator {
         let first = generator.first;
         generator.value = match shape {
             Shape::Zero => 0,
-            Shape::Constant => (first % 1000 + 1) << 20,
+            Shape::Fixed(value) => value,
             Shape::Seconds => first % 10_000_000 - 1,
             Shape::SlowSteps => 45 + first % 30,
             Shape::Steps => first % 40 + 10,
+            Shape::Clock => first % 40 + 90,
+            Shape::Load => first % 2_000 + 200,
             Shape::Percent => first % 60 + 30,
             Shape::Wandering => first % 50_000 + 10_000,
             Shape::Ratio => first % 800_000 + 100_000,
@@ -75,7 +81,7 @@ impl Generator {
     /// The value of the next tick.
     pub(super) fn next(&mut self) -> i64 {
         match self.shape {
-            Shape::Zero | Shape::Constant => return self.value,
+            Shape::Zero | Shape::Fixed(_) => return self.value,
             Shape::Seconds => {
                 self.value += 1;
                 return self.value;
@@ -86,6 +92,14 @@ impl Generator {
         match self.shape {
             Shape::SlowSteps => self.step(r, 1 << 27),
             Shape::Steps => self.step(r, 1 << 29),
+            Shape::Clock => {
+                self.step(r, 1 << 29);
+                return self.value * 15_000_000;
+            }
+            Shape::Load => {
+                let mean = self.first % 2_000 + 200;
+                self.value = (self.value + (mean - self.value).div_euclid(8) + (r & 31) - 16).max(0);
+            }
             Shape::Percent => return (self.first % 60 + 30 + (r & 15) - 8).clamp(0, 100),
             Shape::Wandering => {
                 let mean = self.first % 50_000 + 10_000;
@@ -105,7 +119,7 @@ impl Generator {
                     self.value += 1 + (r & 3);
                 }
             }
-            Shape::Zero | Shape::Constant | Shape::Seconds => {}
+            Shape::Zero | Shape::Fixed(_) | Shape::Seconds => {}
         }
         self.value
     }
