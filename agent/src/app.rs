@@ -1,6 +1,11 @@
 //! The composition root: builds the stages and the channels between them, and runs them until a signal.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use belfry_common::{identity::Identity, stages::Stages};
@@ -70,7 +75,8 @@ pub(crate) async fn run(settings: &Settings, parent: &Parent) -> anyhow::Result<
     let (batches, batches_out) = mpsc::channel(BATCHES_MAX);
     let samplers = all_samplers(settings, &statistics);
     let sampling = Sampling::new(samplers, settings, Arc::clone(&statistics)).context("failed to start a thread")?;
-    let outbox = Outbox::new(next_sequence, spool.clone(), Arc::clone(&live), Arc::clone(&statistics));
+    let next_sequence = Arc::new(AtomicU64::new(next_sequence));
+    let outbox = Outbox::new(Arc::clone(&next_sequence), spool.clone(), Arc::clone(&live), Arc::clone(&statistics));
     info!(node = %identity.subject.name, collector, "agent starts");
     let uplink_settings =
         UplinkSettings { collector, state_directory: directory.clone(), interval: sampling.interval_min() };

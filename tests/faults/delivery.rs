@@ -5,12 +5,12 @@ use belfry_common::{
     model::{Epoch, GapReason, Timestamp},
     wire::{
         frame::Kind,
-        message::{FailureCode, GapRun, Gaps, Run},
+        message::{FailureCode, GapRun, Gaps, Hello, Run},
     },
 };
 use belfry_tests::{
     collector::Collector,
-    hostile::{Answer, Live, Stream, send_backlog},
+    hostile::{Answer, Live, Stream, hello, send_backlog},
     oracle::{Ledger, Stored},
     samples::{Samples, batch_of},
     wait::SOON,
@@ -96,6 +96,23 @@ async fn an_epoch_that_was_replaced_is_refused_for_good() {
         collector.kill();
         collector.restart().await;
     }
+}
+
+/// Row 6: a spool that was restored within its epoch would give numbers to other data that are stored already: it is refused
+/// before anything that it sends could be taken for a repetition.
+#[tokio::test]
+async fn a_spool_that_was_set_back_is_refused() {
+    let collector = Collector::start().await;
+    let identity = collector.join("node").await;
+    let mut live = Live::open(collector.address(), &identity, Epoch(1)).await.unwrap();
+    for sequence in 1..=5 {
+        live.store(sequence, &batch_of(1, "test_value", 0..1, clock::now(), 1.0)).await;
+    }
+    let from = |next_sequence| Hello { next_sequence, ..hello(Epoch(1)) };
+    let refused = Live::open_with(collector.address(), &identity, from(4)).await.unwrap_err();
+    assert!(refused.contains("StaleEpoch") && refused.contains("restored backup"), "{refused}");
+    let again = Live::open_with(collector.address(), &identity, from(6)).await.unwrap();
+    assert_eq!(again.welcome.durable, [Run::new(1, 5)]);
 }
 
 /// Row 18: a tick of the far future is refused with a reason that says what to do; the ones around it are kept.

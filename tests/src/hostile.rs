@@ -149,7 +149,7 @@ pub fn hello(epoch: Epoch) -> Hello {
         protocol_max: PROTOCOL_VERSION,
         agent_version: "test".into(),
         epoch: epoch.0,
-        next_sequence: 1,
+        next_sequence: u64::MAX,
         time_ms: clock::now().as_millis(),
         interval_ms: 1000,
     }
@@ -175,8 +175,16 @@ impl Live {
     /// # Errors
     /// What the collector said instead of a welcome, or why there is no connection.
     pub async fn open(address: SocketAddr, identity: &Identity, epoch: Epoch) -> Result<Self, String> {
+        Self::open_with(address, identity, hello(epoch)).await
+    }
+
+    /// Connects and says this hello.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(address: SocketAddr, identity: &Identity, hello: Hello) -> Result<Self, String> {
         let connection = connect(address, client_config(identity).unwrap()).await.map_err(|error| error.to_string())?;
-        Self::greet(connection, epoch).await
+        Self::greet_with(connection, hello).await
     }
 
     /// Says hello on a connection.
@@ -184,8 +192,13 @@ impl Live {
     /// # Errors
     /// What the collector said instead of a welcome, or that the connection is gone.
     pub async fn greet(connection: Connection, epoch: Epoch) -> Result<Self, String> {
+        Self::greet_with(connection, hello(epoch)).await
+    }
+
+    async fn greet_with(connection: Connection, hello: Hello) -> Result<Self, String> {
+        let epoch = Epoch(hello.epoch);
         let mut stream = Stream::open(&connection).await.map_err(|error| error.to_string())?;
-        stream.message(Kind::Hello, &hello(epoch)).await.map_err(|error| error.to_string())?;
+        stream.message(Kind::Hello, &hello).await.map_err(|error| error.to_string())?;
         match stream.answer().await {
             Ok(Answer::Welcome(welcome)) => Ok(Self { connection, stream, encoder: Encoder::new(), welcome, epoch }),
             Ok(other) => Err(format!("{other:?}")),

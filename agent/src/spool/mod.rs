@@ -4,20 +4,21 @@
 //! word could differ. When it is full the oldest segment goes, and what it held unacknowledged becomes a gap that
 //! the collector is told of.
 //!
-//! Sequence numbers are given out below a *ceiling* that is on disk: after a power cut that cost the
-//! last seconds, numbers that the collector has seen are never used for other data.
+//! Sequence numbers are given out below a *ceiling* that is on disk, and every run begins above the last one's: after a
+//! power cut that cost the last seconds, numbers that the collector has seen are never used for other data. So many are set
+//! aside that a disk which cannot be written for weeks does not use them up.
 //!
 //! Blocking; the [`worker`] gives it a thread. Sends nothing, reads no clock.
 
 mod backlog;
 mod record;
+mod scan;
 pub(crate) mod worker;
 
 use std::{collections::VecDeque, path::Path};
 
 use belfry_common::{
-    journal::{Journal, JournalError, Options, Position, ReadError},
-    limits,
+    journal::{Journal, JournalError, Options, ReadError},
     model::{Batch, Epoch, Gap, GapReason, Sequence, Timestamp},
     sequences::SequenceSet,
     wire::{codec::Encoder, message::Run},
@@ -25,12 +26,12 @@ use belfry_common::{
 use thiserror::Error;
 
 pub(crate) use backlog::{Cursor, Spooled};
-use record::Record;
+use scan::{Scan, push_gap};
 
 /// Small: the oldest is deleted as a whole, and each is one codec context.
 const SEGMENT_BYTES: u32 = 1024 * 1024;
-/// Numbers set aside at a time: a sync each quarter of an hour at one batch a second.
-const CEILING_STEP: u64 = 1024;
+/// Numbers set aside at a time: half a year at one batch a second. What a run leaves unused is one gap.
+const CEILING_STEP: u64 = 1 << 24;
 
 /// A spool that cannot be used.
 #[derive(Debug, Error)]
@@ -70,6 +71,7 @@ pub(crate) struct Spool {
     spans: VecDeque<Span>,
     bytes_max: u64,
     waiting: u64,
+    given_up: u64,
     is_synced: bool,
     buffer: Vec<u8>,
 }
@@ -80,6 +82,8 @@ pub(crate) struct Opened {
     pub(crate) epoch: Epoch,
     /// The first number that may be used.
     pub(crate) next: Sequence,
+    /// The last one, until it is raised.
+    pub(crate) ceiling: Sequence,
 }
 
 impl Spool {
@@ -107,20 +111,25 @@ impl Spool {
             spans: scan.spans,
             bytes_max,
             waiting: 0,
+            given_up: 0,
             is_synced: true,
             buffer: Vec::new(),
         };
         spool.declare_lost(&scan.present, scan.last)?;
         let next = spool.ceiling + 1;
-        spool.ceiling += CEILING_STEP;
-        spool.write_ceiling()?;
+        if !spool.journal.segment_is_empty() {
+            // No segment spans the numbers that the last run has left unused.
+            spool.journal.roll()?;
+        }
+        spool.write_ceiling(spool.ceiling + CEILING_STEP)?;
         spool.waiting = scan
             .present
             .runs()
             .map(|(first, last)| (first..=last).filter(|&n| !spool.acked.contains(n)).count() as u64)
             .sum();
         spool.journal.sync()?;
-        Ok((spool, Opened { epoch, next }))
+        let ceiling = spool.ceiling;
+        Ok((spool, Opened { epoch, next, ceiling }))
     }
 
     /// Everything up to the ceiling that is neither here, nor acknowledged, nor declared, is a gap.
@@ -156,9 +165,7 @@ impl Spool {
     /// Takes a batch. It survives the end of the process at once, and a power cut after the next [`Self::sync`].
     pub(crate) fn append(&mut self, sequence: Sequence, time: Timestamp, batch: &Batch) -> Result<(), SpoolError> {
         if sequence + CEILING_STEP / 4 > self.ceiling {
-            self.ceiling = sequence + CEILING_STEP;
-            self.write_ceiling()?;
-            self.journal.sync()?;
+            self.write_ceiling(sequence + CEILING_STEP)?;
         }
         self.write_acked()?;
         self.prepare(batch.readings() * 2 + 256)?;
@@ -225,6 +232,11 @@ impl Spool {
         Ok(())
     }
 
+    /// The last number that may be used; on disk.
+    pub(crate) fn ceiling(&self) -> Sequence {
+        self.ceiling
+    }
+
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.journal.bytes()
@@ -235,12 +247,18 @@ impl Spool {
         self.waiting
     }
 
+    /// Batches that were given up for room since this was last asked.
+    pub(crate) fn take_given_up(&mut self) -> u64 {
+        std::mem::take(&mut self.given_up)
+    }
+
     /// About when the oldest batch was made that is not acknowledged.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
         (self.waiting > 0).then(|| self.spans.front().map(|span| span.time)).flatten()
     }
 
-    /// Deletes the oldest segment to make room for others on a full disk. False if there is none to spare.
+    /// Deletes the oldest segment to make room for others on a full disk. False if there is none to spare. What it held
+    /// unacknowledged is declared, and counted in [`Self::take_given_up`].
     pub(crate) fn give_up_oldest(&mut self) -> Result<bool, SpoolError> {
         let Some(removed) = self.journal.remove_oldest()? else { return Ok(false) };
         while self.spans.front().is_some_and(|span| span.segment <= removed.number) {
@@ -268,6 +286,7 @@ impl Spool {
         lost.extend(run);
         for (first, last) in lost {
             self.waiting = self.waiting.saturating_sub(last - first + 1);
+            self.given_up += last - first + 1;
             self.add_gap(Gap { first, last, reason: GapReason::SpoolFull })?;
         }
         Ok(())
@@ -318,11 +337,14 @@ impl Spool {
         Ok(())
     }
 
-    fn write_ceiling(&mut self) -> Result<(), SpoolError> {
+    /// Raises the ceiling once that is on disk.
+    fn write_ceiling(&mut self, ceiling: Sequence) -> Result<(), SpoolError> {
         self.prepare(64)?;
         self.buffer.clear();
-        record::write_ceiling(self.ceiling, &mut self.buffer);
+        record::write_ceiling(ceiling, &mut self.buffer);
         self.journal.append(&self.buffer)?;
+        self.journal.sync()?;
+        self.ceiling = ceiling;
         Ok(())
     }
 
@@ -351,82 +373,6 @@ impl Spool {
             self.acked_news.clear();
         }
         Ok(())
-    }
-}
-
-/// What a spool found on disk tells.
-#[derive(Debug, Default)]
-struct Scan {
-    epoch: Option<Epoch>,
-    ceiling: Sequence,
-    acked: SequenceSet,
-    gaps: Vec<Gap>,
-    present: SequenceSet,
-    last: Sequence,
-    spans: VecDeque<Span>,
-}
-
-impl Scan {
-    fn run(&mut self, journal: &Journal) -> Result<(), SpoolError> {
-        let Some(first) = journal.segments().first().map(|segment| segment.number) else { return Ok(()) };
-        let mut reader = journal.read(Position { segment: first, offset: 0 })?;
-        loop {
-            match reader.next_record() {
-                Ok(Some(record)) => self.take(record.position.segment, record.payload),
-                Ok(None) => return Ok(()),
-                // The reader goes on behind it; what is lost is declared.
-                Err(ReadError::Damaged { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn take(&mut self, segment: u64, payload: &[u8]) {
-        let Ok(record) = Record::parse(payload) else { return };
-        match record {
-            Record::Start { epoch, ceiling, acked, gaps } => {
-                self.epoch = Some(epoch);
-                self.ceiling = self.ceiling.max(ceiling);
-                self.acked = acked;
-                self.gaps = gaps;
-            }
-            Record::Batch { sequence, time, .. } => {
-                self.last = self.last.max(sequence);
-                self.ceiling = self.ceiling.max(sequence);
-                if self.present.insert(sequence..=sequence).is_err() {
-                    return;
-                }
-                match self.spans.back_mut() {
-                    Some(span) if span.segment == segment => {
-                        span.first = span.first.min(sequence);
-                        span.last = span.last.max(sequence);
-                    }
-                    _ => self.spans.push_back(Span { segment, first: sequence, last: sequence, time }),
-                }
-            }
-            Record::Acked(runs) => {
-                for (first, last) in runs {
-                    if self.acked.insert(first..=last).is_err() {
-                        return;
-                    }
-                }
-                self.gaps.retain(|gap| !self.acked.contains(gap.first) || !self.acked.contains(gap.last));
-            }
-            Record::Ceiling(ceiling) => self.ceiling = self.ceiling.max(ceiling),
-            Record::Gap(gap) => push_gap(&mut self.gaps, gap),
-        }
-    }
-}
-
-/// Adds a gap, to the one that it continues if it can. Beyond what the collector would remember it is left out.
-fn push_gap(gaps: &mut Vec<Gap>, gap: Gap) {
-    if let Some(last) = gaps.last_mut()
-        && last.reason == gap.reason
-        && last.last + 1 == gap.first
-    {
-        last.last = gap.last;
-    } else if gaps.len() < limits::SEQUENCE_RUNS_MAX {
-        gaps.push(gap);
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed, mpsc as blocking},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc as blocking,
+    },
     thread,
     time::Duration,
 };
@@ -39,12 +43,11 @@ enum Command {
         sequence: Sequence,
         time: Timestamp,
         batch: Arc<Batch>,
-        is_live: bool,
+        /// The session that sends it live, if one does.
+        session: Option<u64>,
     },
     Acknowledge(Vec<Run>),
     Refuse(Sequence),
-    /// A new connection: everything unacknowledged is backlog again.
-    Rewind,
     Backlog {
         batches_max: usize,
         reply: oneshot::Sender<Backlog>,
@@ -64,6 +67,16 @@ pub(crate) struct Backlog {
 pub(crate) struct SpoolHandle {
     commands: blocking::SyncSender<Command>,
     epoch: Epoch,
+    shared: Arc<Shared>,
+}
+
+/// What need not wait in the queue, and must not be lost when that is full.
+#[derive(Debug)]
+struct Shared {
+    /// Counts connections: with a new one everything unacknowledged is backlog again.
+    session: AtomicU64,
+    /// The last number that may be used.
+    ceiling: AtomicU64,
 }
 
 /// The spool's thread. Stopping it syncs what there is.
@@ -79,11 +92,14 @@ impl SpoolHandle {
         settings: SpoolSettings,
         statistics: Arc<Statistics>,
     ) -> Result<(Self, SpoolThread, Sequence), SpoolError> {
-        let (spool, Opened { epoch, next }) = Spool::open(&settings.directory, settings.bytes_max)?;
+        let (spool, Opened { epoch, next, ceiling }) = Spool::open(&settings.directory, settings.bytes_max)?;
         info!(%epoch, next, waiting = spool.waiting(), "spool opened");
         let (commands, inbox) = blocking::sync_channel(COMMANDS_MAX);
+        let shared = Arc::new(Shared { session: AtomicU64::new(0), ceiling: AtomicU64::new(ceiling) });
         let worker = Worker {
             spool: Some(spool),
+            shared: Arc::clone(&shared),
+            session: 0,
             cursor: None,
             live: SequenceSet::default(),
             settings,
@@ -92,16 +108,21 @@ impl SpoolHandle {
         };
         let builder = thread::Builder::new().name("spool".into()).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || worker.run(&inbox)).map_err(|_| SpoolError::Random)?;
-        Ok((Self { commands: commands.clone(), epoch }, SpoolThread { commands, thread }, next))
+        Ok((Self { commands: commands.clone(), epoch, shared }, SpoolThread { commands, thread }, next))
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Hands over a batch; false if the disk is so far behind that there is no room to wait.
-    pub(crate) fn append(&self, sequence: Sequence, time: Timestamp, batch: Arc<Batch>, is_live: bool) -> bool {
-        self.commands.try_send(Command::Append { sequence, time, batch, is_live }).is_ok()
+    /// The last number that may be used. A spool that cannot be written does not raise it.
+    pub(crate) fn ceiling(&self) -> Sequence {
+        self.shared.ceiling.load(Relaxed)
+    }
+
+    /// Hands over a batch, and which session sends it live; false if the disk is so far behind that there is no room to wait.
+    pub(crate) fn append(&self, sequence: Sequence, time: Timestamp, batch: Arc<Batch>, session: Option<u64>) -> bool {
+        self.commands.try_send(Command::Append { sequence, time, batch, session }).is_ok()
     }
 
     /// Passes an acknowledgement on. If it is lost here, the collector knows the batch when it comes again.
@@ -113,8 +134,9 @@ impl SpoolHandle {
         drop(self.commands.try_send(Command::Refuse(sequence)));
     }
 
-    pub(crate) fn rewind(&self) -> bool {
-        self.commands.try_send(Command::Rewind).is_ok()
+    /// A new connection: everything unacknowledged is backlog again, but for what its session sends live.
+    pub(crate) fn begin_session(&self) -> u64 {
+        self.shared.session.fetch_add(1, Relaxed) + 1
     }
 
     /// The next backlog; empty if there is none, or if the disk is too far behind to say.
@@ -140,6 +162,9 @@ impl SpoolThread {
 struct Worker {
     /// None after a failure: numbers that the disk may or may not have can only be told apart by a restart.
     spool: Option<Spool>,
+    shared: Arc<Shared>,
+    /// The session that the fields below belong to.
+    session: u64,
     cursor: Option<Cursor>,
     /// Handed to the live stream of the present connection: not backlog.
     live: SequenceSet,
@@ -169,14 +194,17 @@ impl Worker {
     }
 
     fn execute(&mut self, command: Command) {
+        self.rewind();
         match command {
-            Command::Append { sequence, time, batch, is_live } => {
+            Command::Append { sequence, time, batch, session } => {
+                let is_live = session == Some(self.session);
                 if is_live && self.live.insert(sequence..=sequence).is_err() {
                     warn!("live batches are too scattered");
                 }
-                if self.append(sequence, time, &batch).is_none() {
-                    self.statistics.add(|statistics| &statistics.batches_dropped, u64::from(!is_live));
-                }
+                // One that is under way may still arrive.
+                let is_lost = self.append(sequence, time, &batch).is_none() && !is_live;
+                let given_up = self.spool.as_mut().map_or(0, Spool::take_given_up);
+                self.statistics.add(|statistics| &statistics.batches_dropped, given_up + u64::from(is_lost));
             }
             Command::Acknowledge(runs) => {
                 if let Some(news) = self.guarded(|spool| spool.acknowledge(&runs)) {
@@ -186,16 +214,22 @@ impl Worker {
             Command::Refuse(sequence) => {
                 self.guarded(|spool| spool.refuse(sequence));
             }
-            Command::Rewind => {
-                self.cursor = None;
-                self.live = SequenceSet::default();
-                self.gaps_told.clear();
-            }
             Command::Backlog { batches_max, reply } => {
                 // Nobody waits any more when the connection is gone.
                 drop(reply.send(self.backlog(batches_max)));
             }
             Command::Stop => {}
+        }
+    }
+
+    /// Begins anew for a connection that has come since the last command.
+    fn rewind(&mut self) {
+        let session = self.shared.session.load(Relaxed);
+        if session != self.session {
+            self.session = session;
+            self.cursor = None;
+            self.live = SequenceSet::default();
+            self.gaps_told.clear();
         }
     }
 
@@ -263,6 +297,7 @@ impl Worker {
         let statistics = &self.statistics;
         statistics.is_spool_usable.store(self.spool.is_some(), Relaxed);
         if let Some(spool) = &self.spool {
+            self.shared.ceiling.store(spool.ceiling(), Relaxed);
             statistics.spool_bytes.store(spool.bytes(), Relaxed);
             statistics.spool_batches.store(spool.waiting(), Relaxed);
             statistics.spool_oldest_ms.store(spool.oldest().map_or(0, Timestamp::as_millis), Relaxed);

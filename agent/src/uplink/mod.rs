@@ -6,7 +6,10 @@ mod session;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -47,8 +50,8 @@ pub(crate) struct Uplink {
     pub(crate) spool: SpoolHandle,
     pub(crate) live: Arc<LiveSlot>,
     pub(crate) statistics: Arc<Statistics>,
-    /// The first number that this run of the agent may use.
-    pub(crate) next_sequence: u64,
+    /// The number that the next batch will have.
+    pub(crate) next_sequence: Arc<AtomicU64>,
 }
 
 impl Uplink {

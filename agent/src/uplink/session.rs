@@ -12,6 +12,7 @@ use std::{
 use belfry_common::{
     client::{ConnectError, answer, certify, open, refusal},
     clock,
+    error_chain::ErrorChain,
     identity::Identity,
     limits,
     model::Sequence,
@@ -26,7 +27,7 @@ use belfry_common::{
 use quinn::Connection;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::Uplink;
 use crate::outbox::Numbered;
@@ -35,6 +36,8 @@ use crate::outbox::Numbered;
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often the spool is asked for backlog when nothing says that there is any: a lost wake-up costs no more than this.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(10);
+/// On average.
+const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Uncoded bytes in a frame of backlog: a big layout makes fewer batches.
 const BACKLOG_READINGS_MAX: usize = 256 * 1024;
 
@@ -67,7 +70,7 @@ pub(super) async fn run(
     info!(collector = welcome.collector_version, "connected");
     let offset = welcome.time_ms.saturating_sub(clock::now().as_millis());
     uplink.statistics.clock_offset_ms.store(offset, Relaxed);
-    uplink.spool.rewind();
+    let number = uplink.spool.begin_session();
     uplink.spool.acknowledge(welcome.durable);
 
     let (mut backlog_writer, backlog_reader) = open(connection).await?;
@@ -76,7 +79,7 @@ pub(super) async fn run(
 
     let shared = Shared::default();
     shared.credit.store(welcome.backlog_credit, Relaxed);
-    let batches = uplink.live.open();
+    let batches = uplink.live.open(number);
     uplink.statistics.is_connected.store(true, Relaxed);
     uplink.statistics.add(|statistics| &statistics.connections, 1);
     let session = Session { uplink, shared: &shared, connection };
@@ -85,7 +88,7 @@ pub(super) async fn run(
         error = session.receive(live_reader) => Err(error),
         error = session.receive(backlog_reader) => Err(error),
         error = session.send_backlog(backlog_writer) => Err(error),
-        renewed = session.renew() => renewed,
+        identity = session.renew() => Ok(Ended::Renewed(Box::new(identity))),
     };
     session.count_bytes();
     uplink.statistics.wire_sent.end();
@@ -102,7 +105,7 @@ async fn greet(uplink: &Uplink, writer: &mut FrameWriter, reader: &mut FrameRead
         protocol_max: PROTOCOL_VERSION,
         agent_version: env!("CARGO_PKG_VERSION").to_string(),
         epoch: uplink.spool.epoch().0,
-        next_sequence: uplink.next_sequence,
+        next_sequence: uplink.next_sequence.load(Relaxed),
         time_ms: clock::now().as_millis(),
         interval_ms: uplink.settings.interval.as_millis() as u32,
     };
@@ -265,8 +268,9 @@ impl Session<'_> {
         Ok(!backlog.batches.is_empty())
     }
 
-    /// Waits until the certificate has to be renewed, and does it.
-    async fn renew(&self) -> Result<Ended, ConnectError> {
+    /// Waits until the certificate has to be renewed, and does it. What fails is tried again beside the stream: there is a
+    /// third of the certificate's life for it.
+    async fn renew(&self) -> Identity {
         let uplink = self.uplink;
         loop {
             let wait = uplink.identity.subject.renew_at().millis_since(clock::now());
@@ -276,9 +280,18 @@ impl Session<'_> {
             // Not in one go: the clock may be set in between.
             tokio::time::sleep(Duration::from_millis(wait.unsigned_abs()).min(Duration::from_secs(60))).await;
         }
-        let identity = certify(self.connection, Kind::Renew, uplink.identity.subject.name.as_str()).await?;
-        identity.save(&uplink.settings.state_directory)?;
-        Ok(Ended::Renewed(Box::new(identity)))
+        let identity = loop {
+            match certify(self.connection, Kind::Renew, uplink.identity.subject.name.as_str()).await {
+                Ok(identity) => break identity,
+                Err(error) => warn!(error = %ErrorChain(&error), "certificate cannot be renewed: trying again"),
+            }
+            tokio::time::sleep(RENEW_AGAIN_AFTER.mul_f64(0.5 + fastrand::f64())).await;
+        };
+        if let Err(error) = identity.save(&uplink.settings.state_directory) {
+            // It counts for this run; after a restart the old one does, while it lasts.
+            error!(error = %ErrorChain(&error), "renewed certificate cannot be kept");
+        }
+        identity
     }
 
     fn live(&self) -> std::sync::MutexGuard<'_, BTreeSet<Sequence>> {

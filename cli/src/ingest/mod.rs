@@ -61,6 +61,13 @@ pub(crate) async fn live(
     let services = &member.services;
     let now = clock::now();
     let Ok(durable) = services.writer.stored(stream.node, stream.epoch).await else { return Ok(()) };
+    if durable.iter().any(|run| run.last() >= hello.next_sequence) {
+        warn!(node = %member.subject.name, epoch = %stream.epoch, "node shows a spool that is older than what it has sent: an old backup");
+        let message = "this spool is older than what was sent from it before: it is a restored backup; \
+             remove the spool directory and restart the agent"
+            .to_string();
+        return fail(&mut writer, FailureCode::StaleEpoch, message).await;
+    }
     let welcome = Welcome {
         protocol: PROTOCOL_VERSION,
         collector_version: env!("CARGO_PKG_VERSION").to_string(),

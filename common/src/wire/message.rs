@@ -67,7 +67,7 @@ pub struct Hello {
     pub agent_version: String,
     /// The life of its spool.
     pub epoch: u64,
-    /// The first number that this run of the agent may use.
+    /// The number that its next batch will have: above all that it has ever sent in this epoch.
     pub next_sequence: u64,
     /// The agent's clock, in milliseconds since the Unix epoch.
     pub time_ms: i64,
