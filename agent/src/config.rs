@@ -7,12 +7,11 @@ use std::{
 };
 
 use belfry_common::{
-    config_file::{self, ByteSize, ConfigError, Span},
+    config_file::{self, ByteSize, ConfigError, Document, Span},
     limits,
     model::check_label_name,
 };
 use serde::Deserialize;
-use thiserror::Error;
 
 use crate::samplers::Roots;
 
@@ -23,15 +22,6 @@ const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 const SPOOL_BYTES_MIN: u64 = 8 * 1024 * 1024;
 /// Where the agent keeps its identity and its spool.
 pub(crate) const STATE_DIRECTORY: &str = "/var/lib/belfry-agent";
-
-/// A configuration that is refused.
-#[derive(Debug, Error)]
-pub(crate) enum SettingsError {
-    #[error(transparent)]
-    File(#[from] ConfigError),
-    #[error("{path}: {what}")]
-    Value { path: PathBuf, what: String },
-}
 
 /// The file as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -128,35 +118,38 @@ impl Default for Settings {
 
 impl Settings {
     /// Reads a file; `sampler_names` are the ones that may be configured.
-    pub(crate) fn read(path: &Path, sampler_names: &[&str]) -> Result<Self, SettingsError> {
-        Self::check(path, config_file::read(path)?, sampler_names)
+    pub(crate) fn read(path: &Path, sampler_names: &[&str]) -> Result<Self, ConfigError> {
+        let (file, document) = config_file::read(path)?;
+        Self::check(file, &document, sampler_names)
     }
 
-    fn check(path: &Path, file: File, sampler_names: &[&str]) -> Result<Self, SettingsError> {
-        let refuse = |what: String| Err(SettingsError::Value { path: path.to_path_buf(), what });
+    fn check(file: File, document: &Document, sampler_names: &[&str]) -> Result<Self, ConfigError> {
         let default = Self::default();
         if file.labels.len() > limits::LABELS_PER_METRIC_MAX {
-            return refuse(format!("labels: there can be at most {}", limits::LABELS_PER_METRIC_MAX));
+            let message = format!("there can be at most {} labels", limits::LABELS_PER_METRIC_MAX);
+            return Err(document.refuse(&["labels"], &message));
         }
         for name in file.labels.keys() {
             if let Err(error) = check_label_name(name) {
-                return refuse(format!("labels: {error}"));
+                return Err(document.refuse(&["labels", name], &error.to_string()));
             }
         }
         let spool_bytes_max = file.spool.size_max.map_or(default.spool_bytes_max, |size| size.0);
         if spool_bytes_max < SPOOL_BYTES_MIN {
-            return refuse(format!("spool.size_max must be at least {} MiB", SPOOL_BYTES_MIN >> 20));
+            let message = format!("spool.size_max must be at least {} MiB", SPOOL_BYTES_MIN >> 20);
+            return Err(document.refuse(&["spool", "size_max"], &message));
         }
         let mut samplers = BTreeMap::new();
         for (name, sampler) in file.samplers {
             if !sampler_names.contains(&name.as_str()) {
-                return refuse(format!("samplers.{name}: unknown sampler; there are {}", sampler_names.join(", ")));
+                let message = format!("unknown sampler `{name}`, expected one of `{}`", sampler_names.join("`, `"));
+                return Err(document.refuse(&["samplers", &name], &message));
             }
             let interval = sampler.interval.map(|span| span.0);
             if interval.is_some_and(|interval| !is_whole(interval)) {
-                return refuse(format!(
-                    "samplers.{name}.interval must be a whole number of milliseconds from 100ms to 1h"
-                ));
+                let message =
+                    format!("samplers.{name}.interval must be a whole number of milliseconds from 100ms to 1h");
+                return Err(document.refuse(&["samplers", &name, "interval"], &message));
             }
             samplers.insert(name, SamplerSettings { is_enabled: sampler.enabled.unwrap_or(true), interval });
         }
@@ -194,8 +187,8 @@ mod tests {
 
     fn check(text: &str, expected: &Expect) {
         let path = Path::new("agent.toml");
-        let parsed = config_file::parse(path, text).map_err(SettingsError::from);
-        let shown = match parsed.and_then(|file| Settings::check(path, file, &["cpu", "disk"])) {
+        let parsed = config_file::parse(path, text);
+        let shown = match parsed.and_then(|(file, document)| Settings::check(file, &document, &["cpu", "disk"])) {
             Ok(settings) => format!("{:?} {:?}", settings.collector, settings.samplers),
             Err(error) => error.to_string(),
         };
@@ -210,11 +203,11 @@ mod tests {
         );
         check(
             "[samplers.dsik]\ninterval = \"5s\"",
-            &expect!["agent.toml: samplers.dsik: unknown sampler; there are cpu, disk"],
+            &expect!["agent.toml:1: unknown sampler `dsik`, expected one of `cpu`, `disk`; did you mean `disk`?"],
         );
         check(
             "[samplers.disk]\ninterval = \"5ms\"",
-            &expect!["agent.toml: samplers.disk.interval must be a whole number of milliseconds from 100ms to 1h"],
+            &expect!["agent.toml:2: samplers.disk.interval must be a whole number of milliseconds from 100ms to 1h"],
         );
         check(
             "[spool]\nsize = \"1GiB\"",
@@ -222,11 +215,11 @@ mod tests {
                 "agent.toml:2: unknown field `size`, expected `size_max` or `sync_interval`; did you mean `size_max`?"
             ],
         );
-        check("[spool]\nsize_max = \"1MiB\"", &expect!["agent.toml: spool.size_max must be at least 8 MiB"]);
+        check("[spool]\nsize_max = \"1MiB\"", &expect!["agent.toml:2: spool.size_max must be at least 8 MiB"]);
         check(
             "[labels]\n\"a-b\" = \"x\"",
             &expect![[
-                r#"agent.toml: labels: label name "a-b" is not valid: it must match [a-zA-Z_][a-zA-Z0-9_]*, not start with `__`, and have at most 100 characters"#
+                r#"agent.toml:2: label name "a-b" is not valid: it must match [a-zA-Z_][a-zA-Z0-9_]*, not start with `__`, and have at most 100 characters"#
             ]],
         );
         check(
@@ -240,7 +233,7 @@ mod tests {
         let path = Path::new("packaging/agent.toml");
         let shown: String =
             include_str!("../../packaging/agent.toml").lines().flat_map(|line| [in_force(line), "\n"]).collect();
-        let file: File = config_file::parse(path, &shown).unwrap();
+        let (file, document): (File, _) = config_file::parse(path, shown).unwrap();
         // A new key does not compile here before it is in the example.
         let File {
             collector: Some(_),
@@ -257,7 +250,7 @@ mod tests {
 
         let all = crate::app::all_samplers(&Settings::default(), &crate::statistics::Statistics::new());
         let names: Vec<&str> = all.iter().map(|sampler| sampler.name()).collect();
-        let settings = Settings::check(path, file, &names).unwrap();
+        let settings = Settings::check(file, &document, &names).unwrap();
         let sampler = |interval| SamplerSettings { is_enabled: true, interval: Some(interval) };
         let expected = Settings {
             collector: settings.collector.clone(),

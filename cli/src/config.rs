@@ -7,12 +7,11 @@ use std::{
 };
 
 use belfry_common::{
-    config_file::{self, ByteSize, ConfigError, Span},
+    config_file::{self, ByteSize, ConfigError, Document, Span},
     limits,
 };
 use belfry_store::{HeadOptions, StoreOptions};
 use serde::Deserialize;
-use thiserror::Error;
 
 use crate::{listen::AdmissionLimits, paths, rule_files::RuleFiles};
 
@@ -22,15 +21,6 @@ const CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 const LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 7460);
 /// Health and metrics, for this machine only.
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 7461);
-
-/// A configuration that is refused.
-#[derive(Debug, Error)]
-pub(crate) enum SettingsError {
-    #[error(transparent)]
-    File(#[from] ConfigError),
-    #[error("{path}: {what}")]
-    Value { path: PathBuf, what: String },
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -107,13 +97,14 @@ impl Settings {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`SettingsError`] with file, line and what to write instead.
-    pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
-        Self::check(path, config_file::read(path)?)
+    /// [`ConfigError`] with file, line and what to write instead.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let (file, document) = config_file::read(path)?;
+        Self::check(file, &document)
     }
 
-    fn check(path: &Path, file: File) -> Result<Self, SettingsError> {
-        let refuse = |what: &str| Err(SettingsError::Value { path: path.to_path_buf(), what: what.to_string() });
+    fn check(file: File, document: &Document) -> Result<Self, ConfigError> {
+        let refuse = |key: &[&str], what: &str| Err(document.refuse(key, what));
         let default = Self::default();
         let millis = |span: Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
         let head = HeadOptions {
@@ -124,7 +115,10 @@ impl Settings {
                 .map_or(default.store.head.bytes_max, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         };
         if head.window_ms < 60_000 {
-            return refuse("store.memory_window must be at least 1m: rules look back that far");
+            return refuse(
+                &["store", "memory_window"],
+                "store.memory_window must be at least 1m: rules look back that far",
+            );
         }
         let store = StoreOptions {
             head,
@@ -133,22 +127,25 @@ impl Settings {
             ..default.store
         };
         if store.journal_bytes_max < 4 * u64::from(store.segment_bytes) {
-            return refuse("store.journal_size_max must be at least 256MiB: four segments");
+            return refuse(
+                &["store", "journal_size_max"],
+                "store.journal_size_max must be at least 256MiB: four segments",
+            );
         }
         let limits = Limits { series_per_node: file.limits.series_per_node.unwrap_or(default.limits.series_per_node) };
         if limits.series_per_node == 0 || limits.series_per_node > limits::SERIES_PER_NODE_WIRE_MAX {
-            return refuse("limits.series_per_node must be between 1 and 65536");
+            return refuse(&["limits", "series_per_node"], "limits.series_per_node must be between 1 and 65536");
         }
         let mut admission = default.admission;
         admission.connections_max = file.limits.connections.unwrap_or(admission.connections_max);
         admission.total_rate = file.limits.handshakes_per_second.unwrap_or(admission.total_rate);
         admission.address_rate = file.limits.handshakes_per_second_and_address.unwrap_or(admission.address_rate);
         if !(admission.total_rate >= 1.0 && admission.address_rate >= 1.0) {
-            return refuse("limits: at least one handshake per second is needed");
+            return refuse(&["limits"], "limits: at least one handshake per second is needed");
         }
         let certificate_life = file.identity.certificate_life.map_or(default.certificate_life, |span| span.0);
         if certificate_life < Duration::from_secs(3) {
-            return refuse("identity.certificate_life must be at least 3s");
+            return refuse(&["identity", "certificate_life"], "identity.certificate_life must be at least 3s");
         }
         Ok(Self {
             data_directory: file.data_directory.unwrap_or(default.data_directory),
@@ -171,8 +168,8 @@ mod tests {
 
     fn check(text: &str, expected: &Expect) {
         let path = Path::new("collector.toml");
-        let parsed = config_file::parse(path, text).map_err(SettingsError::from);
-        let shown = match parsed.and_then(|file| Settings::check(path, file)) {
+        let parsed = config_file::parse(path, text);
+        let shown = match parsed.and_then(|(file, document)| Settings::check(file, &document)) {
             Ok(settings) => format!("{} {:?}", settings.listen, settings.rules),
             Err(error) => error.to_string(),
         };
@@ -194,15 +191,15 @@ mod tests {
         );
         check(
             "[store]\nmemory_window = \"1s\"",
-            &expect!["collector.toml: store.memory_window must be at least 1m: rules look back that far"],
+            &expect!["collector.toml:2: store.memory_window must be at least 1m: rules look back that far"],
         );
         check(
             "[store]\njournal_size_max = \"1MiB\"",
-            &expect!["collector.toml: store.journal_size_max must be at least 256MiB: four segments"],
+            &expect!["collector.toml:2: store.journal_size_max must be at least 256MiB: four segments"],
         );
         check(
             "[limits]\nseries_per_node = 0",
-            &expect!["collector.toml: limits.series_per_node must be between 1 and 65536"],
+            &expect!["collector.toml:2: limits.series_per_node must be between 1 and 65536"],
         );
     }
 
@@ -211,7 +208,7 @@ mod tests {
         let path = Path::new("packaging/collector.toml");
         let shown: String =
             include_str!("../../packaging/collector.toml").lines().flat_map(|line| [in_force(line), "\n"]).collect();
-        let file: File = config_file::parse(path, &shown).unwrap();
+        let (file, document): (File, _) = config_file::parse(path, shown).unwrap();
         // A new key does not compile here before it is in the example.
         let File {
             data_directory: Some(_),
@@ -239,7 +236,7 @@ mod tests {
             panic!("a key is not shown: {file:?}");
         };
 
-        let settings = Settings::check(path, file).unwrap();
+        let settings = Settings::check(file, &document).unwrap();
         let default = Settings::default();
         let expected = Settings {
             data_directory: "/var/lib/belfry".into(),

@@ -9,6 +9,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use thiserror::Error;
+use toml::de::DeTable;
 
 /// A configuration is written by hand; nobody writes a megabyte.
 const BYTES_MAX: u64 = 1024 * 1024;
@@ -44,30 +45,69 @@ pub enum ConfigError {
     },
 }
 
+/// Where a configuration came from: for refusing what is well-formed and still cannot be.
+#[derive(Debug, Clone)]
+pub struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+impl Document {
+    /// The error for a value: its key is given by the names of the tables that it is in, and its own.
+    ///
+    /// A message that begins with "unknown" and names what there is in back-quotes gets a hint at what was meant.
+    #[must_use]
+    pub fn refuse(&self, key: &[&str], message: &str) -> ConfigError {
+        let start = place(&self.text, key).unwrap_or(0);
+        content_error(&self.path, &self.text, start, message)
+    }
+}
+
+/// Where a key stands, or the innermost of its tables that is there.
+fn place(text: &str, key: &[&str]) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let (mut table, mut found) = (document.get_ref(), None);
+    for name in key {
+        let Some((known, value)) = table.iter().find(|(known, _)| known.get_ref() == name) else { break };
+        found = Some(known.span().start);
+        let Some(inner) = value.get_ref().as_table() else { break };
+        table = inner;
+    }
+    found
+}
+
 /// Reads a configuration file.
 ///
 /// # Errors
 /// [`ConfigError`] with file and line.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Document), ConfigError> {
     let unreadable = |source| ConfigError::Read { path: path.to_path_buf(), source };
     if fs::metadata(path).map_err(unreadable)?.len() > BYTES_MAX {
         return Err(ConfigError::TooLarge { path: path.to_path_buf() });
     }
-    parse(path, &fs::read_to_string(path).map_err(unreadable)?)
+    parse(path, fs::read_to_string(path).map_err(unreadable)?)
 }
 
 /// Parses the text of a configuration file.
 ///
 /// # Errors
 /// [`ConfigError::Content`] with `path` and the line.
-pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
-        let message = error.message().trim().replace('\n', " ");
-        let hint = nearest(&message).map_or_else(String::new, |key| format!("; did you mean `{key}`?"));
-        ConfigError::Content { path: path.to_path_buf(), line, message, hint }
-    })
+pub fn parse<T: DeserializeOwned>(path: &Path, text: impl Into<String>) -> Result<(T, Document), ConfigError> {
+    let text = text.into();
+    match toml::from_str(&text) {
+        Ok(file) => Ok((file, Document { path: path.to_path_buf(), text })),
+        Err(error) => {
+            let start = error.span().map_or(0, |span| span.start);
+            Err(content_error(path, &text, start, &error.message().trim().replace('\n', " ")))
+        }
+    }
+}
+
+fn content_error(path: &Path, text: &str, start: usize, message: &str) -> ConfigError {
+    let before = text.get(..start.min(text.len())).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let hint = nearest(message).map_or_else(String::new, |key| format!("; did you mean `{key}`?"));
+    ConfigError::Content { path: path.to_path_buf(), line, message: message.to_string(), hint }
 }
 
 /// serde lists the keys that it knows in back-quotes, behind the one that it does not.
@@ -162,7 +202,7 @@ mod tests {
 
     fn check(text: &str, expected: &Expect) {
         let shown = match parse::<Sample>(Path::new("belfry.toml"), text) {
-            Ok(sample) => format!("{:?} {:?}", sample.interval.0, sample.size.0),
+            Ok((sample, _)) => format!("{:?} {:?}", sample.interval.0, sample.size.0),
             Err(error) => error.to_string(),
         };
         expected.assert_eq(&shown);

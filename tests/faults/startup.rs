@@ -201,7 +201,8 @@ async fn an_agent_that_cannot_run_says_why() {
     let config = directory.path().join("agent.toml");
     fs::write(&config, "[samplers.lod]\nenabled = false").unwrap();
     let said = start(&["--config", config.to_str().unwrap()]).await;
-    assert!(said.code == Some(1) && said.error.contains("samplers.lod"), "{}", said.error);
+    assert!(said.error.contains("did you mean `load`?"), "{}", said.error);
+    assert!(said.code == Some(1) && said.error.contains(":1: unknown sampler `lod`"), "{}", said.error);
 }
 
 /// A collector whose metadata is half lost does not make new ones over it: every node would be locked out.
