@@ -37,7 +37,8 @@ impl Recorder {
                 continue;
             };
             let tick = tick(group, &name, Timestamp::from_millis(time_ms), samples);
-            head.apply(NodeId::COLLECTOR, &Arc::new(Batch { ticks: vec![tick] }));
+            let received = tick.time;
+            head.apply(NodeId::COLLECTOR, &Arc::new(Batch { ticks: vec![tick] }), received);
         }
         left_out
     }

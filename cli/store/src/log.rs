@@ -5,13 +5,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use belfry_common::{
     journal::{Journal, JournalError, Segment},
+    limits::RECORD_BYTES_MAX,
     model::{Batch, BatchKey, Epoch, Gap, Timestamp},
     sequences::{SequenceSet, TooManyRuns},
     wire::codec::{EncodeError, Encoder},
 };
 use thiserror::Error;
 
-use crate::{NodeId, record};
+use crate::{
+    NodeId,
+    record::{self, SnapshotWriter},
+};
 
 /// Which batches are stored, of every epoch of every node.
 pub(crate) type Stored = HashMap<(NodeId, Epoch), SequenceSet>;
@@ -25,6 +29,8 @@ pub(crate) enum LogError {
     Encode(#[from] EncodeError),
     #[error("sequence numbers are too scattered")]
     Runs(#[from] TooManyRuns),
+    #[error("batch and its definitions take {bytes} bytes, more than the {RECORD_BYTES_MAX} that are stored together")]
+    TooLarge { bytes: usize },
 }
 
 #[derive(Debug)]
@@ -72,6 +78,11 @@ impl Log {
         record::write_batch_head(node, key, received, &mut self.buffer);
         let encoder = self.encoders.entry(node).or_default();
         encoder.encode(batch, &mut self.buffer)?;
+        let bytes = self.buffer.len();
+        if bytes > RECORD_BYTES_MAX {
+            self.encoders.remove(&node);
+            return Err(LogError::TooLarge { bytes });
+        }
         if let Err(error) = self.journal.append(&self.buffer) {
             // The encoder has moved on and the journal has not: the next body must stand alone.
             self.encoders.remove(&node);
@@ -125,9 +136,13 @@ impl Log {
         }
         self.encoders.clear();
         self.buffer.clear();
-        let stored = self.stored.iter().map(|(&(node, epoch), set)| (node, epoch, set));
-        record::write_snapshot(now, stored, &mut self.buffer);
-        self.journal.append(&self.buffer)?;
+        let mut writer = SnapshotWriter::new(now);
+        for (&(node, epoch), set) in &self.stored {
+            if let Some(full) = writer.add(node, epoch, set) {
+                self.journal.append(&full)?;
+            }
+        }
+        self.journal.append(&writer.finish())?;
         if let Some(Segment { number, .. }) = self.journal.segments().last() {
             self.began.insert(*number, now);
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! record   = kind u8, then by kind (integers little-endian):
 //! 1 snapshot  time i64 ms · for each (node, epoch): node u32, epoch u64, runs u32, [ first u64, last u64 ]
+//!             (several of them if one record has no room for all)
 //! 2 batch     node u32, epoch u64, sequence u64, received i64 ms, body to the end (see the codec)
 //! 3 gap       node u32, epoch u64, first u64, last u64, reason u8
 //! ```
@@ -35,14 +36,26 @@ pub(crate) enum Record<'a> {
     Gap { node: NodeId, epoch: Epoch, gap: Gap },
 }
 
-pub(crate) fn write_snapshot<'a>(
+/// Writes what is stored into as many snapshot records as it takes.
+pub(crate) struct SnapshotWriter {
     time: Timestamp,
-    stored: impl Iterator<Item = (NodeId, Epoch, &'a SequenceSet)>,
-    out: &mut Vec<u8>,
-) {
-    out.push(SNAPSHOT);
-    out.extend_from_slice(&time.as_millis().to_le_bytes());
-    for (node, epoch, set) in stored {
+    record: Vec<u8>,
+}
+
+/// Far below what a record may have; a set with all the runs that it may have fits in besides.
+const SNAPSHOT_BYTES: usize = 1024 * 1024;
+
+impl SnapshotWriter {
+    pub(crate) fn new(time: Timestamp) -> Self {
+        let mut record = vec![SNAPSHOT];
+        record.extend_from_slice(&time.as_millis().to_le_bytes());
+        Self { time, record }
+    }
+
+    /// Adds a set; returns the record that is full by it.
+    #[must_use]
+    pub(crate) fn add(&mut self, node: NodeId, epoch: Epoch, set: &SequenceSet) -> Option<Vec<u8>> {
+        let out = &mut self.record;
         out.extend_from_slice(&node.0.to_le_bytes());
         out.extend_from_slice(&epoch.0.to_le_bytes());
         out.extend_from_slice(&(set.runs().count() as u32).to_le_bytes());
@@ -50,6 +63,13 @@ pub(crate) fn write_snapshot<'a>(
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&last.to_le_bytes());
         }
+        let is_full = out.len() >= SNAPSHOT_BYTES;
+        is_full.then(|| std::mem::replace(self, Self::new(self.time)).record)
+    }
+
+    /// The last record.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.record
     }
 }
 
@@ -151,7 +171,9 @@ mod tests {
         set.insert(1..=7).unwrap();
         set.insert(9..=9).unwrap();
         let mut out = Vec::new();
-        write_snapshot(Timestamp::from_millis(1000), [(NodeId(5), KEY.epoch, &set)].into_iter(), &mut out);
+        let mut writer = SnapshotWriter::new(Timestamp::from_millis(1000));
+        assert_eq!(writer.add(NodeId(5), KEY.epoch, &set), None);
+        out.extend(writer.finish());
         out
     }
 

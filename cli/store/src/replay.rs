@@ -110,7 +110,7 @@ impl Replay<'_> {
                 }
                 false
             }
-            Ok(Record::Batch { node, key, body, .. }) => {
+            Ok(Record::Batch { node, key, received, body }) => {
                 let decoded = self.decoders.entry(node).or_default().decode(body);
                 let batch = match decoded {
                     Ok(batch) => batch,
@@ -126,7 +126,7 @@ impl Replay<'_> {
                 if set.contains(key.sequence) || set.insert(key.sequence..=key.sequence).is_err() {
                     return false;
                 }
-                self.keep(node, batch);
+                self.keep(node, batch, received);
                 true
             }
             Err(error) => {
@@ -136,10 +136,10 @@ impl Replay<'_> {
         }
     }
 
-    fn keep(&self, node: NodeId, mut batch: Batch) {
+    fn keep(&self, node: NodeId, mut batch: Batch, received: Timestamp) {
         batch.ticks.retain(|tick| tick.time >= self.horizon);
         if !batch.ticks.is_empty() {
-            self.head.apply(node, &Arc::new(batch));
+            self.head.apply(node, &Arc::new(batch), received);
         }
     }
 

@@ -132,12 +132,12 @@ impl Head {
         self.options
     }
 
-    /// Takes in a batch.
-    pub fn apply(&self, node: NodeId, batch: &Arc<Batch>) {
+    /// Takes in a batch that was received at this time.
+    pub fn apply(&self, node: NodeId, batch: &Arc<Batch>, received: Timestamp) {
         let head = self.node_or_new(node);
         let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
         let room = self.options.bytes_max.saturating_sub(self.counters.bytes.load(Relaxed));
-        let change = head.apply(batch, self.options.window_ms, room == 0);
+        let change = head.apply(batch, received, self.options.window_ms, room == 0);
         self.counters.readings.fetch_add(batch.readings() as u64, Relaxed);
         self.counters.bytes.fetch_add(change.bytes_added, Relaxed);
         self.counters.bytes.fetch_sub(change.bytes_removed, Relaxed);

@@ -17,6 +17,9 @@ use crate::NodeId;
 /// (8 bytes a reading) stays below the sealed ones.
 const TICKS_PER_TILE: usize = 64;
 
+/// A tick that is older than this when it arrives is backlog.
+const LIVE_AGE_MS_MAX: i64 = 10_000;
+
 /// What applying a batch did to memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Change {
@@ -39,12 +42,12 @@ impl NodeHead {
         Self { groups: BTreeMap::new(), metrics: MetricIndex::default(), first_tile_ticks }
     }
 
-    pub(super) fn apply(&mut self, batch: &Arc<Batch>, window_ms: i64, is_full: bool) -> Change {
+    pub(super) fn apply(&mut self, batch: &Arc<Batch>, received: Timestamp, window_ms: i64, is_full: bool) -> Change {
         let mut change = Change::default();
         for (place, tick) in batch.ticks.iter().enumerate() {
             let row = Row::new(batch, place);
             let is_known = match self.groups.get_mut(&tick.layout.group) {
-                Some(group) => group.push(tick, row, &mut change),
+                Some(group) => group.push(tick, row, received, &mut change),
                 None => {
                     let group = Group::new(tick, row, self.first_tile_ticks, &mut change);
                     self.groups.insert(tick.layout.group, group);
@@ -140,7 +143,7 @@ impl Group {
     }
 
     /// Adds a tick; false if its layout is another than that of the tick before.
-    fn push(&mut self, tick: &Tick, row: Row, change: &mut Change) -> bool {
+    fn push(&mut self, tick: &Tick, row: Row, received: Timestamp, change: &mut Change) -> bool {
         let known = &self.open.index.layout;
         let is_same = Arc::ptr_eq(known, &tick.layout) || **known == *tick.layout;
         if !is_same {
@@ -149,7 +152,9 @@ impl Group {
             self.seal(Arc::clone(&self.open.index), change);
         }
         change.bytes_added += self.open.row_bytes();
-        if tick.time >= self.newest.time() {
+        // A clock that was ahead and is set back: what is live now is the newest, whatever the wrong clock said.
+        let was_ahead = self.newest.time() > received && received.millis_since(tick.time) <= LIVE_AGE_MS_MAX;
+        if tick.time >= self.newest.time() || was_ahead {
             self.newest = row.clone();
             self.newest_layout = Arc::clone(&self.open.index);
         }
@@ -337,7 +342,7 @@ mod tests {
         let series = Box::new([Arc::new(SeriesDefinition { metric, label_values: Box::default() })]);
         let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series });
         let tick = Tick { layout, time: Timestamp::from_millis(second * 1000), values: vec![Raw::integer(second)] };
-        head.apply(&Arc::new(Batch { ticks: vec![tick] }), 10_000, false);
+        head.apply(&Arc::new(Batch { ticks: vec![tick] }), Timestamp::from_millis(second * 1000), 10_000, false);
     }
 
     #[test]

@@ -23,7 +23,9 @@ fn layout(devices: &[&str]) -> Arc<Layout> {
 fn apply(head: &Head, layout: &Arc<Layout>, second: i64, value: i64) {
     let values = vec![Raw::integer(value); layout.series.len()];
     let tick = Tick { layout: Arc::clone(layout), time: Timestamp::from_millis(second * 1000), values };
-    head.apply(NodeId(1), &Arc::new(Batch { ticks: vec![tick] }));
+    // Long after all of them: no clock was ahead.
+    let received = Timestamp::from_millis(1_000_000_000);
+    head.apply(NodeId(1), &Arc::new(Batch { ticks: vec![tick] }), received);
 }
 
 fn read(head: &Head, device: &str, after: i64, until: i64, newest_only: bool) -> Vec<(i64, Option<i64>)> {
@@ -80,6 +82,23 @@ fn late_ticks_are_read_in_their_place_and_do_not_become_the_newest() {
     apply(&head, &layout, 7, 7);
     assert_eq!(read(&head, "a", 0, 99, true), [(13, Some(13))]);
     assert_eq!(read(&head, "a", 0, 4, true), [(4, Some(4))]);
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_hide_the_present() {
+    let (head, layout) = (head(1000, usize::MAX), layout(&["a"]));
+    let apply = |second: i64, received: i64, value| {
+        let values = vec![Raw::integer(value); layout.series.len()];
+        let tick = Tick { layout: Arc::clone(&layout), time: Timestamp::from_millis(second * 1000), values };
+        head.apply(NodeId(1), &Arc::new(Batch { ticks: vec![tick] }), Timestamp::from_millis(received * 1000));
+    };
+    apply(800, 500, 1);
+    assert_eq!(read(&head, "a", 0, 1000, true), [(800, Some(1))]);
+    apply(501, 501, 2);
+    assert_eq!(read(&head, "a", 0, 1000, true), [(501, Some(2))]);
+    // Backlog says nothing about now.
+    apply(400, 502, 3);
+    assert_eq!(read(&head, "a", 0, 1000, true), [(501, Some(2))]);
 }
 
 #[test]

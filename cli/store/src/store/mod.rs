@@ -76,6 +76,7 @@ impl From<LogError> for StoreError {
             LogError::Journal(error) => Self::Journal(error),
             LogError::Encode(error) => Self::Refused(error.to_string()),
             LogError::Runs(error) => Self::Refused(error.to_string()),
+            error @ LogError::TooLarge { .. } => Self::Refused(error.to_string()),
         }
     }
 }
@@ -186,7 +187,7 @@ impl Store {
     pub fn commit(&mut self) -> Result<Writes, StoreError> {
         self.log.sync().map_err(StoreError::Journal)?;
         for entry in &self.pending {
-            self.head.apply(entry.node, &entry.batch);
+            self.head.apply(entry.node, &entry.batch, entry.received);
         }
         Ok(std::mem::take(&mut self.pending))
     }

@@ -31,6 +31,53 @@ fn values(store: &Store, node: u32) -> Vec<f64> {
 }
 
 #[test]
+fn a_batch_too_large_for_a_record_is_refused_and_the_next_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    let metric = Arc::new(Metric::new("m", Kind::Gauge, Resolution::ONE, &["l"], ""));
+    let series = (0..40_000).map(|n| {
+        let label_values = Box::new([format!("{n:0128}").into()]);
+        Arc::new(SeriesDefinition { metric: Arc::clone(&metric), label_values })
+    });
+    let huge = Arc::new(Layout { group: 2, sampler: "s".into(), interval_ms: 1000, series: series.collect() });
+    let tick = Tick { layout: Arc::clone(&huge), time: NOW, values: vec![Raw::integer(1); huge.series.len()] };
+    let batch = Arc::new(Batch { ticks: vec![tick] });
+    let key = BatchKey { epoch: EPOCH, sequence: 1 };
+    let refused = store.add(Entry { node: NodeId(1), key, received: NOW, batch }).unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    assert_eq!(store.add(entry(&layout(), 1, 2)).unwrap(), Added::New);
+    store.commit().unwrap();
+    drop(store);
+    let (store, recovery) = Store::open(directory.path(), options(), NOW).unwrap();
+    assert!(recovery.is_clean());
+    assert_eq!(values(&store, 1), [62.0]);
+}
+
+#[test]
+fn what_is_stored_is_known_after_any_number_of_snapshot_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = 60;
+    let options = StoreOptions { segment_bytes: 2 * 1024 * 1024, ..options() };
+    let (mut store, _) = Store::open(directory.path(), options, NOW).unwrap();
+    // Every second number: many runs, together more than one record has room for, and more than one segment.
+    for node in 1..=nodes {
+        for run in 0..1500 {
+            let gap = Gap { first: 10 + 2 * run, last: 10 + 2 * run, reason: GapReason::Unused };
+            store.add_gap(NodeId(node), EPOCH, gap, NOW).unwrap();
+        }
+    }
+    store.commit().unwrap();
+    // What the older segments held is known from the newest one's beginning.
+    store.cut(NOW.plus_millis(i64::MAX / 2)).unwrap();
+    assert_eq!(store.log_statistics().segments, 1);
+    drop(store);
+    let (store, _) = Store::open(directory.path(), options, NOW).unwrap();
+    for node in 1..=nodes {
+        assert_eq!(store.stored(NodeId(node), EPOCH).unwrap().runs().count(), 1500, "node {node}");
+    }
+}
+
+#[test]
 fn what_was_committed_is_there_again_once() {
     let directory = tempfile::tempdir().unwrap();
     let layout = layout();
