@@ -50,6 +50,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// One evaluation of a rule may read this much; a fleet of 5,000 nodes has about 3 million series in all.
 const SAMPLES_MAX: usize = 20_000_000;
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Commits that are evaluated before requests and the time have their turn.
+const COMMITS_AT_ONCE: usize = 16;
 
 enum Request {
     Alerts(oneshot::Sender<Vec<AlertView>>),
@@ -127,6 +129,15 @@ pub(crate) struct Alerting {
     interests: HashMap<usize, (Weak<Layout>, Interest)>,
     newest: HashMap<NodeId, Timestamp>,
     recorder: Recorder,
+    /// What has happened and is not on disk yet, so that nobody was told. While there is any, nothing is evaluated.
+    unwritten: Unwritten,
+}
+
+/// Changes of alerts and their events, to be written together.
+#[derive(Debug, Default)]
+struct Unwritten {
+    changes: Vec<AlertChange>,
+    events: Vec<NewEvent>,
 }
 
 /// Layouts whose interest is remembered: twelve groups of 5,000 nodes. Beyond that all are forgotten and found again.
@@ -166,6 +177,7 @@ impl Alerting {
             interests: HashMap::new(),
             newest: HashMap::new(),
             recorder: Recorder::default(),
+            unwritten: Unwritten::default(),
         };
         alerting.keep(outcome).await;
         Ok((handle, alerting))
@@ -176,13 +188,19 @@ impl Alerting {
         runtime.block_on(async {
             loop {
                 let sleep = self.sleep();
+                let is_held_up = !self.unwritten.is_empty();
                 tokio::select! {
                     biased;
                     request = self.requests.recv() => match request {
                         Some(request) => self.serve(request).await,
                         None => return,
                     },
-                    arrivals = timeout(sleep, subscription.arrivals.recv()) => match arrivals {
+                    // Arrivals wait meanwhile, as many as there is room for: what was lost is evaluated with the next tick.
+                    () = tokio::time::sleep(RETRY_INTERVAL), if is_held_up => {
+                        self.write_down().await;
+                        continue;
+                    }
+                    arrivals = timeout(sleep, subscription.arrivals.recv()), if !is_held_up => match arrivals {
                         Ok(Some(first)) => self.arrived(first, &mut subscription).await,
                         Ok(None) => return,
                         Err(_) => {}
@@ -193,7 +211,9 @@ impl Alerting {
                     warn!(lost, "evaluation is behind: arrivals skipped");
                     self.statistics.arrivals_lost.fetch_add(lost, Relaxed);
                 }
-                self.pass_time().await;
+                if self.unwritten.is_empty() {
+                    self.pass_time().await;
+                }
             }
         });
     }
@@ -204,11 +224,12 @@ impl Alerting {
         Duration::from_millis(until.max(0).unsigned_abs()).min(SLEEP_MAX)
     }
 
-    /// Evaluates what has arrived, all that waits in one go, and keeps the outcome once.
+    /// Evaluates what has arrived, what waits in one go, and keeps the outcome once.
     async fn arrived(&mut self, first: Arrivals, subscription: &mut Subscription) {
         let mut outcome = Outcome::default();
         let mut next = Some(first);
-        while let Some(arrivals) = next {
+        for _ in 0..COMMITS_AT_ONCE {
+            let Some(arrivals) = next else { break };
             for arrival in &*arrivals {
                 self.evaluate(arrival, &mut outcome);
             }
@@ -223,7 +244,8 @@ impl Alerting {
         if self.newest.get(&arrival.node).is_some_and(|&newest| newest >= time) {
             return;
         }
-        self.newest.insert(arrival.node, time);
+        // A clock that was ahead and is set back must not silence its node for as long.
+        self.newest.insert(arrival.node, time.min(clock::now()));
         let name = match arrival.node {
             NodeId::COLLECTOR => None,
             node => match self.fleet.name(node) {
@@ -307,7 +329,7 @@ impl Alerting {
         Ok(count)
     }
 
-    /// Makes an outcome durable and lets followers know. Tries for as long as it takes: an alert must not be forgotten.
+    /// Makes an outcome durable and lets followers know. What cannot be written now waits: an alert must not be forgotten.
     async fn keep(&mut self, outcome: Outcome) {
         if !outcome.samples.is_empty() {
             let left_out = self.recorder.record(outcome.samples, self.reader.head());
@@ -318,8 +340,7 @@ impl Alerting {
         if outcome.transitions.is_empty() {
             return;
         }
-        let mut changes = Vec::new();
-        let mut new = Vec::new();
+        let Unwritten { changes, events: new } = &mut self.unwritten;
         for transition in outcome.transitions {
             match row(&transition.change) {
                 Ok(change) => changes.push(change),
@@ -334,24 +355,25 @@ impl Alerting {
                 }
             }
         }
-        self.statistics.events.fetch_add(new.len() as u64, Relaxed);
-        loop {
-            let (events, changes) = (new.clone(), changes.clone());
-            match self.state.write(move |transaction| events::append(transaction, &events, &changes)).await {
-                Ok(range) => {
-                    self.next_event.send_replace(range.end);
-                    break;
-                }
-                Err(error) if error.is_retryable() => {
-                    warn!(error = %ErrorChain(&error), "alerts cannot be written down: trying again");
-                    tokio::time::sleep(RETRY_INTERVAL).await;
-                }
-                Err(error) => {
-                    error!(error = %ErrorChain(&error), "alerts cannot be written down");
-                    break;
-                }
+        self.write_down().await;
+    }
+
+    async fn write_down(&mut self) {
+        let (events, changes) = (self.unwritten.events.clone(), self.unwritten.changes.clone());
+        let count = events.len() as u64;
+        match self.state.write(move |transaction| events::append(transaction, &events, &changes)).await {
+            Ok(range) => {
+                self.next_event.send_replace(range.end);
             }
+            Err(error) if error.is_retryable() => {
+                warn!(error = %ErrorChain(&error), "alerts cannot be written down: trying again");
+                return;
+            }
+            // The database ends the process for it.
+            Err(error) => error!(error = %ErrorChain(&error), "alerts cannot be written down"),
         }
+        self.statistics.events.fetch_add(count, Relaxed);
+        self.unwritten = Unwritten::default();
         self.count();
     }
 
@@ -366,6 +388,12 @@ impl Alerting {
             }
         }
         *self.statistics.by_node.lock().unwrap_or_else(PoisonError::into_inner) = by_node;
+    }
+}
+
+impl Unwritten {
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.events.is_empty()
     }
 }
 
