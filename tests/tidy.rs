@@ -21,13 +21,14 @@ const PACKAGES: [(&str, &[&str]); 5] = [
 ];
 
 /// One file names each heavy neighbour.
-const NEIGHBOURS: [(&str, &str, &str); 6] = [
+const NEIGHBOURS: [(&str, &str, &str); 7] = [
     ("bincode", "", "common/src/wire/message.rs"),
     ("zstd", "", "common/src/wire/compress.rs"),
     ("rusqlite", "", "cli/src/state/sqlite.rs"),
     ("promql_parser", "", "cli/promql/src/plan/"),
     ("nvml_wrapper", "", "agent/src/gpu/nvml.rs"),
     ("stdout()", "cli/", "cli/src/render/output.rs"),
+    ("stdout()", "agent/", "agent/src/commands/output.rs"),
 ];
 
 /// What is pure: no tokio, no I/O, no clock, no threads.

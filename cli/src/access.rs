@@ -61,6 +61,13 @@ pub(crate) enum AccessError {
     KeyUse(#[source] rustls::Error),
 }
 
+impl AccessError {
+    /// Whether the same request can succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::State(error) if error.is_retryable())
+    }
+}
+
 /// Gives and takes access.
 #[derive(Debug)]
 pub(crate) struct Access {
@@ -193,12 +200,22 @@ impl Access {
         csr: Vec<u8>,
         now: Timestamp,
     ) -> Result<CertificateDer<'static>, AccessError> {
-        let profile = Profile { name: subject.name.clone(), role: subject.role, id: subject.id, life: self.life };
+        let node = nodes::NodeId::new(subject.id);
+        self.certify(subject.name.clone(), subject.role, node, csr, now).await
+    }
+
+    /// Certifies a key for a node or a user that is known already.
+    pub(crate) async fn certify(
+        &self,
+        name: NodeName,
+        role: Role,
+        node: Option<nodes::NodeId>,
+        csr: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<CertificateDer<'static>, AccessError> {
+        let holder = node.map_or_else(|| Holder::User(name.clone()), Holder::Node);
+        let profile = Profile { name, role, id: node.map_or(0, nodes::NodeId::as_u64), life: self.life };
         let authority = Arc::clone(&self.authority);
-        let holder = match nodes::NodeId::new(subject.id) {
-            Some(node) => Holder::Node(node),
-            None => Holder::User(subject.name.clone()),
-        };
         let issued = self.state.write(move |transaction| {
             let issued = authority.certify(&csr, &profile, now)?;
             certificates::record(transaction, &holder, profile.role, &issued, now)?;

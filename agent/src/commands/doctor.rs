@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::ToSocketAddrs as _,
     path::Path,
     process::ExitCode,
@@ -18,7 +18,10 @@ use belfry_common::{
 };
 use serde_json::json;
 
-use super::runtime;
+use super::{
+    output::{is_terminal, output},
+    runtime,
+};
 use crate::{app, config::Settings, sampling::Sampling, schedule::Schedule, statistics::Statistics};
 
 #[derive(Debug, clap::Args)]
@@ -169,7 +172,7 @@ async fn samplers(settings: &Settings) -> io::Result<Vec<Finding>> {
 }
 
 fn print(findings: &[Finding], format: Format) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = output();
     if format == Format::Json {
         let all: Vec<_> = findings
             .iter()
@@ -179,7 +182,7 @@ fn print(findings: &[Finding], format: Format) -> io::Result<()> {
         return writeln!(out);
     }
     let colour = |verdict| match verdict {
-        _ if !io::stdout().is_terminal() => ("", ""),
+        _ if !is_terminal() => ("", ""),
         Verdict::Ok => ("\x1b[32m", "\x1b[0m"),
         Verdict::Warning => ("\x1b[33m", "\x1b[0m"),
         Verdict::Failure => ("\x1b[31m", "\x1b[0m"),

@@ -1,9 +1,6 @@
 //! `belfry-agent join`
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use belfry_common::{
@@ -12,7 +9,7 @@ use belfry_common::{
     model::NodeName,
 };
 
-use super::runtime;
+use super::{output::output, runtime};
 use crate::config::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +48,7 @@ pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCo
     let identity = identity.with_context(|| format!("failed to join as {name}"))?;
     identity.save(directory)?;
     Identity::save_collector_address(directory, &args.collector)?;
-    let mut out = io::stdout().lock();
+    let mut out = output();
     writeln!(out, "joined {} as {}; now start the agent: belfry-agent run", args.collector, identity.subject.name)?;
     Ok(ExitCode::SUCCESS)
 }

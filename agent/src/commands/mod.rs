@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod join;
+mod output;
 pub(crate) mod run;
 pub(crate) mod sample;
 

@@ -12,7 +12,10 @@ use belfry_common::{
 };
 use serde_json::json;
 
-use super::runtime;
+use super::{
+    output::{csv_field, output},
+    runtime,
+};
 use crate::{app, config::Settings, sampling::Sampling, schedule::Schedule, statistics::Statistics};
 
 #[derive(Debug, clap::Args)]
@@ -33,6 +36,8 @@ enum Format {
     Json,
     /// One JSON object a line
     Jsonl,
+    /// time,metric,labels,value,reason, the labels as one JSON object
+    Csv,
 }
 
 pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
@@ -47,7 +52,10 @@ async fn print(args: &Args, settings: &Settings) -> io::Result<()> {
     let statistics = Statistics::new();
     let mut sampling = Sampling::new(app::all_samplers(settings, &statistics), settings, statistics)?;
     let mut schedule = Schedule::new(&sampling.intervals(), clock::now());
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(output());
+    if args.output == Format::Csv {
+        writeln!(out, "time,metric,labels,value,reason")?;
+    }
     loop {
         tokio::time::sleep(schedule.wait(clock::now())).await;
         let Some(round) = schedule.take(clock::now()) else { continue };
@@ -79,6 +87,18 @@ fn write_batch(batch: &Batch, format: Format, out: &mut impl Write) -> io::Resul
             for (tick, series, value) in samples {
                 serde_json::to_writer(&mut *out, &object(tick, series, value))?;
                 writeln!(out)?;
+            }
+            Ok(())
+        }
+        Format::Csv => {
+            for (tick, series, value) in samples {
+                let object = object(tick, series, value);
+                let field = |name: &str| match object.get(name) {
+                    None | Some(serde_json::Value::Null) => String::new(),
+                    Some(serde_json::Value::String(text)) => csv_field(text),
+                    Some(other) => csv_field(&other.to_string()),
+                };
+                writeln!(out, "{}", ["time", "metric", "labels", "value", "reason"].map(field).join(","))?;
             }
             Ok(())
         }

@@ -43,7 +43,7 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
             Command::Revoke { node } => {
                 client.tell(&Request::RevokeNode { name: node.clone() }).await?;
                 let next = format!(
-                    "it comes back with a new token and `belfry-agent join --force`; `belfry nodes forget {node}` removes it"
+                    "to let it back in: `belfry nodes forget {node}`, then a new token and `belfry-agent join --force`"
                 );
                 done(&output, node, "revoked", &next)?;
             }

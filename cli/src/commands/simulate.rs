@@ -14,13 +14,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Global;
 use crate::{
-    api::{Request, TokenCreated},
+    api::{NodeRow, Request, TokenCreated},
     client::Client,
+    exit::UsageError,
     simulate::{self, Meter, Plan, Report},
 };
 
 /// Open files beside a socket per node.
 const FILES_BESIDE: u64 = 256;
+/// Those of an 8-GPU node.
+const SERIES: usize = 500;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -28,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     nodes: usize,
     /// Series of each node; 0 only connects
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = SERIES)]
     series: usize,
     /// Time between two batches of a node
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
@@ -44,10 +47,10 @@ pub(crate) struct Args {
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     super::start_logging(global, tracing::level_filters::LevelFilter::WARN);
     if args.nodes == 0 || args.nodes > 20_000 {
-        bail!("--nodes must be between 1 and 20000");
+        return Err(UsageError("--nodes must be between 1 and 20000".into()).into());
     }
     if args.interval < Duration::from_millis(100) {
-        bail!("--interval must be at least 100ms");
+        return Err(UsageError("--interval must be at least 100ms".into()).into());
     }
     raise_file_limit(args.nodes)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -62,7 +65,7 @@ async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         series: args.series,
         interval: args.interval,
     };
-    forget(&client, args.nodes).await;
+    forget(&client).await?;
     let token = token(&client, args.nodes).await?;
     let bar = progress(args.nodes as u64, "enrolling {pos}/{len} nodes [{wide_bar}] {eta}");
     let identities =
@@ -84,7 +87,7 @@ async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     }
     let report = meter.report(args.nodes, args.series, began.elapsed());
     if !args.keep {
-        forget(&client, args.nodes).await;
+        forget(&client).await?;
     }
     let is_complete = report.batches_given_up == 0 && report.batches_refused == 0;
     print(global, &report)?;
@@ -103,12 +106,25 @@ async fn token(client: &Client, nodes: usize) -> anyhow::Result<JoinToken> {
     Ok(JoinToken::parse(&created.token)?)
 }
 
+/// Adds simulated nodes to a fleet until `stop` is cancelled, and removes them again.
+pub(super) async fn run_beside(client: &Client, nodes: usize, stop: CancellationToken) -> anyhow::Result<()> {
+    raise_file_limit(nodes)?;
+    let collector = client.address().to_string();
+    let plan = Plan { collector, nodes, series: SERIES, interval: Duration::from_secs(1) };
+    forget(client).await?;
+    let token = token(client, nodes).await?;
+    let identities = simulate::enrol(&plan, &token, || ()).await.context("failed to enrol the simulated nodes")?;
+    simulate::run(&plan, identities, Arc::new(Meter::new()), stop).await;
+    forget(client).await
+}
+
 /// Removes simulated nodes of this and earlier runs.
-async fn forget(client: &Client, nodes: usize) {
-    for place in 0..nodes {
-        // One that is not there need not be removed.
-        drop(client.tell(&Request::ForgetNode { name: simulate::name(place) }).await);
+async fn forget(client: &Client) -> anyhow::Result<()> {
+    let nodes: Vec<NodeRow> = client.ask(&Request::Nodes).await?;
+    for node in nodes.into_iter().filter(|node| simulate::is_simulated(&node.name)) {
+        client.tell(&Request::ForgetNode { name: node.name }).await.context("failed to remove a simulated node")?;
     }
+    Ok(())
 }
 
 /// Shows how it goes until time is up or Ctrl-C.

@@ -10,23 +10,26 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use belfry_common::{
     client, clock,
     identity::{Identity, Role},
     model::NodeName,
 };
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use super::{Global, collect, watch};
+use super::{Global, collect, simulate, watch};
 use crate::{
     access::TokenWish,
+    client::Client,
     collector::Collector,
     credentials::Credentials,
     render::output::{self, Format},
     services::Services,
+    state::nodes,
 };
 
 const AGENT: &str = "belfry-agent";
@@ -43,6 +46,9 @@ pub(crate) struct Args {
     /// Run without the live status
     #[arg(long)]
     no_watch: bool,
+    /// Add this many simulated 8-GPU nodes, called sim-00000 and so on, for as long as this runs
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    demo: u16,
 }
 
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
@@ -66,7 +72,7 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
             // Its other end is dropped when all beside the collector has ended.
             drop(stopped.await);
         })]);
-        let result = beside(&mut collector, services, global, is_watched).await;
+        let result = beside(&mut collector, services, global, args, is_watched).await;
         drop(stop);
         match collector.join_next().await {
             Some(ended) => result.and(finished(Some(ended))),
@@ -82,6 +88,7 @@ async fn beside(
     collector: &mut Running,
     services: Arc<Services>,
     global: &Global,
+    args: &Args,
     is_watched: bool,
 ) -> anyhow::Result<ExitCode> {
     let directory = services.data_directory.clone();
@@ -102,13 +109,35 @@ async fn beside(
         let credentials = Credentials::load(directory.clone(), None)?;
         watch::run(&credentials, None, global.output(Format::Table)).await
     };
+    let stop_demo = CancellationToken::new();
+    let mut demo = Box::pin(demo(&directory, args.demo, stop_demo.clone()));
+    let mut is_demo_over = false;
     let result = tokio::select! {
         result = view => result,
+        result = &mut demo => {
+            is_demo_over = true;
+            result.map(|()| ExitCode::SUCCESS).context("failed to simulate nodes")
+        }
         ended = collector.join_next() => finished(ended),
         status = exited(&mut agent) => Err(anyhow::anyhow!("the agent has ended ({status}): see its messages above or in `{}`", directory.join(LOG_FILE).display())),
     };
+    stop_demo.cancel();
+    if !is_demo_over {
+        // What is not removed now is so at the next start.
+        drop(tokio::time::timeout(LEAVE_TIMEOUT, demo).await);
+    }
     stop_agent(agent).await;
     result
+}
+
+/// Simulated nodes until they are stopped; none never end.
+async fn demo(directory: &Path, nodes: u16, stop: CancellationToken) -> anyhow::Result<()> {
+    if nodes == 0 {
+        stop.cancelled().await;
+        return Ok(());
+    }
+    let client = Client::connect_as(&Credentials::load(directory.to_path_buf(), None)?).await?;
+    simulate::run_beside(&client, nodes.into(), stop).await
 }
 
 fn finished(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Result<ExitCode> {
@@ -121,10 +150,25 @@ fn finished(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -
 
 /// Gives this machine's agent an identity, if it has none.
 async fn enrol(services: &Services, directory: &Path) -> anyhow::Result<()> {
-    if Identity::load(directory).is_ok_and(|identity| identity.subject.not_after > clock::now()) {
+    let name = NodeName::from_host_name(&rustix::system::uname().nodename().to_string_lossy());
+    let wanted = name.clone();
+    let node = services.state.read(move |view| nodes::by_name(view, &wanted)).await?;
+    if let Some(node) = node {
+        if node.standing != nodes::Standing::Admitted {
+            bail!("this machine, {name}, is shut out: start `belfry collect` and run `belfry nodes forget {name}`");
+        }
+        let is_current =
+            |identity: Identity| identity.subject.id == node.id.as_u64() && identity.subject.not_after > clock::now();
+        if !Identity::load(directory).is_ok_and(is_current) {
+            // Its certificate ran out while it was off, or was deleted. It is the same node all the same.
+            let (key, csr) = Identity::request()?;
+            let access = &services.access;
+            let certificate = access.certify(name, Role::Agent, Some(node.id), csr, clock::now()).await?;
+            let authorities = access.authorities().into_iter().map(Into::into).collect();
+            Identity::new(key, certificate, authorities)?.save(directory)?;
+        }
         return Ok(Identity::save_collector_address(directory, &services.address)?);
     }
-    let name = NodeName::from_host_name(&rustix::system::uname().nodename().to_string_lossy());
     let wish = TokenWish {
         role: Role::Agent,
         names: name.as_str().parse().context("failed to make a token for this machine")?,

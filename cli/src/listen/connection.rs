@@ -157,7 +157,8 @@ async fn join(connection: &Connection, services: &Services, key_sha256: [u8; 32]
         Err(error) => {
             let message = ErrorChain(&error).to_string();
             info!(address = %connection.remote_address(), reason = message, "join refused");
-            fail(&mut writer, FailureCode::Denied, message).await?;
+            let code = if error.is_passing() { FailureCode::Retry } else { FailureCode::Denied };
+            fail(&mut writer, code, message).await?;
         }
     }
     // Waits for the answer to be read before the connection is given up.
@@ -208,7 +209,8 @@ async fn renew(member: &Member, request: CertificateRequest, mut writer: FrameWr
         }
         Err(error) => {
             let message = ErrorChain(&error).to_string();
-            fail(&mut writer, FailureCode::Denied, message).await
+            let code = if error.is_passing() { FailureCode::Retry } else { FailureCode::Denied };
+            fail(&mut writer, code, message).await
         }
     }
 }

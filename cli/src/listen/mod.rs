@@ -3,6 +3,7 @@
 mod admission;
 mod connection;
 mod connections;
+mod turns;
 
 use std::{
     sync::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use belfry_common::{clock, quic::CloseCode};
-use quinn::{Endpoint, Incoming, VarInt};
+use quinn::{Connection, Endpoint, Incoming, VarInt};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
@@ -23,6 +24,7 @@ pub(crate) use admission::AdmissionLimits;
 use admission::{Admission, Decision};
 pub(crate) use connection::{Member, audit_denied, fail};
 pub(crate) use connections::Connections;
+use turns::Turns;
 
 /// An honest handshake takes two round trips.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +40,7 @@ pub(crate) async fn run(
 ) {
     let mut admission = Admission::new(limits, clock::monotonic());
     let handshakes = Arc::new(AtomicUsize::new(0));
+    let turns = Arc::new(Turns::default());
     let tasks = TaskTracker::new();
     loop {
         let incoming = tokio::select! {
@@ -57,7 +60,14 @@ pub(crate) async fn run(
             Decision::Accept => {
                 handshakes.fetch_add(1, Relaxed);
                 let (services, handshakes, token) = (Arc::clone(&services), Arc::clone(&handshakes), token.clone());
-                tasks.spawn(async move { serve(incoming, services, &handshakes, token).await });
+                let turns = Arc::clone(&turns);
+                tasks.spawn(async move {
+                    let connected = shake_hands(incoming, &turns, &services).await;
+                    handshakes.fetch_sub(1, Relaxed);
+                    if let Some(connection) = connected {
+                        connection::serve(connection, services, token).await;
+                    }
+                });
             }
             // It cannot have been proven and have to be proven again.
             Decision::Retry => drop(incoming.retry()),
@@ -81,22 +91,23 @@ pub(crate) async fn run(
     drop(timeout(Duration::from_secs(1), endpoint.wait_idle()).await);
 }
 
-async fn serve(incoming: Incoming, services: Arc<Services>, handshakes: &AtomicUsize, token: CancellationToken) {
+/// The connection, if the handshake succeeds in time.
+async fn shake_hands(incoming: Incoming, turns: &Turns, services: &Services) -> Option<Connection> {
     let address = incoming.remote_address();
+    let Some(_turn) = turns.wait(address.ip()).await else {
+        services.connections.count_refused();
+        incoming.refuse();
+        return None;
+    };
     let connected = match incoming.accept() {
         Ok(connecting) => timeout(HANDSHAKE_TIMEOUT, connecting).await,
         Err(error) => Ok(Err(error)),
     };
-    handshakes.fetch_sub(1, Relaxed);
     match connected {
-        Ok(Ok(connection)) => connection::serve(connection, services, token).await,
-        Ok(Err(error)) => {
-            services.connections.count_failed();
-            debug!(%address, %error, "handshake failed");
-        }
-        Err(_) => {
-            services.connections.count_failed();
-            debug!(%address, "handshake took too long");
-        }
+        Ok(Ok(connection)) => return Some(connection),
+        Ok(Err(error)) => debug!(%address, %error, "handshake failed"),
+        Err(_) => debug!(%address, "handshake took too long"),
     }
+    services.connections.count_failed();
+    None
 }

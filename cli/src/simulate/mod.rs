@@ -36,8 +36,13 @@ pub(crate) struct Plan {
 }
 
 /// The name of a simulated node.
-pub(crate) fn name(place: usize) -> String {
+fn name(place: usize) -> String {
     format!("{NAME_PREFIX}{place:05}")
+}
+
+/// Whether a node of this name is one of ours.
+pub(crate) fn is_simulated(name: &str) -> bool {
+    name.strip_prefix(NAME_PREFIX).is_some_and(|place| place.len() == 5 && place.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Gives every node an identity. `progress` is called with each that has one.
