@@ -239,6 +239,9 @@ pub(crate) struct Health {
     pub(crate) rules: u64,
     pub(crate) rules_failing: u64,
     pub(crate) next_event: u64,
+    /// Processor time of the collector so far; none where there is no `/proc`.
+    pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) resident_bytes: Option<f64>,
 }
 
 /// A row of the audit log.

@@ -113,6 +113,12 @@ fn of_alerting(services: &Services) -> Vec<OwnCount> {
     ]
 }
 
+/// Processor time in seconds and resident bytes, as far as they are known.
+pub(crate) fn cost() -> (Option<f64>, Option<f64>) {
+    let (cpu, memory) = process_cost();
+    (cpu.value(Resolution::CENTI).ok(), memory.value(Resolution::ONE).ok())
+}
+
 fn of_process() -> Vec<OwnCount> {
     let (cpu, memory) = process_cost();
     let (cpu_help, memory_help) = ("Processor time of the collector.", "Resident memory of the collector.");

@@ -360,6 +360,8 @@ mod tests {
 
     fn health() -> Health {
         Health {
+            cpu_seconds: Some(1.0),
+            resident_bytes: Some(1e8),
             version: env!("CARGO_PKG_VERSION").into(),
             time: crate::api::time(NOW),
             started_at: crate::api::time(NOW),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Global;
 use crate::{
-    api::{NodeRow, Request, TokenCreated},
+    api::{Health, NodeRow, Request, TokenCreated},
     client::Client,
     exit::UsageError,
     simulate::{self, Meter, Plan, Report},
@@ -76,16 +76,25 @@ async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let began = clock::monotonic();
     let nodes = simulate::run(&plan, identities, Arc::clone(&meter), stop.clone());
-    let watch = watch(args, &meter);
+    let mut steady = None;
+    let watch = watch(args, &client, &meter, &mut steady);
     tokio::pin!(nodes);
-    tokio::select! {
-        () = &mut nodes => {}
-        () = watch => {
-            stop.cancel();
-            nodes.await;
-        }
+    let is_over = tokio::select! {
+        () = &mut nodes => true,
+        () = watch => false,
+    };
+    let last = Cost::now(&client, &meter).await;
+    stop.cancel();
+    if !is_over {
+        nodes.await;
     }
-    let report = meter.report(args.nodes, args.series, began.elapsed());
+    let mut report = meter.report(args.nodes, args.series, began.elapsed());
+    if let (Some(first), Some(last)) = (steady, last) {
+        let samples = (last.samples - first.samples) as f64;
+        let per_million = (last.cpu_seconds - first.cpu_seconds) * 1e6 / samples;
+        report.collector_cpu_seconds_per_million_samples = (samples > 0.0).then_some(per_million);
+        report.collector_resident_bytes = Some(last.resident_bytes);
+    }
     if !args.keep {
         forget(&client).await?;
     }
@@ -127,16 +136,35 @@ async fn forget(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows how it goes until time is up or Ctrl-C.
-async fn watch(args: &Args, meter: &Meter) {
+/// What the collector has cost so far.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    cpu_seconds: f64,
+    resident_bytes: f64,
+    samples: u64,
+}
+
+impl Cost {
+    /// None if the collector does not say.
+    async fn now(client: &Client, meter: &Meter) -> Option<Self> {
+        let health: Health = client.ask(&Request::Health).await.ok()?;
+        let samples = meter.samples_sent.load(Relaxed);
+        Some(Self { cpu_seconds: health.cpu_seconds?, resident_bytes: health.resident_bytes?, samples })
+    }
+}
+
+/// Shows how it goes until time is up or somebody stops it. `steady` is the cost when all nodes were connected.
+async fn watch(args: &Args, client: &Client, meter: &Meter, steady: &mut Option<Cost>) {
     let bar = progress(args.duration.map_or(0, |duration| duration.as_secs()), "{elapsed_precise} {msg}");
     let began = clock::monotonic();
     let mut acked_before = 0;
     loop {
         tokio::select! {
-            // An error means that Ctrl-C cannot be seen; the duration still ends it.
-            Ok(()) = tokio::signal::ctrl_c() => break,
+            () = super::collect::stop_signal() => break,
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        if steady.is_none() && meter.connected.load(Relaxed) == args.nodes as u64 {
+            *steady = Cost::now(client, meter).await;
         }
         let acked = meter.batches_acked.load(Relaxed);
         bar.set_message(format!(
@@ -168,6 +196,7 @@ fn print(global: &Global, report: &Report) -> anyhow::Result<()> {
     if global.is_json() {
         return super::print_json(report);
     }
+    let known = |value: Option<f64>, text: &dyn Fn(f64) -> String| value.map_or("unknown".to_string(), text);
     super::print_lines([
         format!("{} nodes x {} series for {:.0} s", report.nodes, report.series_per_node, report.seconds),
         format!(
@@ -184,6 +213,13 @@ fn print(global: &Global, report: &Report) -> anyhow::Result<()> {
         ),
         format!("wire      {:.2} bytes of UDP payload per sample, both directions", report.bytes_per_sample),
         format!("broken    {} connections lost", report.connections_lost),
+        format!(
+            "collector {} once all were connected, {} resident",
+            known(report.collector_cpu_seconds_per_million_samples, &|cost| {
+                format!("{cost:.2} CPU seconds per million samples")
+            }),
+            known(report.collector_resident_bytes, &|bytes| format!("{:.0} MB", bytes / 1e6)),
+        ),
     ])
 }
 

@@ -21,6 +21,7 @@ use tracing::warn;
 use crate::{
     api::{self, Health, Request},
     listen::{Member, audit_denied, fail},
+    own_counts,
     state::{
         Health as DatabaseHealth, StateError,
         audit::{self, Deed, Outcome},
@@ -167,7 +168,10 @@ async fn health(member: &Member) -> Result<Health, ServeError> {
         audit::Verdict::Intact(_) => "intact".to_string(),
         audit::Verdict::Broken { seq } => format!("row {seq} is not what was written"),
     };
+    let (cpu_seconds, resident_bytes) = own_counts::cost();
     Ok(Health {
+        cpu_seconds,
+        resident_bytes,
         audit,
         version: env!("CARGO_PKG_VERSION").to_string(),
         time: api::time(clock::now()),

@@ -47,6 +47,9 @@ pub(crate) struct Report {
     pub(crate) ack_seconds_max: f64,
     /// UDP payload, both directions, handshakes included.
     pub(crate) bytes_per_sample: f64,
+    /// From the moment on that all nodes were connected; none if they never were.
+    pub(crate) collector_cpu_seconds_per_million_samples: Option<f64>,
+    pub(crate) collector_resident_bytes: Option<f64>,
 }
 
 impl Meter {
@@ -100,6 +103,8 @@ impl Meter {
             ack_seconds_p99: self.latency(0.99),
             ack_seconds_max: self.latency(1.0),
             bytes_per_sample: if samples > 0.0 { bytes / samples } else { 0.0 },
+            collector_cpu_seconds_per_million_samples: None,
+            collector_resident_bytes: None,
         }
     }
 }

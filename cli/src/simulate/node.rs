@@ -52,6 +52,7 @@ pub(super) struct Node {
     /// When the next batch is due: nodes are spread over the interval.
     due: Timestamp,
     pending: Mutex<BTreeMap<Sequence, Pending>>,
+    was_connected: bool,
 }
 
 impl Node {
@@ -68,6 +69,7 @@ impl Node {
             next: 1,
             due: began.plus_millis(phase),
             pending: Mutex::default(),
+            was_connected: false,
         }
     }
 
@@ -81,7 +83,11 @@ impl Node {
                 () = token.cancelled() => break,
                 () = sleep(wait) => {}
             }
-            match self.session(&token).await {
+            let session = self.session(&token).await;
+            if std::mem::take(&mut self.was_connected) {
+                backoff.reset();
+            }
+            match session {
                 Ok(()) => break,
                 Err(error) => {
                     debug!(name = %self.identity.subject.name, error = %belfry_common::error_chain::ErrorChain(&error), "simulated node lost its connection");
@@ -120,6 +126,7 @@ impl Node {
         writer.send(Kind::Hello, &hello).await?;
         let Welcome { .. } = client::answer(&mut reader, Kind::Welcome).await?;
         self.meter.connected.fetch_add(1, Relaxed);
+        self.was_connected = true;
         let pending = std::mem::take(&mut self.pending);
         let receiver = Receiver { pending, meter: Arc::clone(&self.meter) };
         let result = tokio::select! {
