@@ -40,6 +40,9 @@ const SEND_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const STREAMS_MAX: u32 = 4;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+/// Between two answers to packets of connections that are not known any more: none. After a restart each of thousands of agents needs
+/// one to come back before its idle timeout. Only connection IDs of our own making are answered, and with less than they sent.
+const RESET_INTERVAL: Duration = Duration::ZERO;
 /// A frame that has begun must be complete by then, plus what its length takes at [`BYTES_PER_SECOND_MIN`].
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// Slower than this is no link but an attempt to hold memory.
@@ -140,7 +143,7 @@ fn resettable(secret: &[u8; 32]) -> EndpointConfig {
     seed.iter_mut().zip(hmac::sign(&key, b"connection IDs").as_ref()).for_each(|(to, from)| *to = *from);
     let mut config = EndpointConfig::new(Arc::new(key));
     let generator = move || Box::new(HashedConnectionIdGenerator::from_key(u64::from_le_bytes(seed))) as Box<_>;
-    config.cid_generator(generator);
+    config.cid_generator(generator).min_reset_interval(RESET_INTERVAL);
     config
 }
 
