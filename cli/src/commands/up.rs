@@ -47,8 +47,8 @@ pub(crate) struct Args {
     #[arg(long)]
     no_watch: bool,
     /// Add this many simulated 8-GPU nodes, called sim-00000 and so on, for as long as this runs
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    demo: u16,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    demo: Option<u16>,
 }
 
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
@@ -131,11 +131,11 @@ async fn beside(
 }
 
 /// Simulated nodes until they are stopped; none never end.
-async fn demo(directory: &Path, nodes: u16, stop: CancellationToken) -> anyhow::Result<()> {
-    if nodes == 0 {
+async fn demo(directory: &Path, nodes: Option<u16>, stop: CancellationToken) -> anyhow::Result<()> {
+    let Some(nodes) = nodes else {
         stop.cancelled().await;
         return Ok(());
-    }
+    };
     let client = Client::connect_as(&Credentials::load(directory.to_path_buf(), None)?).await?;
     simulate::run_beside(&client, nodes.into(), stop).await
 }
