@@ -22,7 +22,7 @@ use belfry_store::NodeId;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{error, info, warn};
 
@@ -138,6 +138,8 @@ pub(crate) struct Alerting {
 struct Unwritten {
     changes: Vec<AlertChange>,
     events: Vec<NewEvent>,
+    /// When the next try is due, after one that failed.
+    again_at: Option<Instant>,
 }
 
 /// Layouts whose interest is remembered: twelve groups of 5,000 nodes. Beyond that all are forgotten and found again.
@@ -188,7 +190,8 @@ impl Alerting {
         runtime.block_on(async {
             loop {
                 let sleep = self.sleep();
-                let is_held_up = !self.unwritten.is_empty();
+                // A fixed moment: however many requests come, the next try is made.
+                let again_at = self.unwritten.again_at;
                 tokio::select! {
                     biased;
                     request = self.requests.recv() => match request {
@@ -196,11 +199,11 @@ impl Alerting {
                         None => return,
                     },
                     // Arrivals wait meanwhile, as many as there is room for: what was lost is evaluated with the next tick.
-                    () = tokio::time::sleep(RETRY_INTERVAL), if is_held_up => {
+                    () = sleep_until(again_at.unwrap_or_else(|| Instant::from_std(clock::monotonic()))), if again_at.is_some() => {
                         self.write_down().await;
                         continue;
                     }
-                    arrivals = timeout(sleep, subscription.arrivals.recv()), if !is_held_up => match arrivals {
+                    arrivals = timeout(sleep, subscription.arrivals.recv()), if again_at.is_none() => match arrivals {
                         Ok(Some(first)) => self.arrived(first, &mut subscription).await,
                         Ok(None) => return,
                         Err(_) => {}
@@ -211,7 +214,7 @@ impl Alerting {
                     warn!(lost, "evaluation is behind: arrivals skipped");
                     self.statistics.arrivals_lost.fetch_add(lost, Relaxed);
                 }
-                if self.unwritten.is_empty() {
+                if self.unwritten.again_at.is_none() {
                     self.pass_time().await;
                 }
             }
@@ -340,7 +343,7 @@ impl Alerting {
         if outcome.transitions.is_empty() {
             return;
         }
-        let Unwritten { changes, events: new } = &mut self.unwritten;
+        let Unwritten { changes, events: new, .. } = &mut self.unwritten;
         for transition in outcome.transitions {
             match row(&transition.change) {
                 Ok(change) => changes.push(change),
@@ -367,6 +370,7 @@ impl Alerting {
             }
             Err(error) if error.is_retryable() => {
                 warn!(error = %ErrorChain(&error), "alerts cannot be written down: trying again");
+                self.unwritten.again_at = Some(Instant::from_std(clock::monotonic() + RETRY_INTERVAL));
                 return;
             }
             // The database ends the process for it.
@@ -388,12 +392,6 @@ impl Alerting {
             }
         }
         *self.statistics.by_node.lock().unwrap_or_else(PoisonError::into_inner) = by_node;
-    }
-}
-
-impl Unwritten {
-    fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.events.is_empty()
     }
 }
 
