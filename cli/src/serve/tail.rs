@@ -8,7 +8,7 @@ use belfry_common::{
     model::{Layout, SeriesDefinition, Timestamp},
 };
 use belfry_promql::{METRIC_NAME, Plan, Selector};
-use belfry_store::{NodeId, Selection, TimeRange};
+use belfry_store::{NodeId, Selection, SeriesData, TimeRange};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -90,9 +90,11 @@ pub(super) async fn run(
     }
     // Subscribed before the past is read, so that nothing falls between; what is in both is told apart by its time.
     let mut subscription = services.hub.subscribe(ARRIVALS_MAX);
-    let mut tail = Tail { services, wanted, layouts: HashMap::new(), shown: HashMap::new() };
+    let mut tail = Tail { services, wanted, layouts: HashMap::new(), shown: Shown::default() };
     if let Some(since_ms) = since_ms {
         tail.past(since_ms, reply).await?;
+        // The writer may just be on its way from the head to the hub with one more.
+        tail.shown.commits = subscription.arrivals.len() + 1;
     }
     loop {
         let arrivals = tokio::select! {
@@ -112,6 +114,7 @@ pub(super) async fn run(
         if !lines.is_empty() {
             reply.bytes(lines.as_bytes()).await?;
         }
+        tail.shown.pass_commit();
         let lost = subscription.take_lost();
         if lost > 0 {
             let note = json!({"time": api::time(clock::now()), "lost_batches": lost});
@@ -125,8 +128,35 @@ struct Tail<'a> {
     wanted: Wanted,
     /// The places of each layout that are wanted, with their labels ready.
     layouts: HashMap<(NodeId, usize), Places>,
-    /// Up to which time the past has shown each node.
-    shown: HashMap<NodeId, Timestamp>,
+    shown: Shown,
+}
+
+/// Up to which time the past has shown each series, for as long as arrivals may have been among the past as well. What comes later
+/// is new, however old its time.
+#[derive(Debug, Default)]
+struct Shown {
+    until: HashMap<(NodeId, Arc<SeriesDefinition>), Timestamp>,
+    /// Commits that may hold what was shown.
+    commits: usize,
+}
+
+impl Shown {
+    fn note(&mut self, node: NodeId, series: &SeriesData) {
+        if let Some(last) = series.samples.last() {
+            self.until.insert((node, Arc::clone(&series.definition)), last.time);
+        }
+    }
+
+    fn has(&self, node: NodeId, definition: &Arc<SeriesDefinition>, time: Timestamp) -> bool {
+        self.commits > 0 && self.until.get(&(node, Arc::clone(definition))).is_some_and(|&until| time <= until)
+    }
+
+    fn pass_commit(&mut self) {
+        self.commits = self.commits.saturating_sub(1);
+        if self.commits == 0 {
+            self.until = HashMap::new();
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -162,12 +192,12 @@ impl Tail<'_> {
         let mut samples = Vec::new();
         for (place, series) in found.iter().enumerate() {
             samples.extend(series.samples.iter().map(|sample| (sample.time, place, sample.value)));
+            self.shown.note(node, series);
         }
         samples.sort_by_key(|&(time, place, _)| (time, place));
         let labels: Vec<_> = found.iter().map(|data| label_map(&data.definition, name, is_own)).collect();
         let mut pieces = vec![String::new()];
         for (time, place, value) in samples {
-            self.shown.insert(node, time);
             let (Some(series), Some(labels)) = (found.get(place), labels.get(place)) else { continue };
             if pieces.last().is_none_or(|lines| lines.len() >= LINES_BYTES) {
                 pieces.push(String::new());
@@ -182,14 +212,14 @@ impl Tail<'_> {
 
     fn arrived(&mut self, arrival: &Arrival, lines: &mut String) -> Result<(), ServeError> {
         for tick in &arrival.batch.ticks {
-            if self.shown.get(&arrival.node).is_some_and(|&shown| tick.time <= shown) {
-                continue;
-            }
             let places = self.places(arrival.node, &tick.layout);
             for (place, labels) in &*places {
                 let (Some(raw), Some(definition)) = (tick.values.get(*place), tick.layout.series.get(*place)) else {
                     continue;
                 };
+                if self.shown.has(arrival.node, definition, tick.time) {
+                    continue;
+                }
                 let value = raw.value(definition.metric.resolution).map_err(Some);
                 write_line(tick.time, &definition.metric.name, labels, value, lines)?;
             }
