@@ -61,7 +61,11 @@ pub(crate) enum Request {
     /// Reads the rule files again.
     ReloadRules,
     /// What the collector says of itself: a [`Health`].
-    Health,
+    Health {
+        /// Whether the audit log is to be checked as well, from its first row on.
+        #[serde(default)]
+        with_audit: bool,
+    },
     /// The audit log's rows.
     Audit {
         count: usize,
@@ -228,8 +232,8 @@ pub(crate) struct Health {
     pub(crate) data_directory: String,
     pub(crate) is_full: bool,
     pub(crate) database: String,
-    /// `intact`, or which row of the audit log is not what was written.
-    pub(crate) audit: String,
+    /// If it was to be checked: `intact`, or which row of the audit log is not what was written.
+    pub(crate) audit: Option<String>,
     pub(crate) nodes: u64,
     pub(crate) connections: u64,
     pub(crate) series: u64,

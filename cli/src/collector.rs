@@ -24,6 +24,7 @@ use crate::{
     fleet::{Fleet, store_id},
     housekeeping, http,
     hub::Hub,
+    ingest::SeriesCaps,
     listen::{self, AdmissionLimits, Connections},
     series::HeadReader,
     services::Services,
@@ -99,8 +100,8 @@ impl Collector {
             hub,
             writer: writer_handle,
             alerting: alerting_handle,
-            connections: Connections::default(),
-            limits: settings.limits,
+            connections: Connections::new(settings.admission.connections_max),
+            series_caps: SeriesCaps::new(settings.limits.series_per_node),
         };
         let services = Arc::new(services);
         Ok(Self { address, http, services, endpoint, listener, admission: settings.admission, writer, alerting })

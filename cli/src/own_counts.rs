@@ -56,6 +56,7 @@ fn of_fleet(services: &Services) -> Vec<OwnCount> {
         amount("belfry_collector_connections", "Open connections of members.", connections.open_now()),
         count("belfry_collector_connections_refused_total", "Attempts turned away at the door.", connections.refused()),
         count("belfry_collector_handshakes_failed_total", "Handshakes that failed.", connections.failed()),
+        count("belfry_collector_requests_denied_total", "Requests beyond the peer's role.", connections.denied()),
     ]
 }
 
@@ -66,6 +67,11 @@ fn of_store(services: &Services) -> Vec<OwnCount> {
     vec![
         count("belfry_collector_batches_total", "Batches made durable.", writer.batches.load(Relaxed)),
         count("belfry_collector_batches_duplicate_total", "Batches that came again.", writer.duplicates.load(Relaxed)),
+        count(
+            "belfry_collector_batches_refused_total",
+            "Batches that will never be taken, with the reason in the log.",
+            writer.refused.load(Relaxed),
+        ),
         count(
             "belfry_collector_batches_lost_total",
             "Batches that nodes have reported as lost.",

@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use belfry_store::Head;
 
 use crate::{
-    access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, listen::Connections, state::State,
-    writer::WriterHandle,
+    access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, ingest::SeriesCaps, listen::Connections,
+    state::State, writer::WriterHandle,
 };
 
 /// The collector's parts.
@@ -24,5 +24,5 @@ pub(crate) struct Services {
     pub(crate) writer: WriterHandle,
     pub(crate) alerting: AlertingHandle,
     pub(crate) connections: Connections,
-    pub(crate) limits: crate::config::Limits,
+    pub(crate) series_caps: SeriesCaps,
 }

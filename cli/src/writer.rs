@@ -45,8 +45,10 @@ const LIVE_AGE_MS_MAX: i64 = 60_000;
 /// What became of a batch or gap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// These numbers are durable.
-    Stored(Run),
+    /// This batch is durable.
+    Stored(Sequence),
+    /// These numbers are durably known to stay empty.
+    Declared(Run),
     /// This batch is refused for good.
     Refused { sequence: Sequence, reason: String },
 }
@@ -76,6 +78,8 @@ pub(crate) struct WriterHandle {
 pub(crate) struct WriterStatistics {
     pub(crate) batches: AtomicU64,
     pub(crate) duplicates: AtomicU64,
+    /// Batches that will never be taken, refused here or before.
+    pub(crate) refused: AtomicU64,
     pub(crate) readings: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) commit_micros: AtomicU64,
@@ -136,7 +140,7 @@ pub(crate) struct Writer {
 
 struct Waiting {
     settled: mpsc::Sender<Settled>,
-    run: Run,
+    outcome: Settled,
     /// Given back with the commit.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -185,13 +189,16 @@ impl Writer {
                 match self.patiently(|store| store.add(entry.clone())) {
                     Ok(belfry_store::Added::New) => {
                         self.live.push(is_live);
-                        self.waiting.push(Waiting { settled, run: Run::new(sequence, sequence), _room: Some(room) });
+                        self.waiting.push(Waiting { settled, outcome: Settled::Stored(sequence), _room: Some(room) });
                     }
                     Ok(belfry_store::Added::Duplicate) => {
                         self.statistics.duplicates.fetch_add(1, Relaxed);
-                        self.waiting.push(Waiting { settled, run: Run::new(sequence, sequence), _room: None });
+                        self.waiting.push(Waiting { settled, outcome: Settled::Stored(sequence), _room: None });
                     }
-                    Err(StoreError::Refused(reason)) => tell(&settled, Settled::Refused { sequence, reason }),
+                    Err(StoreError::Refused(reason)) => {
+                        self.statistics.refused.fetch_add(1, Relaxed);
+                        tell(&settled, Settled::Refused { sequence, reason });
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -203,7 +210,8 @@ impl Writer {
                             warn!(%node, first = gap.first, last = gap.last, reason = gap.reason.as_str(), "node reports a gap");
                             self.statistics.gap_batches.fetch_add(gap.last.saturating_sub(gap.first) + 1, Relaxed);
                         }
-                        self.waiting.push(Waiting { settled, run: Run::new(gap.first, gap.last), _room: None });
+                        let outcome = Settled::Declared(Run::new(gap.first, gap.last));
+                        self.waiting.push(Waiting { settled, outcome, _room: None });
                     }
                     Err(StoreError::Refused(reason)) => {
                         tell(&settled, Settled::Refused { sequence: gap.first, reason });
@@ -231,8 +239,8 @@ impl Writer {
         let began = clock::monotonic();
         let entries = self.patiently(Store::commit)?;
         let took = began.elapsed();
-        for Waiting { settled, run, .. } in self.waiting.drain(..) {
-            tell(&settled, Settled::Stored(run));
+        for Waiting { settled, outcome, .. } in self.waiting.drain(..) {
+            tell(&settled, outcome);
         }
         let statistics = &self.statistics;
         statistics.commits.fetch_add(1, Relaxed);

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::{
     identity::{COLLECTOR_NAME, Identity, IdentityError, JoinToken, TlsError, join_config},
+    limits,
     quic::{self, CloseCode, EndpointError, FrameReader, FrameWriter, StreamError},
     wire::{
         frame::Kind,
@@ -111,6 +112,18 @@ impl From<StreamError> for ConnectError {
     }
 }
 
+impl ConnectError {
+    /// How long the collector asks to stay away, if it does.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Closed { code: CloseCode::Overloaded | CloseCode::Stopping, reason } => quic::retry_after(reason),
+            _ => None,
+        }
+    }
+}
+
 /// TLS alerts about certificates, as QUIC carries them (RFC 9001, section 4.8, and RFC 8446, section 6).
 fn is_certificate_refusal(error: &ConnectionError) -> bool {
     let ConnectionError::ConnectionClosed(close) = error else { return false };
@@ -183,7 +196,8 @@ pub fn refusal(payload: &[u8]) -> ConnectError {
         Ok(Failure { code, message, retry_after_ms }) => ConnectError::Refused {
             code: FailureCode::from_code(code),
             message,
-            retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms.into())),
+            retry_after: (retry_after_ms > 0)
+                .then(|| Duration::from_millis(retry_after_ms.into()).min(limits::RETRY_AFTER_MAX)),
         },
         Err(error) => StreamError::Message(error).into(),
     }

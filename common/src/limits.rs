@@ -28,6 +28,12 @@ pub const SERIES_PER_NODE_WIRE_MAX: usize = 65_536;
 /// Series of one node that the collector keeps unless configured otherwise; more are counted and left out.
 pub const SERIES_PER_NODE_DEFAULT: usize = 20_000;
 
+/// Bytes of the label values of one node's series that the wire can carry: 512 for each series that it can carry.
+pub const LABEL_BYTES_PER_NODE_WIRE_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of the label values of one node's series that the collector keeps: 200 for each of 20,000 series. Most have under 30.
+pub const LABEL_BYTES_PER_NODE_MAX: usize = 4 * 1024 * 1024;
+
 /// Sampler groups of one agent: a sampler is a group, and there are under 40.
 pub const GROUPS_PER_NODE_MAX: usize = 256;
 
@@ -54,6 +60,9 @@ pub const REPLY_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 
 /// A tick further in the future than this is refused: the node's clock is wrong.
 pub const FUTURE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Whatever a collector says, an agent tries again after this.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Live batches under way without an acknowledgement. More than this means that the collector or the
 /// path cannot keep up, and the spool takes over.

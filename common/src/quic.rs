@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{
-    clock,
+    clock, limits,
     wire::{
         frame::{self, FrameError, HEADER_BYTES, Header, Kind},
         message::{self, Message, MessageError},
@@ -54,7 +54,7 @@ const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 pub enum CloseCode {
     /// All is done.
     Done = 0,
-    /// The collector stops or restarts: come back.
+    /// The collector stops or restarts: come back, see [`CloseCode::close_until`].
     Stopping = 1,
     /// The identity is revoked.
     Revoked = 2,
@@ -62,7 +62,7 @@ pub enum CloseCode {
     Expired = 3,
     /// The peer broke the protocol.
     Protocol = 4,
-    /// Too many connections: come back after the milliseconds that the reason holds.
+    /// Too many connections: come back later, see [`CloseCode::close_until`].
     Overloaded = 5,
     /// The same node connected again.
     Superseded = 6,
@@ -94,6 +94,26 @@ impl CloseCode {
     pub fn close(self, connection: &quinn::Connection, reason: &str) {
         connection.close(VarInt::from_u32(self as u32), reason.as_bytes());
     }
+
+    /// Closes a connection and says when to come back, in words that [`retry_after`] understands.
+    pub fn close_until(self, connection: &quinn::Connection, reason: &str, wait: Duration) {
+        self.close(connection, &with_retry_after(reason, wait));
+    }
+}
+
+/// Before the milliseconds, at the end of the reason.
+const RETRY_AFTER: &str = ", come back in ";
+
+fn with_retry_after(reason: &str, wait: Duration) -> String {
+    format!("{reason}{RETRY_AFTER}{} ms", wait.as_millis())
+}
+
+/// When to come back, if the reason of a close says so; never later than in [`limits::RETRY_AFTER_MAX`].
+#[must_use]
+pub fn retry_after(reason: &str) -> Option<Duration> {
+    let (_, wait) = reason.rsplit_once(RETRY_AFTER)?;
+    let millis = wait.strip_suffix(" ms")?.parse().ok()?;
+    Some(Duration::from_millis(millis).min(limits::RETRY_AFTER_MAX))
 }
 
 /// An endpoint that cannot be opened.
@@ -387,5 +407,21 @@ impl FrameReader {
             }
         };
         Ok(chunk.map_err(StreamError::Read)?.map(|chunk| chunk.bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_in_the_reason_of_a_close_is_found_and_bounded() {
+        let wait = Duration::from_millis(1_250);
+        assert_eq!(retry_after(&with_retry_after("the collector stops", wait)), Some(wait));
+        let long = with_retry_after("closed for the winter", Duration::from_secs(1 << 30));
+        assert_eq!(retry_after(&long), Some(limits::RETRY_AFTER_MAX));
+        for silent in ["", "the collector stops", ", come back in ms", "x, come back in -1 ms", "x, come back in 5 s"] {
+            assert_eq!(retry_after(silent), None, "{silent}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use belfry_common::{
     identity::{Identity, client_config},
     limits,
     model::Epoch,
-    quic::CloseCode,
+    quic::{self, CloseCode},
     wire::{
         codec::Encoder,
         frame::Kind,
@@ -50,6 +50,28 @@ impl Bystander {
 
 async fn member(collector: &Collector, identity: &Identity) -> Connection {
     connect(collector.address(), client_config(identity).unwrap()).await.unwrap()
+}
+
+/// Row 10: a collector that is full, or that stops, says when to come back; people still get in.
+#[tokio::test]
+async fn a_collector_says_when_to_come_back() {
+    let mut collector = Collector::start_with("shipped_rules = false\n[limits]\nconnections = 2\n").await;
+    let nodes = [collector.join("a").await, collector.join("b").await, collector.join("c").await];
+    let first = member(&collector, &nodes[0]).await;
+    let second = member(&collector, &nodes[1]).await;
+    let third = member(&collector, &nodes[2]).await;
+    let (code, reason) = hostile::close_code(&third, SOON).await;
+    assert_eq!(code, CloseCode::Overloaded);
+    assert_eq!(quic::retry_after(&reason), Some(Duration::from_secs(30)), "{reason}");
+    assert_eq!(collector.admin().health("connections").await, 3, "two nodes, and who asks");
+    collector.stop().await;
+    let mut waits = Vec::new();
+    for connection in [first, second] {
+        let (code, reason) = hostile::close_code(&connection, SOON).await;
+        assert_eq!(code, CloseCode::Stopping);
+        waits.push(quic::retry_after(&reason).unwrap_or_else(|| panic!("no time in {reason:?}")));
+    }
+    assert_ne!(waits[0], waits[1], "they do not come back at one instant");
 }
 
 /// A peer of another protocol gets no further than the handshake.
@@ -234,7 +256,7 @@ async fn mutated_batches_never_harm_the_collector() {
         live.stream.frame(Kind::Batches, &payload).await.unwrap();
         // An answer or the end: each is right, as long as it comes.
         let answer = tokio::time::timeout(SOON, live.stream.answer()).await.unwrap();
-        assert!(!matches!(answer, Err(belfry_common::quic::StreamError::Timeout(_))), "round {round}: silence");
+        assert!(!matches!(answer, Err(quic::StreamError::Timeout(_))), "round {round}: silence");
     }
     bystander.latency().await;
     assert!(collector.process_mut().ended().is_none());

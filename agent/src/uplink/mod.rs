@@ -106,12 +106,9 @@ impl Uplink {
 fn wait(error: &ConnectError, backoff: &mut Backoff) -> Duration {
     let jittered = backoff.next(fastrand::f64());
     match error {
-        ConnectError::Refused { retry_after: Some(after), .. } => *after + jittered,
+        _ if let Some(after) = error.retry_after() => after + jittered,
         ConnectError::Refused { code: FailureCode::Retry, .. } => jittered,
         ConnectError::Refused { .. } => BACKOFF_REFUSED + jittered,
-        ConnectError::Closed { code: CloseCode::Overloaded, reason } => {
-            Duration::from_millis(reason.parse().unwrap_or(1000)) + jittered
-        }
         ConnectError::Closed {
             code: CloseCode::Revoked | CloseCode::Expired | CloseCode::Superseded | CloseCode::Protocol,
             ..

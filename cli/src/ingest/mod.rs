@@ -7,7 +7,7 @@
 mod caps;
 mod inspect;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use belfry_common::{
     clock,
@@ -28,11 +28,12 @@ use tracing::{info, warn};
 
 use crate::{
     fleet::Greeting,
-    listen::{Member, fail},
+    listen::{Member, fail, fail_for_now},
     state::{StateError, epochs, nodes},
     writer::Settled,
 };
-use caps::SeriesCap;
+use caps::NodeCap;
+pub(crate) use caps::SeriesCaps;
 use inspect::inspect;
 
 /// Batches of backlog that one agent may have under way: four frames.
@@ -205,7 +206,7 @@ impl<'a> Stream<'a> {
 
     async fn retry_later(&self, error: &StateError, writer: &mut FrameWriter) -> Result<(), StreamError> {
         warn!(error = %ErrorChain(error), "agent sent away: the database cannot be written");
-        fail(writer, FailureCode::Retry, "the collector cannot write its database now".into()).await
+        fail_for_now(writer).await
     }
 
     /// Reads and acknowledges side by side until either ends.
@@ -249,7 +250,8 @@ impl<'a> Stream<'a> {
         mut decoders: Decoders,
         settled: mpsc::Sender<Settled>,
     ) -> Result<End, Stop> {
-        let mut cap = SeriesCap::new(self.member.services.limits.series_per_node);
+        let services = &self.member.services;
+        let cap = services.series_caps.of(self.node, || services.head.layouts(self.node));
         loop {
             let next = tokio::select! {
                 biased;
@@ -264,7 +266,7 @@ impl<'a> Stream<'a> {
                         Decoders::One(decoder) => decoder,
                         Decoders::OnePerFrame => &mut fresh,
                     };
-                    self.take(&payload, decoder, &mut cap, &settled).await?;
+                    self.take(&payload, decoder, &cap, &settled).await?;
                 }
                 Kind::Gaps if !self.is_live => {
                     let Gaps { gaps } = decode(&payload).map_err(StreamError::Message)?;
@@ -282,7 +284,7 @@ impl<'a> Stream<'a> {
         &self,
         payload: &[u8],
         decoder: &mut Decoder,
-        cap: &mut SeriesCap,
+        cap: &NodeCap,
         settled: &mpsc::Sender<Settled>,
     ) -> Result<(), Stop> {
         let Batches { batches } = decode(payload).map_err(StreamError::Message)?;
@@ -298,6 +300,7 @@ impl<'a> Stream<'a> {
         for sealed in batches {
             let refuse = |reason: String| {
                 warn!(node = %self.member.subject.name, sequence = sealed.sequence, reason, "batch refused");
+                self.member.services.writer.statistics.refused.fetch_add(1, Relaxed);
                 // A full channel means a peer beyond its window: it will find out by asking again.
                 drop(settled.try_send(Settled::Refused { sequence: sealed.sequence, reason }));
             };
@@ -351,13 +354,18 @@ impl<'a> Stream<'a> {
         first: Settled,
     ) -> Result<(), StreamError> {
         let mut runs: Vec<Run> = Vec::new();
-        let mut settled = 0;
+        let mut batches = 0;
         let mut next = Some(first);
         while let Some(what) = next {
-            settled += 1;
             match what {
-                Settled::Stored(run) => push_run(&mut runs, run),
+                Settled::Stored(sequence) => {
+                    batches += 1;
+                    push_run(&mut runs, Run::new(sequence, sequence));
+                }
+                // What was not sent took no credit.
+                Settled::Declared(run) => push_run(&mut runs, run),
                 Settled::Refused { sequence, reason } => {
+                    batches += 1;
                     writer.send(Kind::Refused, &Refused { sequence, reason }).await?;
                 }
             }
@@ -366,8 +374,8 @@ impl<'a> Stream<'a> {
         if !runs.is_empty() {
             writer.send(Kind::Ack, &Ack { runs }).await?;
         }
-        if !self.is_live {
-            writer.send(Kind::Credit, &Credit { batches: settled }).await?;
+        if !self.is_live && batches > 0 {
+            writer.send(Kind::Credit, &Credit { batches }).await?;
         }
         Ok(())
     }

@@ -4,14 +4,14 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
 /// How many connections may come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct AdmissionLimits {
-    /// Open at a time.
+    /// Open at a time before agents are sent away.
     pub(crate) connections_max: usize,
     /// Handshakes a second from one address, in the long run. A fleet behind one address is one address.
     pub(crate) address_rate: f64,
@@ -37,6 +37,9 @@ impl Default for AdmissionLimits {
         }
     }
 }
+
+/// Connections beyond the most that agents may have: for people, and for agents while they are told when to come back.
+const CONNECTIONS_BEYOND: usize = 256;
 
 /// Addresses whose buckets are remembered. A new one beyond drives out the fullest: who has not come lately.
 const ADDRESSES_MAX: usize = 16_384;
@@ -90,7 +93,7 @@ impl Admission {
         Self { limits, total, addresses: HashMap::new() }
     }
 
-    /// Decides on an attempt from `address`, `is_proven` to be the sender's.
+    /// Decides on an attempt from `address` (see [`network`]), `is_proven` to be the sender's.
     pub(crate) fn decide(
         &mut self,
         address: IpAddr,
@@ -102,7 +105,7 @@ impl Admission {
         if !is_proven && handshakes >= self.limits.handshakes_unproven_max {
             return Decision::Retry;
         }
-        if connections >= self.limits.connections_max {
+        if connections >= self.limits.connections_max + CONNECTIONS_BEYOND {
             return if is_proven { Decision::Refuse } else { Decision::Ignore };
         }
         let AdmissionLimits { address_rate, address_burst, total_rate, total_burst, .. } = self.limits;
@@ -126,6 +129,14 @@ impl Admission {
             }
         }
         self.addresses.entry(address).or_insert(Bucket { tokens: address_burst, filled: now })
+    }
+}
+
+/// What one holder of addresses has at least: a single address, or an IPv6 network of 64 bits (RFC 6177).
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        IpAddr::V4(address) => address.into(),
     }
 }
 
@@ -164,6 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let (mut admission, now) = admission();
+        let accepted = (0..100_u16).filter(|&n| {
+            let address = network(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]));
+            admission.decide(address, true, 0, 0, now) == Decision::Accept
+        });
+        assert_eq!(accepted.count(), 3);
+        let mapped = IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x0201]);
+        assert_eq!(network(mapped), HOST);
+    }
+
+    #[test]
     fn many_addresses_share_the_total() {
         let (mut admission, now) = admission();
         let accepted = (0..100).filter(|&n| {
@@ -178,8 +201,8 @@ mod tests {
         let (mut admission, now) = admission();
         assert_eq!(admission.decide(HOST, false, 0, 4, now), Decision::Retry);
         assert_eq!(admission.decide(HOST, true, 0, 4, now), Decision::Accept);
-        assert_eq!(admission.decide(HOST, true, 10, 0, now), Decision::Refuse);
-        assert_eq!(admission.decide(HOST, false, 10, 0, now), Decision::Ignore);
+        assert_eq!(admission.decide(HOST, true, 10 + CONNECTIONS_BEYOND, 0, now), Decision::Refuse);
+        assert_eq!(admission.decide(HOST, false, 10 + CONNECTIONS_BEYOND, 0, now), Decision::Ignore);
     }
 
     #[test]

@@ -28,6 +28,11 @@ use crate::{
 /// A stream that is opened says at once what it is for.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// For agents that find no room; each adds a random wait of its own.
+const OVERLOADED_WAIT: Duration = Duration::from_secs(30);
+/// For agents that come while the database cannot be written.
+const DATABASE_WAIT: Duration = Duration::from_secs(5);
+
 /// A member on a connection: what its streams are served with.
 #[derive(Debug, Clone)]
 pub(crate) struct Member {
@@ -55,9 +60,22 @@ pub(super) async fn serve(connection: Connection, services: Arc<Services>, token
                 close_refused(&connection, refusal);
                 return;
             }
+            if subject.role == Role::Agent && services.connections.is_full() {
+                debug!(%address, name = %subject.name, "sent away: there are too many connections");
+                services.connections.count_refused();
+                CloseCode::Overloaded.close_until(
+                    &connection,
+                    "the collector has too many connections",
+                    OVERLOADED_WAIT,
+                );
+                return;
+            }
             let number = services.connections.add(subject.clone(), connection.clone());
             let member = Member { subject, address, connection: number, services: Arc::clone(&services), token };
             serve_member(&connection, &member).await;
+            if member.token.is_cancelled() {
+                services.connections.dismiss(&connection);
+            }
             services.connections.remove(number);
         }
         Err(reason) => {
@@ -145,6 +163,13 @@ pub(crate) async fn fail(writer: &mut FrameWriter, code: FailureCode, message: S
     writer.send(Kind::Failure, &Failure { code: code.code(), message, retry_after_ms: 0 }).await
 }
 
+/// Ends a stream because the database cannot be written now, and says when to come back.
+pub(crate) async fn fail_for_now(writer: &mut FrameWriter) -> Result<(), StreamError> {
+    let message = "the collector cannot write its database now".to_string();
+    let retry_after_ms = DATABASE_WAIT.as_millis() as u32;
+    writer.send(Kind::Failure, &Failure { code: FailureCode::Retry.code(), message, retry_after_ms }).await
+}
+
 async fn join(connection: &Connection, services: &Services, key_sha256: [u8; 32]) -> Result<(), StreamError> {
     let accepted = tokio::time::timeout(FIRST_FRAME_TIMEOUT, connection.accept_bi()).await;
     let accepted = accepted.map_err(|_| StreamError::Timeout(FIRST_FRAME_TIMEOUT))?;
@@ -217,13 +242,18 @@ async fn renew(member: &Member, request: CertificateRequest, mut writer: FrameWr
 
 /// Notes that somebody tried what its role does not allow.
 pub(crate) async fn audit_denied(member: &Member, action: &str) {
+    let Some(unwritten) = member.services.connections.count_denied(&member.subject, clock::monotonic()) else { return };
+    let detail = match unwritten {
+        0 => format!("from {}", member.address),
+        before => format!("from {}, and {before} refusals before that were not written down", member.address),
+    };
     let deed = Deed {
         time: clock::now(),
         actor: member.subject.name.to_string(),
         role: member.subject.role,
         action: action.to_string(),
         target: String::new(),
-        detail: format!("from {}", member.address),
+        detail,
         outcome: Outcome::Denied,
     };
     let written = member.services.state.write(move |transaction| audit::append(transaction, &deed).map(|_| ())).await;

@@ -7,25 +7,47 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use belfry_common::{identity::Subject, model::Timestamp, quic::CloseCode};
 use quinn::Connection;
 
+use super::denials::Denials;
 use crate::access::{Access, Refusal};
 
 /// Open connections of members, by number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connections {
+    connections_max: usize,
     next: AtomicU64,
     open: Mutex<HashMap<u64, (Subject, Connection)>>,
     /// The connection on which each node sends.
     senders: Mutex<HashMap<u64, u64>>,
     refused: AtomicU64,
     failed: AtomicU64,
+    dismissed: AtomicU64,
+    denials: Mutex<Denials>,
 }
 
+/// How many connections may come back each second after a stop: what one core can shake hands with.
+const RETURNS_PER_SECOND: u64 = 400;
+
 impl Connections {
+    /// No connections, with room for this many.
+    pub(crate) fn new(connections_max: usize) -> Self {
+        Self {
+            connections_max,
+            next: AtomicU64::default(),
+            open: Mutex::default(),
+            senders: Mutex::default(),
+            refused: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            dismissed: AtomicU64::default(),
+            denials: Mutex::default(),
+        }
+    }
+
     /// Takes in a connection and gives it a number.
     pub(crate) fn add(&self, subject: Subject, connection: Connection) -> u64 {
         let number = self.next.fetch_add(1, Relaxed);
@@ -58,6 +80,19 @@ impl Connections {
         }
     }
 
+    /// Closes a connection because the collector stops, and gives its holder a turn to come back, so that a fleet does not return at
+    /// one instant.
+    pub(crate) fn dismiss(&self, connection: &Connection) {
+        let turn = self.dismissed.fetch_add(1, Relaxed);
+        let wait = Duration::from_millis(turn * 1000 / RETURNS_PER_SECOND);
+        CloseCode::Stopping.close_until(connection, "the collector stops", wait);
+    }
+
+    /// Whether there is no room for one more agent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len() >= self.connections_max
+    }
+
     pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
@@ -68,6 +103,16 @@ impl Connections {
 
     pub(crate) fn open_now(&self) -> u64 {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// Counts a request that was not allowed. If it is to be written down: how many before it were not.
+    pub(super) fn count_denied(&self, subject: &Subject, now: Instant) -> Option<u64> {
+        self.denials.lock().unwrap_or_else(PoisonError::into_inner).count(&subject.serial.to_string(), now)
+    }
+
+    /// Requests that were not allowed, since the start.
+    pub(crate) fn denied(&self) -> u64 {
+        self.denials.lock().unwrap_or_else(PoisonError::into_inner).total()
     }
 
     /// Attempts turned away at the door since the start.

@@ -3,6 +3,7 @@
 mod admission;
 mod connection;
 mod connections;
+mod denials;
 mod turns;
 
 use std::{
@@ -21,8 +22,8 @@ use tracing::debug;
 
 use crate::services::Services;
 pub(crate) use admission::AdmissionLimits;
-use admission::{Admission, Decision};
-pub(crate) use connection::{Member, audit_denied, fail};
+use admission::{Admission, Decision, network};
+pub(crate) use connection::{Member, audit_denied, fail, fail_for_now};
 pub(crate) use connections::Connections;
 use turns::Turns;
 
@@ -50,7 +51,7 @@ pub(crate) async fn run(
         };
         let Some(incoming) = incoming else { break };
         let decision = admission.decide(
-            incoming.remote_address().ip(),
+            network(incoming.remote_address().ip()),
             incoming.remote_address_validated(),
             endpoint.open_connections(),
             handshakes.load(Relaxed),
@@ -94,7 +95,7 @@ pub(crate) async fn run(
 /// The connection, if the handshake succeeds in time.
 async fn shake_hands(incoming: Incoming, turns: &Turns, services: &Services) -> Option<Connection> {
     let address = incoming.remote_address();
-    let Some(_turn) = turns.wait(address.ip()).await else {
+    let Some(_turn) = turns.wait(network(address.ip())).await else {
         services.connections.count_refused();
         incoming.refuse();
         return None;

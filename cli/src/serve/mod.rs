@@ -71,7 +71,7 @@ fn rule(request: &Request) -> (Role, Option<&'static str>) {
         | Request::Follow { .. }
         | Request::MoveCursor { .. }
         | Request::Rules
-        | Request::Health => (Role::Viewer, None),
+        | Request::Health { .. } => (Role::Viewer, None),
         Request::ReloadRules => (Role::Operator, Some("rules reload")),
         Request::RevokeNode { .. } => (Role::Admin, Some("nodes revoke")),
         Request::ForgetNode { .. } => (Role::Admin, Some("nodes forget")),
@@ -124,7 +124,7 @@ async fn answer(member: &Member, request: Request, reply: &mut Reply) -> Result<
         Request::MoveCursor { name, seq } => alerts::move_cursor(member, &name, seq).await,
         Request::Rules => reply.document(&member.services.alerting.rules().await).await,
         Request::ReloadRules => reload(member).await,
-        Request::Health => reply.document(&health(member).await?).await,
+        Request::Health { with_audit } => reply.document(&health(member, with_audit).await?).await,
         Request::Audit { count } => reply.document(&audit_rows(member, count).await?).await,
     }
 }
@@ -152,7 +152,7 @@ async fn audit_rows(member: &Member, count: usize) -> Result<Vec<api::AuditRow>,
     Ok(rows.into_iter().map(row).collect())
 }
 
-async fn health(member: &Member) -> Result<Health, ServeError> {
+async fn health(member: &Member, with_audit: bool) -> Result<Health, ServeError> {
     use std::sync::atomic::Ordering::Relaxed;
     let services = &member.services;
     let head = services.head.statistics();
@@ -164,10 +164,7 @@ async fn health(member: &Member) -> Result<Health, ServeError> {
         DatabaseHealth::Retrying(error) => format!("retrying: {}", ErrorChain(error)),
         DatabaseHealth::Failed(error) => format!("failed: {}", ErrorChain(error)),
     };
-    let audit = match services.state.read(|view| audit::verify(view, None)).await? {
-        audit::Verdict::Intact(_) => "intact".to_string(),
-        audit::Verdict::Broken { seq } => format!("row {seq} is not what was written"),
-    };
+    let audit = if with_audit { Some(audit_verdict(member).await?) } else { None };
     let (cpu_seconds, resident_bytes) = own_counts::cost();
     Ok(Health {
         cpu_seconds,
@@ -188,6 +185,13 @@ async fn health(member: &Member) -> Result<Health, ServeError> {
         rules: rules.len() as u64,
         rules_failing: failing as u64,
         next_event: *services.alerting.next_event().borrow(),
+    })
+}
+
+async fn audit_verdict(member: &Member) -> Result<String, ServeError> {
+    Ok(match member.services.state.read(|view| audit::verify(view, None)).await? {
+        audit::Verdict::Intact(_) => "intact".to_string(),
+        audit::Verdict::Broken { seq } => format!("row {seq} is not what was written"),
     })
 }
 

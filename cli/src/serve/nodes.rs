@@ -66,6 +66,7 @@ pub(super) async fn forget(member: &Member, name: &str) -> Result<(), ServeError
     let services = &member.services;
     services.fleet.forget(forgotten);
     services.head.remove(forgotten);
+    services.series_caps.forget(forgotten);
     // A writer that has ended has nothing to forget.
     drop(services.writer.forget_epochs(forgotten, Vec::new()).await);
     services.alerting.forget(name.to_string()).await;

@@ -92,7 +92,7 @@ impl Node {
                 Err(error) => {
                     debug!(name = %self.identity.subject.name, error = %belfry_common::error_chain::ErrorChain(&error), "simulated node lost its connection");
                     self.meter.connections_lost.fetch_add(1, Relaxed);
-                    wait = backoff.next(fastrand::f64());
+                    wait = error.retry_after().unwrap_or_default() + backoff.next(fastrand::f64());
                 }
             }
         }

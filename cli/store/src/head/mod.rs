@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use belfry_common::model::{Batch, Reason, SeriesDefinition, Timestamp};
+use belfry_common::model::{Batch, Layout, Reason, SeriesDefinition, Timestamp};
 
 use crate::NodeId;
 use node::NodeHead;
@@ -163,6 +163,13 @@ impl Head {
         if let Some(head) = head {
             head.read().unwrap_or_else(PoisonError::into_inner).series().for_each(&mut visit);
         }
+    }
+
+    /// A node's newest layouts, one for each group.
+    #[must_use]
+    pub fn layouts(&self, node: NodeId) -> Vec<Arc<Layout>> {
+        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        head.map_or_else(Vec::new, |head| head.read().unwrap_or_else(PoisonError::into_inner).layouts())
     }
 
     /// Forgets a node.

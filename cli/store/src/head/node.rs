@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use belfry_common::model::{Batch, Raw, SeriesDefinition, Tick, Timestamp};
+use belfry_common::model::{Batch, Layout, Raw, SeriesDefinition, Tick, Timestamp};
 
 use super::{
     Sample, Selection, SeriesData,
@@ -70,6 +70,10 @@ impl NodeHead {
 
     pub(super) fn series(&self) -> impl Iterator<Item = &Arc<SeriesDefinition>> {
         self.groups.values().flat_map(|group| &group.newest_layout.layout.series)
+    }
+
+    pub(super) fn layouts(&self) -> Vec<Arc<Layout>> {
+        self.groups.values().map(|group| Arc::clone(&group.newest_layout.layout)).collect()
     }
 
     pub(super) fn select(&self, selection: &Selection<'_>) -> Vec<SeriesData> {

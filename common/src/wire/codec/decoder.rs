@@ -87,6 +87,8 @@ impl Decoder {
             within(self.groups.len(), limits::GROUPS_PER_NODE_MAX, "sampler groups")?;
             let series = self.groups.values().map(|group| group.predictors.len()).sum();
             within(series, limits::SERIES_PER_NODE_WIRE_MAX, "series")?;
+            let label_bytes = self.groups.values().map(|group| group.label_bytes).sum();
+            within(label_bytes, limits::LABEL_BYTES_PER_NODE_WIRE_MAX, "bytes of label values")?;
         }
         Ok(())
     }
@@ -119,7 +121,7 @@ impl Decoder {
             series: series.into(),
         };
         let clock = known.map_or_else(Predictor::of_times, |group| group.clock);
-        Ok(Group { layout: Arc::new(layout), clock, predictors })
+        Ok(Group { label_bytes: super::label_bytes(&layout), layout: Arc::new(layout), clock, predictors })
     }
 
     fn series(&self, metric: u32, label_values: Vec<String>) -> Result<SeriesDefinition, CodecError> {

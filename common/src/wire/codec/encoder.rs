@@ -94,9 +94,11 @@ impl Encoder {
 
     fn is_beyond_limits(&self) -> bool {
         let series: usize = self.groups.values().map(|group| group.predictors.len()).sum();
+        let label_bytes: usize = self.groups.values().map(|group| group.label_bytes).sum();
         self.metrics.len() > limits::METRICS_PER_CONTEXT_MAX
             || self.groups.len() > limits::GROUPS_PER_NODE_MAX
             || series > limits::SERIES_PER_NODE_WIRE_MAX
+            || label_bytes > limits::LABEL_BYTES_PER_NODE_WIRE_MAX
     }
 
     /// Brings the context's layouts up to the ticks'; says what the other side must learn, if anything.
@@ -141,7 +143,8 @@ impl Encoder {
             interval_ms: layout.interval_ms,
             series: runs,
         });
-        Group { layout: Arc::clone(layout), clock: known.clock, predictors }
+        let label_bytes = super::label_bytes(layout);
+        Group { label_bytes, layout: Arc::clone(layout), clock: known.clock, predictors }
     }
 
     fn metric_number(&mut self, metric: &Arc<Metric>, new: &mut Vec<MetricDefinition>) -> u32 {

@@ -82,6 +82,8 @@ pub enum CodecError {
 #[derive(Debug)]
 struct Group {
     layout: Arc<Layout>,
+    /// Bytes of its label values.
+    label_bytes: usize,
     clock: Predictor,
     predictors: Vec<Predictor>,
 }
@@ -90,8 +92,12 @@ impl Group {
     /// A group at its first tick: the step from the zero of time to now teaches the clock nothing.
     fn new(layout: Arc<Layout>) -> Self {
         let predictors = layout.series.iter().map(|series| Predictor::new(series.metric.resolution)).collect();
-        Self { layout, clock: Predictor::of_times(), predictors }
+        Self { label_bytes: label_bytes(&layout), layout, clock: Predictor::of_times(), predictors }
     }
+}
+
+fn label_bytes(layout: &Layout) -> usize {
+    layout.series.iter().flat_map(|series| &series.label_values).map(|value| value.len()).sum()
 }
 
 #[cfg(test)]

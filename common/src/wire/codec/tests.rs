@@ -115,12 +115,17 @@ fn a_layout_that_grows_keeps_what_was_learnt() {
 }
 
 fn refused(definitions: &Definitions) -> CodecError {
-    let bytes = message::encode(definitions);
-    let mut body = vec![FLAG_RESET | FLAG_DEFINITIONS];
-    body.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    body.extend_from_slice(&bytes);
+    let mut body = definition_body(FLAG_RESET | FLAG_DEFINITIONS, definitions);
     body.extend_from_slice(&[0; 4096]);
     Decoder::new().decode(&body).unwrap_err()
+}
+
+fn definition_body(flags: u8, definitions: &Definitions) -> Vec<u8> {
+    let bytes = message::encode(definitions);
+    let mut body = vec![flags];
+    body.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    body.extend_from_slice(&bytes);
+    body
 }
 
 fn metric(name: &str, label_names: &[&str]) -> MetricDefinition {
@@ -159,6 +164,25 @@ fn hostile_definitions_are_refused_by_name() {
     let mut named = defining(vec![], vec![]);
     named.layouts[0].sampler = "x".repeat(limits::METRIC_NAME_BYTES_MAX + 1);
     assert!(matches!(refused(&named), CodecError::Limit { .. }));
+}
+
+/// A layout can say the same series again in a few bytes: what it would take in memory downstream counts.
+#[test]
+fn label_values_are_bounded_over_all_layouts() {
+    let label_values = vec!["x".repeat(limits::LABEL_VALUE_BYTES_MAX); 4];
+    let series = vec![SeriesRun::New { metric: 0, label_values }; 1024];
+    let first = defining(vec![metric("a", &["w", "x", "y", "z"])], series);
+    let mut body = definition_body(FLAG_RESET | FLAG_DEFINITIONS, &first);
+    body.push(0);
+    let mut decoder = Decoder::new();
+    decoder.decode(&body).unwrap();
+    let again = |times| defining(vec![], vec![SeriesRun::Kept { first: 0, count: 1024 }; times]);
+    let mut fits = definition_body(FLAG_DEFINITIONS, &again(16));
+    fits.push(0);
+    decoder.decode(&fits).unwrap();
+    let limit = limits::LABEL_BYTES_PER_NODE_WIRE_MAX;
+    let error = decoder.decode(&definition_body(FLAG_DEFINITIONS, &again(17))).unwrap_err();
+    assert_eq!(error, CodecError::Limit { what: "bytes of label values", limit });
 }
 
 #[test]
