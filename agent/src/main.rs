@@ -16,6 +16,7 @@ mod uplink;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use belfry_common::identity::TokenError;
 use clap::{Parser, Subcommand};
 
 /// Samples this node's counters and streams them to a Belfry collector.
@@ -26,8 +27,14 @@ struct Cli {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where identity and spool are kept [default: /var/lib/belfry-agent]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, visible_alias = "identity", global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// How to print: tables are for people and may change, the rest is for scripts and does not
+    #[arg(short, long, global = true, value_enum, default_value_t = commands::Format::Table)]
+    output: commands::Format,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t = clap::ColorChoice::Auto)]
+    color: clap::ColorChoice,
     /// Log more; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -54,7 +61,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // The only thing left to do with a broken standard error is nothing.
             drop(commands::print_error(&error));
-            ExitCode::from(1)
+            // A token is copied by hand: one that is damaged is wrong usage.
+            ExitCode::from(if error.is::<TokenError>() { 2 } else { 1 })
         }
     }
 }

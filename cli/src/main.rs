@@ -80,6 +80,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::{commands::Global, render::output::Format};
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split_whitespace())
@@ -94,7 +95,8 @@ mod tests {
     fn what_every_command_understands_may_stand_before_or_behind_it() {
         for line in ["belfry -o json --collector h:1 status gpu-01", "belfry status gpu-01 -o json --collector h:1"] {
             let cli = parse(line).unwrap();
-            assert_eq!((cli.global.collector.as_deref(), cli.global.is_json()), (Some("h:1"), true), "{line}");
+            let Global { collector, output, .. } = cli.global;
+            assert_eq!((collector.as_deref(), output), (Some("h:1"), Some(Format::Json)), "{line}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, Write},
     net::ToSocketAddrs as _,
     path::Path,
     process::ExitCode,
@@ -19,23 +19,14 @@ use belfry_common::{
 use serde_json::json;
 
 use super::{
-    output::{is_terminal, output},
+    Format,
+    output::{Output, csv_line},
     runtime,
 };
 use crate::{app, config::Settings, sampling::Sampling, schedule::Schedule, statistics::Statistics};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Print findings as JSON
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    output: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
+pub(crate) struct Args {}
 
 /// What was checked, how it stands and what to do.
 struct Finding {
@@ -61,7 +52,7 @@ impl Verdict {
     }
 }
 
-pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(super) fn execute(_: &Args, settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
     let mut findings = vec![state_directory(&settings.state_directory)];
     let identity = Identity::load(&settings.state_directory);
     findings.push(match &identity {
@@ -80,7 +71,7 @@ pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCo
         _ => {}
     }
     findings.extend(runtime.block_on(samplers(settings))?);
-    print(&findings, args.output)?;
+    print(&findings, output)?;
     let worst = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
     Ok(if worst == Verdict::Failure { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
@@ -171,18 +162,31 @@ async fn samplers(settings: &Settings) -> io::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn print(findings: &[Finding], format: Format) -> io::Result<()> {
-    let mut out = output();
-    if format == Format::Json {
-        let all: Vec<_> = findings
-            .iter()
-            .map(|finding| json!({"subject": finding.subject, "verdict": finding.verdict.as_str(), "detail": finding.detail}))
-            .collect();
-        serde_json::to_writer_pretty(&mut out, &all)?;
-        return writeln!(out);
+fn print(findings: &[Finding], output: Output) -> io::Result<()> {
+    let mut out = super::output::output();
+    let columns = ["subject", "verdict", "detail"];
+    let objects = || {
+        findings.iter().map(|Finding { subject, verdict, detail }| {
+            json!({"subject": subject, "verdict": verdict.as_str(), "detail": detail})
+        })
+    };
+    match output.format {
+        Format::Table => write_table(findings, output.has_colour, &mut out),
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut out, &objects().collect::<Vec<_>>())?;
+            writeln!(out)
+        }
+        Format::Jsonl => objects().try_for_each(|object| writeln!(out, "{object}")),
+        Format::Csv => {
+            writeln!(out, "{}", columns.join(","))?;
+            objects().try_for_each(|object| writeln!(out, "{}", csv_line(&object, &columns)))
+        }
     }
+}
+
+fn write_table(findings: &[Finding], has_colour: bool, out: &mut impl Write) -> io::Result<()> {
     let colour = |verdict| match verdict {
-        _ if !is_terminal() => ("", ""),
+        _ if !has_colour => ("", ""),
         Verdict::Ok => ("\x1b[32m", "\x1b[0m"),
         Verdict::Warning => ("\x1b[33m", "\x1b[0m"),
         Verdict::Failure => ("\x1b[31m", "\x1b[0m"),

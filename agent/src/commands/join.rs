@@ -1,15 +1,25 @@
 //! `belfry-agent join`
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, bail};
 use belfry_common::{
     client,
-    identity::{Identity, JoinToken, Role},
+    identity::{Identity, JoinToken, Role, Subject},
     model::NodeName,
 };
 
-use super::{output::output, runtime};
+use serde_json::json;
+
+use super::{
+    Format,
+    output::{Output, csv_line},
+    runtime,
+};
 use crate::config::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +37,7 @@ pub(crate) struct Args {
     force: bool,
 }
 
-pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(super) fn execute(args: &Args, settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
     let directory = &settings.state_directory;
     let token = JoinToken::parse(&args.token)?;
     if token.role() != Role::Agent {
@@ -48,9 +58,25 @@ pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCo
     let identity = identity.with_context(|| format!("failed to join as {name}"))?;
     identity.save(directory)?;
     Identity::save_collector_address(directory, &args.collector)?;
-    let mut out = output();
-    writeln!(out, "joined {} as {}; now start the agent: belfry-agent run", args.collector, identity.subject.name)?;
+    print(&identity.subject, directory, &args.collector, output)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says who this node is now, with the fields of `belfry join`.
+fn print(subject: &Subject, directory: &Path, collector: &str, output: Output) -> io::Result<()> {
+    let (name, role) = (subject.name.as_str(), subject.role.as_str());
+    let object =
+        json!({"name": name, "role": role, "collector": collector, "directory": directory.display().to_string()});
+    let mut out = super::output::output();
+    match output.format {
+        Format::Table => writeln!(out, "joined {collector} as {name}; now start the agent: belfry-agent run"),
+        Format::Json => writeln!(out, "{object:#}"),
+        Format::Jsonl => writeln!(out, "{object}"),
+        Format::Csv => {
+            let columns = ["name", "role", "collector", "directory"];
+            writeln!(out, "{}\n{}", columns.join(","), csv_line(&object, &columns))
+        }
+    }
 }
 
 fn host_name() -> NodeName {

@@ -15,17 +15,20 @@ use std::{
 use tracing::level_filters::LevelFilter;
 
 use crate::{Cli, Command, app, config::Settings};
+pub(crate) use output::Format;
+use output::Output;
 
 /// Read if no other is named, and if it is there.
 const CONFIG_FILE: &str = "/etc/belfry/agent.toml";
 
 pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
     let settings = settings(cli)?;
+    let output = Output::new(cli.output, cli.color);
     match &cli.command {
         Command::Run(args) => run::execute(cli, args, settings),
-        Command::Join(args) => join::execute(args, &settings),
-        Command::Sample(args) => sample::execute(args, &settings),
-        Command::Doctor(args) => doctor::execute(args, &settings),
+        Command::Join(args) => join::execute(args, &settings, output),
+        Command::Sample(args) => sample::execute(args, &settings, output),
+        Command::Doctor(args) => doctor::execute(args, &settings, output),
     }
 }
 

@@ -2,18 +2,57 @@
 
 use std::io::{self, IsTerminal as _, StdoutLock};
 
+use clap::ColorChoice;
+
+/// What commands print in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON object a line
+    Jsonl,
+    /// Comma-separated values with a header
+    Csv,
+}
+
+/// How this run prints.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub(super) format: Format,
+    pub(super) has_colour: bool,
+}
+
+impl Output {
+    /// What the command line asks for.
+    pub(super) fn new(format: Format, colour: ColorChoice) -> Self {
+        let has_colour = match colour {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        Self { format, has_colour }
+    }
+}
+
 /// Standard output, for as long as a command prints.
 pub(super) fn output() -> StdoutLock<'static> {
     io::stdout().lock()
 }
 
-/// Whether a person reads it.
-pub(super) fn is_terminal() -> bool {
-    io::stdout().is_terminal()
+/// A JSON object as a line of these columns; what is absent or null is empty.
+pub(super) fn csv_line(object: &serde_json::Value, columns: &[&str]) -> String {
+    let field = |name: &&str| match object.get(name) {
+        None | Some(serde_json::Value::Null) => String::new(),
+        Some(serde_json::Value::String(text)) => csv_field(text),
+        Some(other) => csv_field(&other.to_string()),
+    };
+    columns.iter().map(field).collect::<Vec<_>>().join(",")
 }
 
 /// A field of a line of comma-separated values (RFC 4180).
-pub(super) fn csv_field(text: &str) -> String {
+fn csv_field(text: &str) -> String {
     if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_string() }
 }
 

@@ -13,7 +13,8 @@ use belfry_common::{
 use serde_json::json;
 
 use super::{
-    output::{csv_field, output},
+    Format,
+    output::{Output, csv_line, output},
     runtime,
 };
 use crate::{app, config::Settings, sampling::Sampling, schedule::Schedule, statistics::Statistics};
@@ -23,44 +24,31 @@ pub(crate) struct Args {
     /// Every sampler once, then end
     #[arg(long)]
     once: bool,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    output: Format,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// name{labels} value, one a line
-    Table,
-    /// One JSON array of all samples of a round
-    Json,
-    /// One JSON object a line
-    Jsonl,
-    /// time,metric,labels,value,reason, the labels as one JSON object
-    Csv,
-}
+const COLUMNS: [&str; 5] = ["time", "metric", "labels", "value", "reason"];
 
-pub(super) fn execute(args: &Args, settings: &Settings) -> anyhow::Result<ExitCode> {
-    match runtime()?.block_on(print(args, settings)) {
+pub(super) fn execute(args: &Args, settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
+    match runtime()?.block_on(print(args, settings, output.format)) {
         // The reader has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         result => Ok(result.map(|()| ExitCode::SUCCESS)?),
     }
 }
 
-async fn print(args: &Args, settings: &Settings) -> io::Result<()> {
+async fn print(args: &Args, settings: &Settings, format: Format) -> io::Result<()> {
     let statistics = Statistics::new();
     let mut sampling = Sampling::new(app::all_samplers(settings, &statistics), settings, statistics)?;
     let mut schedule = Schedule::new(&sampling.intervals(), clock::now());
     let mut out = BufWriter::new(output());
-    if args.output == Format::Csv {
-        writeln!(out, "time,metric,labels,value,reason")?;
+    if format == Format::Csv {
+        writeln!(out, "{}", COLUMNS.join(","))?;
     }
     loop {
         tokio::time::sleep(schedule.wait(clock::now())).await;
         let Some(round) = schedule.take(clock::now()) else { continue };
         let batch = if args.once { sampling.sample_all(&round).await } else { sampling.sample(&round).await };
-        write_batch(&batch, args.output, &mut out)?;
+        write_batch(&batch, format, &mut out)?;
         out.flush()?;
         if args.once {
             return Ok(());
@@ -68,6 +56,7 @@ async fn print(args: &Args, settings: &Settings) -> io::Result<()> {
     }
 }
 
+/// Tables have `name{labels} value` on each line; JSON is one array for each round.
 fn write_batch(batch: &Batch, format: Format, out: &mut impl Write) -> io::Result<()> {
     let samples = batch.ticks.iter().flat_map(|tick| {
         let readings = tick.layout.series.iter().zip(&tick.values);
@@ -92,13 +81,7 @@ fn write_batch(batch: &Batch, format: Format, out: &mut impl Write) -> io::Resul
         }
         Format::Csv => {
             for (tick, series, value) in samples {
-                let object = object(tick, series, value);
-                let field = |name: &str| match object.get(name) {
-                    None | Some(serde_json::Value::Null) => String::new(),
-                    Some(serde_json::Value::String(text)) => csv_field(text),
-                    Some(other) => csv_field(&other.to_string()),
-                };
-                writeln!(out, "{}", ["time", "metric", "labels", "value", "reason"].map(field).join(","))?;
+                writeln!(out, "{}", csv_line(&object(tick, series, value), &COLUMNS))?;
             }
             Ok(())
         }

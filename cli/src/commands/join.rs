@@ -33,7 +33,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let token = JoinToken::parse(&args.token)?;
+    let token = JoinToken::parse(&args.token).map_err(|error| UsageError(error.to_string()))?;
     let Some(collector) = &global.collector else {
         return Err(UsageError("a token does not say where the collector is: add --collector HOST:PORT".into()).into());
     };

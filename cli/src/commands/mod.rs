@@ -61,11 +61,6 @@ pub(crate) struct Global {
 }
 
 impl Global {
-    /// Whether a script reads.
-    pub(crate) fn is_json(&self) -> bool {
-        matches!(self.output, Some(Format::Json | Format::Jsonl))
-    }
-
     /// Standard output, in the form asked for or else in this one.
     pub(crate) fn output(&self, default: Format) -> Output {
         self.output_as(self.output.unwrap_or(default))

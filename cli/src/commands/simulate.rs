@@ -17,6 +17,7 @@ use crate::{
     api::{Health, NodeRow, Request, TokenCreated},
     client::Client,
     exit::UsageError,
+    render::{machine, output::Format},
     simulate::{self, Meter, Plan, Report},
 };
 
@@ -193,8 +194,16 @@ fn progress(length: u64, template: &str) -> ProgressBar {
 }
 
 fn print(global: &Global, report: &Report) -> anyhow::Result<()> {
-    if global.is_json() {
-        return super::print_json(report);
+    let output = global.output(Format::Table);
+    match output.format {
+        Format::Table => {}
+        Format::Json | Format::Jsonl => return super::print_json(report),
+        Format::Csv => {
+            let serde_json::Value::Object(fields) = serde_json::to_value(report)? else { bail!("a report has fields") };
+            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+            let row = fields.values().map(|value| if value.is_null() { String::new() } else { value.to_string() });
+            return Ok(output.print(&machine::csv(&names, [row.collect()])?)?);
+        }
     }
     let known = |value: Option<f64>, text: &dyn Fn(f64) -> String| value.map_or("unknown".to_string(), text);
     super::print_lines([
