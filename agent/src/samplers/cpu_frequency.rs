@@ -1,6 +1,6 @@
 //! Frequencies of CPUs, from `/sys/devices/system/cpu`.
 //!
-//! The current one every 10 s; what seldom changes (limits, governor, the hardware's own view, which is slow to
+//! The current one every 10 s, because some kernels interrupt a CPU to ask it; what seldom changes (limits, governor, the hardware's own view, which is slow to
 //! ask) every minute. A virtual machine usually offers none of it.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

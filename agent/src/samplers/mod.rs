@@ -128,6 +128,7 @@ pub(crate) fn all(roots: &Roots) -> Vec<Box<dyn Sampler>> {
         Box::new(conntrack::Conntrack::new(roots)),
         Box::new(filefd::FileDescriptors::new(roots)),
         Box::new(filesystem::Filesystem::new(roots)),
+        Box::new(network_class::link_sampler(roots)),
         Box::new(network_class::sampler(roots)),
         Box::new(infiniband::sampler(roots)),
         Box::new(infiniband::hw_counters_sampler(roots)),

@@ -12,7 +12,7 @@ use std::{
 use belfry_common::model::{Metric, Reason};
 
 use super::{
-    MINUTE, Roots, SampleError, TEN_SECONDS, declare, network,
+    MINUTE, Roots, SECOND, SampleError, TEN_SECONDS, declare, network,
     number::{self, Parse},
     sysfs::{Family, Plan, Sysfs, text},
 };
@@ -20,21 +20,21 @@ use super::{
 /// A file, the name under which it is said, and how it is read.
 type File = (&'static str, &'static str, Parse);
 
-/// What changes while the machine runs.
-const STATES: [File; 6] = [
-    ("operstate", "up", is_up),
-    ("carrier", "carrier", number::signed),
+/// Whether the link is there.
+const LINK_STATES: [File; 2] = [("operstate", "up", is_up), ("carrier", "carrier", number::signed)];
+const LINK_COUNTERS: [(&str, &str); 3] = [
+    ("carrier_changes", "carrier_changes"),
+    ("carrier_up_count", "carrier_up_changes"),
+    ("carrier_down_count", "carrier_down_changes"),
+];
+/// What else changes while the machine runs.
+const STATES: [File; 4] = [
     ("dormant", "dormant", number::signed),
     ("flags", "flags", hexadecimal),
     ("mtu", "mtu_bytes", number::signed),
     ("speed", "speed_bytes", megabits),
 ];
-const COUNTERS: [(&str, &str); 4] = [
-    ("carrier_changes", "carrier_changes"),
-    ("carrier_up_count", "carrier_up_changes"),
-    ("carrier_down_count", "carrier_down_changes"),
-    ("statistics/rx_nohandler", "receive_nohandler"),
-];
+const COUNTERS: [(&str, &str); 1] = [("statistics/rx_nohandler", "receive_nohandler")];
 /// What was decided when the device was made.
 const SETTINGS: [File; 9] = [
     ("addr_assign_type", "address_assign_type", number::signed),
@@ -48,19 +48,44 @@ const SETTINGS: [File; 9] = [
     ("type", "protocol_type", number::signed),
 ];
 
-/// Every 10 s: states.
+/// Every second: links, which flap.
 #[derive(Debug)]
-pub(super) struct NetworkClass {
+pub(super) struct NetworkLink(Devices);
+
+/// Every 10 s: states. To ask for the speed can make a driver ask its firmware.
+#[derive(Debug)]
+pub(super) struct NetworkClass(Devices);
+
+/// The same files of each device.
+#[derive(Debug)]
+struct Devices {
     directory: PathBuf,
     files: Vec<(&'static str, Arc<Metric>, Parse)>,
 }
 
+pub(super) fn link_sampler(roots: &Roots) -> Sysfs<NetworkLink> {
+    Sysfs::new(NetworkLink(Devices::new(roots, &LINK_STATES, &LINK_COUNTERS)))
+}
+
 pub(super) fn sampler(roots: &Roots) -> Sysfs<NetworkClass> {
-    let counters = COUNTERS.into_iter().map(|(file, name)| (file, network::counter(name), number::unsigned as Parse));
-    Sysfs::new(NetworkClass {
-        directory: roots.sys.join("class/net"),
-        files: STATES.into_iter().map(gauge).chain(counters).collect(),
-    })
+    Sysfs::new(NetworkClass(Devices::new(roots, &STATES, &COUNTERS)))
+}
+
+impl Devices {
+    fn new(roots: &Roots, states: &[File], counters: &[(&'static str, &str)]) -> Self {
+        let counter = |&(file, name): &(&'static str, &str)| (file, network::counter(name), number::unsigned as Parse);
+        Self {
+            directory: roots.sys.join("class/net"),
+            files: states.iter().copied().map(gauge).chain(counters.iter().map(counter)).collect(),
+        }
+    }
+
+    fn scan(&self, plan: &mut Plan) -> Result<(), SampleError> {
+        for (device, directory) in devices(plan, &self.directory)? {
+            put_files(plan, &device, &directory, &self.files);
+        }
+        Ok(())
+    }
 }
 
 fn gauge((file, name, parse): File) -> (&'static str, Arc<Metric>, Parse) {
@@ -71,19 +96,27 @@ fn gauge((file, name, parse): File) -> (&'static str, Arc<Metric>, Parse) {
     (file, declare::gauge(&format!("node_network_{name}"), &["device"], &help), parse)
 }
 
+impl Family for NetworkLink {
+    const NAME: &'static str = "network_link";
+    const INTERVAL: Duration = SECOND;
+    /// Interfaces of containers come and go.
+    const SCAN_EVERY: u32 = 10;
+    /// About 20 devices; those of containers, which are many, sort after those of the machine.
+    const OPEN_MAX: usize = 128;
+
+    fn scan(&mut self, plan: &mut Plan) -> Result<(), SampleError> {
+        self.0.scan(plan)
+    }
+}
+
 impl Family for NetworkClass {
     const NAME: &'static str = "network_class";
     const INTERVAL: Duration = TEN_SECONDS;
-    /// Interfaces of containers come and go.
     const SCAN_EVERY: u32 = 1;
-    /// About 20 devices; those of containers, which are many, sort after those of the machine.
-    const OPEN_MAX: usize = 192;
+    const OPEN_MAX: usize = 128;
 
     fn scan(&mut self, plan: &mut Plan) -> Result<(), SampleError> {
-        for (device, directory) in devices(plan, &self.directory)? {
-            put_files(plan, &device, &directory, &self.files);
-        }
-        Ok(())
+        self.0.scan(plan)
     }
 }
 
@@ -192,17 +225,25 @@ mod tests {
     }
 
     #[test]
-    fn states_and_settings() {
+    fn links() {
         let fixture = fixture();
         expect![[r#"
             node_network_up{device="eth0"} 1
             node_network_carrier{device="eth0"} 1
+            node_network_carrier_changes_total{device="eth0"} 2
+            node_network_up{device="eth1"} 0
+        "#]]
+        .assert_eq(&fixture.print(&mut link_sampler(&fixture.roots())));
+    }
+
+    #[test]
+    fn states() {
+        let fixture = fixture();
+        expect![[r#"
             node_network_flags{device="eth0"} 4099
             node_network_mtu_bytes{device="eth0"} 9000
             node_network_speed_bytes{device="eth0"} 50000000000
-            node_network_carrier_changes_total{device="eth0"} 2
             node_network_receive_nohandler_total{device="eth0"} 7
-            node_network_up{device="eth1"} 0
             node_network_flags{device="eth1"} 4098
             node_network_mtu_bytes{device="eth1"} missing (error)
         "#]]
