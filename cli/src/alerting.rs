@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -47,6 +47,8 @@ pub(crate) const ARRIVALS_MAX: usize = 256;
 const REQUESTS_MAX: usize = 64;
 /// The longest sleep: what nobody announces is looked for at least this often.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// A thread that has not taken anything up for this long is stuck.
+const STUCK_AFTER_MS: i64 = 30_000;
 /// One evaluation of a rule may read this much; a fleet of 5,000 nodes has about 3 million series in all.
 const SAMPLES_MAX: usize = 20_000_000;
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -78,6 +80,8 @@ pub(crate) struct AlertingStatistics {
     pub(crate) arrivals_lost: AtomicU64,
     /// From the time of a tick to the end of its evaluation, the last time.
     pub(crate) lag_ms: AtomicU64,
+    /// When the thread last took something up.
+    alive_at_ms: AtomicI64,
     /// Firing and pending alerts by node, for the status.
     by_node: Mutex<HashMap<String, (u64, u64)>>,
 }
@@ -99,6 +103,11 @@ impl AlertingHandle {
     pub(crate) async fn forget(&self, node: String) {
         // Alerting that has ended forgets everything.
         drop(self.requests.send(Request::Forget(node)).await);
+    }
+
+    /// Whether rules are evaluated: the thread takes something up again and again.
+    pub(crate) fn is_alive(&self) -> bool {
+        clock::now().as_millis() - self.statistics.alive_at_ms.load(Relaxed) <= STUCK_AFTER_MS
     }
 
     /// Tells when there are new events.
@@ -165,7 +174,7 @@ impl Alerting {
             engine.restore(records.map_err(AlertingError::Record)?, down_since.map(Timestamp::as_millis), now);
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (next_event, watch) = watch::channel(next);
-        let statistics = Arc::new(AlertingStatistics::default());
+        let statistics = Arc::new(AlertingStatistics { alive_at_ms: now.into(), ..AlertingStatistics::default() });
         let handle = AlertingHandle { requests, next_event: watch, statistics: Arc::clone(&statistics) };
         let mut alerting = Self {
             engine,
@@ -189,6 +198,7 @@ impl Alerting {
     pub(crate) fn run(mut self, mut subscription: Subscription, runtime: &Handle) {
         runtime.block_on(async {
             loop {
+                self.statistics.alive_at_ms.store(clock::now().as_millis(), Relaxed);
                 let sleep = self.sleep();
                 // A fixed moment: however many requests come, the next try is made.
                 let again_at = self.unwritten.again_at;

@@ -1,6 +1,6 @@
 //! Health and the collector's own metrics over HTTP, for whatever watches the watcher.
 //!
-//! `/-/healthy`: the process serves. `/-/ready`: what is sent becomes durable. `/metrics`: Prometheus' text format. On loopback unless
+//! `/-/healthy`: the process serves. `/-/ready`: what is sent becomes durable, and rules are evaluated. `/metrics`: Prometheus' text format. On loopback unless
 //! configured otherwise. Queries are not served here yet.
 
 use std::{net::SocketAddr, sync::Arc};
@@ -41,6 +41,9 @@ async fn ready(State(services): State<Arc<Services>>) -> impl IntoResponse {
     use std::sync::atomic::Ordering::Relaxed;
     if services.writer.statistics.is_full.load(Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be written\n");
+    }
+    if !services.alerting.is_alive() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "rules are not evaluated: alerting is stuck\n");
     }
     match &*services.state.health().borrow() {
         Health::Good => (StatusCode::OK, "ready\n"),
