@@ -249,3 +249,177 @@ impl Sampling {
         batch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, io, sync::mpsc as blocking};
+
+    use belfry_common::model::{Kind, Metric, Resolution, Timestamp};
+
+    use super::*;
+    use crate::{samplers::SampleError, statistics::SamplerStatistics};
+
+    /// Far longer than a round may take, on a machine that does ten other things; far shorter than a hang.
+    const PROMPT: Duration = Duration::from_secs(1);
+
+    /// A sampler of one series that does as it is told before each reading: with `None` it fails.
+    struct Told {
+        name: &'static str,
+        metric: Arc<Metric>,
+        orders: blocking::Receiver<Option<i64>>,
+    }
+
+    impl Sampler for Told {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+
+        fn interval(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+
+        fn sample(&mut self, readings: &mut Readings) -> Result<(), SampleError> {
+            let Ok(Some(value)) = self.orders.recv() else {
+                return Err(SampleError::Read {
+                    path: "/proc/told".into(),
+                    source: io::ErrorKind::PermissionDenied.into(),
+                });
+            };
+            readings.integer(&self.metric, &[], value);
+            Ok(())
+        }
+    }
+
+    struct Bench {
+        sampling: Sampling,
+        statistics: Arc<Statistics>,
+        second: i64,
+    }
+
+    impl Bench {
+        fn new<const N: usize>(names: [&'static str; N]) -> (Self, [blocking::Sender<Option<i64>>; N]) {
+            let statistics = Statistics::new();
+            let mut samplers: Vec<Box<dyn Sampler>> = Vec::new();
+            let orders = names.map(|name| {
+                let metric = Arc::new(Metric::new(name, Kind::Gauge, Resolution::ONE, &[], ""));
+                let (sender, orders) = blocking::channel();
+                samplers.push(Box::new(Told { name, metric, orders }));
+                sender
+            });
+            let sampling = Sampling::new(samplers, &Settings::default(), Arc::clone(&statistics)).unwrap();
+            (Self { sampling, statistics, second: 0 }, orders)
+        }
+
+        /// A round in which all are due, as the agent makes it: what it says of each sampler, with the second that the tick tells.
+        async fn round(&mut self) -> Said {
+            let began = clock::monotonic();
+            let round = self.next();
+            let batch = self.sampling.sample(&round).await;
+            assert!(began.elapsed() < PROMPT, "the round took {:?}", began.elapsed());
+            said(&batch)
+        }
+
+        /// A round that waits for all that do not hang.
+        async fn patient_round(&mut self) -> Said {
+            let round = self.next();
+            said(&self.sampling.sample_all(&round).await)
+        }
+
+        fn next(&mut self) -> Round {
+            self.second += 1;
+            let time = Timestamp::from_millis(self.second * 1000);
+            Round { time, due: (0..self.sampling.samplers.len()).collect(), missed: 0 }
+        }
+
+        fn count(&self, name: &str, count: impl Fn(&SamplerStatistics) -> u64) -> u64 {
+            let mut found = 0;
+            self.statistics.for_each_sampler(|known, statistics| {
+                if known == name {
+                    found = count(statistics);
+                }
+            });
+            found
+        }
+
+        fn failures(&self, name: &str, reason: Reason) -> u64 {
+            self.count(name, |statistics| statistics.failures.get(&("*".into(), reason)).copied().unwrap_or(0))
+        }
+    }
+
+    type Said = BTreeMap<String, (i64, Result<i64, Reason>)>;
+
+    fn said(batch: &Batch) -> Said {
+        let of_tick = |tick: &Tick| {
+            let [raw] = tick.values[..] else { panic!("{tick:?}") };
+            (tick.layout.sampler.to_string(), (tick.time.as_millis() / 1000, raw.reason().map_or(Ok(raw.bits()), Err)))
+        };
+        batch.ticks.iter().map(of_tick).collect()
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_is_missing_with_its_reason_and_counted_and_the_others_go_on() {
+        let (mut bench, [first, second]) = Bench::new(["first", "second"]);
+        for order in [Some(1), None, Some(3)] {
+            first.send(order).unwrap();
+            second.send(Some(10)).unwrap();
+        }
+        assert_eq!(bench.patient_round().await["first"], (1, Ok(1)));
+        let failed = bench.patient_round().await;
+        assert_eq!((failed["first"], failed["second"]), ((2, Err(Reason::Permission)), (2, Ok(10))));
+        assert_eq!(bench.failures("first", Reason::Permission), 1);
+        assert_eq!(bench.failures("second", Reason::Permission), 0);
+        assert_eq!(bench.patient_round().await["first"], (3, Ok(3)), "it is asked again");
+    }
+
+    #[tokio::test]
+    async fn one_that_overruns_is_counted_and_comes_later_under_its_own_time() {
+        let (mut bench, [slow, healthy]) = Bench::new(["slow", "healthy"]);
+        healthy.send(Some(0)).unwrap();
+        slow.send(Some(1)).unwrap();
+        bench.patient_round().await;
+        // It has not begun to answer when the round is over, nor when the next one is.
+        assert!(bench.round().await.is_empty());
+        assert!(bench.round().await.is_empty());
+        assert_eq!(bench.count("slow", |statistics| statistics.overruns), 1);
+        slow.send(Some(2)).unwrap();
+        healthy.send(Some(3)).unwrap();
+        // Its answer is on its way to a later round.
+        let late = loop {
+            if let Some(&late) = bench.round().await.get("slow") {
+                break late;
+            }
+        };
+        assert_eq!(late, (2, Ok(2)));
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_is_given_up_and_its_neighbours_and_at_last_itself_come_back() {
+        let (mut bench, [hangs, healthy]) = Bench::new(["hangs", "healthy"]);
+        for (place, sender) in [&hangs, &healthy].into_iter().enumerate() {
+            sender.send(Some(place as i64)).unwrap();
+        }
+        bench.patient_round().await;
+        // In the same lane, behind it.
+        let given_up = loop {
+            healthy.send(Some(7)).unwrap();
+            let said = bench.round().await;
+            if said.contains_key("hangs") {
+                break said;
+            }
+        };
+        assert_eq!(given_up["hangs"], (bench.second, Err(Reason::Timeout)));
+        healthy.send(Some(7)).unwrap();
+        assert_eq!(bench.patient_round().await["healthy"].1, Ok(7), "a new thread goes on with the others");
+        assert_eq!(bench.failures("hangs", Reason::Timeout), 1);
+        // What it read when it came back belongs to no time; then it is sampled again.
+        hangs.send(Some(8)).unwrap();
+        let back = loop {
+            healthy.send(Some(9)).unwrap();
+            hangs.send(Some(9)).unwrap();
+            if let (time, Ok(value)) = bench.patient_round().await["hangs"] {
+                break (time, value);
+            }
+        };
+        assert_eq!(back, (bench.second, 9));
+    }
+}
