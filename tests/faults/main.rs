@@ -13,5 +13,6 @@ mod identity;
 mod network;
 mod outage;
 mod protocol;
+mod reload;
 mod startup;
 mod storage;

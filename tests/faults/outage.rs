@@ -1,20 +1,23 @@
 //! Agents without a collector, and collectors that tell agents what to do.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use belfry_common::{
     clock,
     model::{GapReason, Timestamp},
+    quic::{FrameReader, FrameWriter},
     wire::{
         frame::Kind,
-        message::{Failure, FailureCode, Hello, decode},
+        message::{Ack, Batches, Failure, FailureCode, Gaps, Hello, Refused, Run, Welcome, decode},
     },
 };
 use belfry_tests::{
     agent::{Agent, BRISK},
+    binaries,
     collector::Collector,
     fake_collector::FakeCollector,
     oracle::Stored,
+    process::Process,
     relay::Relay,
     skip::{SmallDisk, skipped},
     wait::{SOON, eventually, timed},
@@ -169,14 +172,14 @@ async fn an_agent_on_a_full_disk_goes_on() {
 /// What an agent says first on its live stream.
 async fn greeted(connection: &Connection) -> (Hello, quinn::SendStream) {
     let (send, receive) = connection.accept_bi().await.unwrap();
-    let mut reader = belfry_common::quic::FrameReader::new(receive);
+    let mut reader = FrameReader::new(receive);
     let hello = reader.expect(Kind::Hello, SOON).await.unwrap();
     (decode(&hello).unwrap(), send)
 }
 
 async fn refuse(connection: &Connection, failure: &Failure) -> Hello {
     let (hello, send) = greeted(connection).await;
-    let mut writer = belfry_common::quic::FrameWriter::new(send);
+    let mut writer = FrameWriter::new(send);
     writer.send(Kind::Failure, failure).await.unwrap();
     hello
 }
@@ -230,30 +233,108 @@ async fn an_agent_of_another_version_keeps_its_spool() {
     assert!(times[0] < began, "what was sampled before is there");
 }
 
+/// A fake collector's end of an agent's connection, with both streams open.
+struct Session {
+    connection: Connection,
+    reader: FrameReader,
+    writer: FrameWriter,
+    backlog: FrameReader,
+    /// Closed when it is dropped.
+    _backlog_writer: quinn::SendStream,
+}
+
+impl Session {
+    async fn accept(fake: &FakeCollector) -> Self {
+        let connection = tokio::time::timeout(SOON, fake.accept()).await.unwrap();
+        let (send, receive) = connection.accept_bi().await.unwrap();
+        let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive));
+        reader.expect(Kind::Hello, SOON).await.unwrap();
+        let welcome = Welcome {
+            protocol: 1,
+            collector_version: "fake".into(),
+            time_ms: clock::now().as_millis(),
+            durable: Vec::new(),
+            backlog_credit: 64,
+        };
+        writer.send(Kind::Welcome, &welcome).await.unwrap();
+        let (backlog_writer, receive) = connection.accept_bi().await.unwrap();
+        let mut backlog = FrameReader::new(receive);
+        backlog.expect(Kind::Backlog, SOON).await.unwrap();
+        Self { connection, reader, writer, backlog, _backlog_writer: backlog_writer }
+    }
+
+    /// Acknowledges this many live batches.
+    async fn acknowledge(&mut self, batches: usize) {
+        for _ in 0..batches {
+            let payload = self.reader.expect(Kind::Batches, SOON).await.unwrap();
+            let sequence = decode::<Batches<'_>>(&payload).unwrap().batches[0].sequence;
+            let ack = Ack { runs: vec![Run::new(sequence, sequence)] };
+            self.writer.send(Kind::Ack, &ack).await.unwrap();
+        }
+    }
+}
+
+/// Row 42: a renewal that fails for now does not disturb the stream; there is a third of the certificate's life to try again.
+#[tokio::test]
+async fn a_renewal_that_fails_does_not_end_the_session() {
+    let config = "shipped_rules = false\n[identity]\ncertificate_life = \"30s\"\n";
+    let collector = Collector::start_with(config).await;
+    let fake = FakeCollector::start(&collector.data_directory());
+    let mut agent = Agent::join(&collector, "agent", fake.address()).await;
+    agent.start();
+    let mut session = Session::accept(&fake).await;
+    let connection = session.connection.clone();
+    let renewal = loop {
+        tokio::select! {
+            renewal = connection.accept_bi() => break renewal.unwrap(),
+            () = session.acknowledge(1) => {}
+        }
+    };
+    let (mut writer, mut reader) = (FrameWriter::new(renewal.0), FrameReader::new(renewal.1));
+    reader.expect(Kind::Renew, SOON).await.unwrap();
+    let failure = Failure { code: FailureCode::Retry.code(), message: "not now".into(), retry_after_ms: 0 };
+    writer.send(Kind::Failure, &failure).await.unwrap();
+    eventually("the agent says so", SOON, async || {
+        agent.process().log().contains("certificate cannot be renewed: trying again").then_some(())
+    })
+    .await;
+    session.acknowledge(4).await;
+    assert!(connection.close_reason().is_none(), "{:?}", connection.close_reason());
+}
+
+/// Row 10: when a collector dies and comes back, a fleet of agents comes back to it, all of them, and loses nothing.
+#[tokio::test]
+async fn a_fleet_comes_back_after_its_collector_was_killed() {
+    const NODES: usize = 200;
+    let mut collector = Collector::start().await;
+    collector.listen_on(collector.address());
+    let mut simulation = Command::new(binaries::belfry());
+    simulation.args(["simulate", "--series", "20", "--duration", "15s", "-o", "json", "--nodes", &NODES.to_string()]);
+    simulation.arg("--identity").arg(collector.data_directory());
+    let output = collector.scratch().join("report.json");
+    let mut simulation = Process::start_split(&mut simulation, &output, &output.with_extension("log"));
+    eventually("the fleet sends", SOON, async || {
+        (collector.admin().health("batches").await > 2 * NODES as u64).then_some(())
+    })
+    .await;
+    collector.kill();
+    collector.restart().await;
+    let status = simulation.end(Duration::from_secs(60)).await;
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&output).unwrap()).unwrap();
+    assert!(status.success(), "{report}");
+    assert!(report["connections_lost"].as_u64().unwrap() >= NODES as u64, "{report}");
+    assert_eq!(report["batches_sent"], report["batches_acked"], "{report}");
+}
+
 /// Row 11: a collector that refuses a batch for good does not stop the ones behind it.
 #[tokio::test]
 async fn a_refused_batch_is_declared_and_the_rest_goes_on() {
-    use belfry_common::wire::message::{Ack, Batches, Gaps, Refused, Run, Welcome};
     let collector = Collector::start().await;
     let fake = FakeCollector::start(&collector.data_directory());
     let mut agent = Agent::join(&collector, "agent", fake.address()).await;
     agent.start();
-    let connection = tokio::time::timeout(SOON, fake.accept()).await.unwrap();
-    let (send, receive) = connection.accept_bi().await.unwrap();
-    let mut reader = belfry_common::quic::FrameReader::new(receive);
-    let mut writer = belfry_common::quic::FrameWriter::new(send);
-    reader.expect(Kind::Hello, SOON).await.unwrap();
-    let welcome = Welcome {
-        protocol: 1,
-        collector_version: "fake".into(),
-        time_ms: clock::now().as_millis(),
-        durable: Vec::new(),
-        backlog_credit: 64,
-    };
-    writer.send(Kind::Welcome, &welcome).await.unwrap();
-    let (_send, receive) = connection.accept_bi().await.unwrap();
-    let mut backlog = belfry_common::quic::FrameReader::new(receive);
-    backlog.expect(Kind::Backlog, SOON).await.unwrap();
+    let mut session = Session::accept(&fake).await;
+    let Session { reader, writer, backlog, .. } = &mut session;
     let mut refused = None;
     for _ in 0..6 {
         let payload = reader.expect(Kind::Batches, SOON).await.unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use belfry_common::{
+    client::ConnectError,
     clock,
     identity::{Identity, client_config},
     limits,
@@ -22,6 +23,7 @@ use belfry_tests::{
     wait::{SOON, timed},
 };
 use quinn::Connection;
+use serde_json::json;
 
 const EPOCH: Epoch = Epoch(0xE2);
 const MIB: u64 = 1024 * 1024;
@@ -72,6 +74,20 @@ async fn a_collector_says_when_to_come_back() {
         waits.push(quic::retry_after(&reason).unwrap_or_else(|| panic!("no time in {reason:?}")));
     }
     assert_ne!(waits[0], waits[1], "they do not come back at one instant");
+}
+
+/// A client of another version that asks for what this collector does not know is told so.
+#[tokio::test]
+async fn a_client_of_another_version_is_told_so() {
+    let collector = Collector::start().await;
+    let newer = json!({"request": "health", "in_the_way_of": "tomorrow"});
+    for request in [json!({"request": "divine"}), json!({"question": "health"}), json!([]), newer] {
+        let refused = collector.admin().try_ask(&request).await;
+        let Err(ConnectError::Refused { code: FailureCode::Invalid, message, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(message.contains("is one of the two newer?"), "{message}");
+    }
 }
 
 /// A peer of another protocol gets no further than the handshake.

@@ -8,14 +8,18 @@ use std::{
     time::Duration,
 };
 
+use belfry_common::{clock, model::Epoch};
 use belfry_tests::{
     collector::Collector,
+    hostile::Live,
     oracle::Stored,
     process::Process,
     recorder::Recorder,
+    samples::batch_of,
     skip::{SmallDisk, skipped, strace},
     wait::{SOON, eventually, timed},
 };
+use serde_json::json;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -112,6 +116,46 @@ async fn a_slow_disk_slows_senders_and_nothing_else() {
     recorder.sessions_until(collector.address(), flowing(&mut progress, 200)).await;
     collector.stop().await;
     check(&collector, &recorder).await;
+}
+
+/// Row 22: what becomes of alerts on a full disk is told when there is space again, and questions are answered until then.
+#[tokio::test]
+async fn alerts_that_cannot_be_written_are_told_when_they_can() {
+    let mut collector = Collector::prepare("");
+    let data = collector.data_directory();
+    let disk = match SmallDisk::mount(&data, 24 * MIB) {
+        Ok(disk) => disk,
+        Err(why) => return skipped("alerts_that_cannot_be_written_are_told_when_they_can", &why),
+    };
+    let rules = collector.scratch().join("rules.yml");
+    fs::write(&rules, "groups:\n- name: test\n  rules:\n  - alert: Gone\n    expr: up == 0\n").unwrap();
+    collector.configure(&format!("shipped_rules = false\nrules = [{:?}]", rules.to_str().unwrap()));
+    collector.restart().await;
+    let identity = collector.join("node").await;
+    let mut live = Live::open(collector.address(), &identity, Epoch(1)).await.unwrap();
+    live.store(1, &batch_of(1, "test_value", 0..1, clock::now(), 1.0)).await;
+    let admin = collector.admin();
+    let request = json!({"request": "follow", "from": {"after": 0}, "cursor": null, "is_once": false});
+    let mut events = admin.follow(&request).await;
+
+    disk.fill(0);
+    drop(live);
+    eventually("the collector cannot write what it finds", Duration::from_secs(60), async || {
+        collector.process().log().contains("alerts cannot be written down").then_some(())
+    })
+    .await;
+    for request in
+        [json!({"request": "alerts", "states": []}), json!({"request": "rules"}), json!({"request": "health"})]
+    {
+        let (took, _) = timed(admin.ask(request.clone())).await;
+        assert!(took < Duration::from_secs(2), "{request} took {took:?}");
+    }
+    disk.free();
+    let told = eventually("the event is told", SOON, async || {
+        events.next(SOON).await.filter(|event| event["event"] != "heartbeat")
+    })
+    .await;
+    assert_eq!((&told["seq"], &told["event"], &told["rule"]), (&json!(1), &json!("firing"), &json!("Gone")));
 }
 
 /// Row 22: on a full disk nothing is acknowledged that is not stored, questions are answered, and all goes on by itself when

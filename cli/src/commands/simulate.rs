@@ -84,23 +84,26 @@ async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         () = &mut nodes => true,
         () = watch => false,
     };
-    let last = Cost::now(&client, &meter).await;
+    // The collector may have been restarted meanwhile.
+    let client = Client::connect(global).await;
+    let last = match &client {
+        Ok(client) => Cost::now(client, &meter).await,
+        Err(_) => None,
+    };
     stop.cancel();
     if !is_over {
         nodes.await;
     }
     let mut report = meter.report(args.nodes, args.series, began.elapsed());
-    if let (Some(first), Some(last)) = (steady, last) {
-        let samples = (last.samples - first.samples) as f64;
-        let per_million = (last.cpu_seconds - first.cpu_seconds) * 1e6 / samples;
-        report.collector_cpu_seconds_per_million_samples = (samples > 0.0).then_some(per_million);
+    if let (Some(first), Some(last)) = (&steady, &last) {
+        report.collector_cpu_seconds_per_million_samples = first.until(last);
         report.collector_resident_bytes = Some(last.resident_bytes);
-    }
-    if !args.keep {
-        forget(&client).await?;
     }
     let is_complete = report.batches_given_up == 0 && report.batches_refused == 0;
     print(global, &report)?;
+    if !args.keep {
+        forget(&client.context("the simulated nodes are still enrolled")?).await?;
+    }
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
@@ -138,8 +141,10 @@ async fn forget(client: &Client) -> anyhow::Result<()> {
 }
 
 /// What the collector has cost so far.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Cost {
+    /// Which run of the collector.
+    started_at: String,
     cpu_seconds: f64,
     resident_bytes: f64,
     samples: u64,
@@ -150,7 +155,15 @@ impl Cost {
     async fn now(client: &Client, meter: &Meter) -> Option<Self> {
         let health: Health = client.ask(&Request::Health { with_audit: false }).await.ok()?;
         let samples = meter.samples_sent.load(Relaxed);
-        Some(Self { cpu_seconds: health.cpu_seconds?, resident_bytes: health.resident_bytes?, samples })
+        let (cpu_seconds, resident_bytes) = (health.cpu_seconds?, health.resident_bytes?);
+        Some(Self { started_at: health.started_at, cpu_seconds, resident_bytes, samples })
+    }
+
+    /// CPU seconds per million samples since; none if nothing was sent or the collector has started anew.
+    fn until(&self, later: &Self) -> Option<f64> {
+        let samples = (later.samples - self.samples) as f64;
+        let is_one_run = self.started_at == later.started_at;
+        (is_one_run && samples > 0.0).then_some((later.cpu_seconds - self.cpu_seconds) * 1e6 / samples)
     }
 }
 
