@@ -1,6 +1,9 @@
 //! What is done by the clock: the collector's own series each second, connections whose time is over, sightings, renewals, retention.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use belfry_common::{clock, error_chain::ErrorChain, model::Timestamp, stages::Failure};
 use belfry_store::NodeId;
@@ -40,6 +43,9 @@ pub(crate) async fn run(services: Arc<Services>, token: CancellationToken) -> Re
             _ = ticks.tick() => {}
         }
         let now = clock::now();
+        if services.writer.statistics.is_full.load(Relaxed) {
+            services.fleet.excuse_connected(now);
+        }
         publish(&services, &mut own, now);
         services.connections.close_refused(&services.access, now);
         services.access.renew_collector(now);

@@ -4,13 +4,15 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    path::Path,
     process::Command,
+    sync::LazyLock,
     time::Duration,
 };
 
 use belfry_common::{clock, model::Epoch};
 use belfry_tests::{
-    collector::Collector,
+    collector::{Collector, Lines},
     hostile::Live,
     oracle::Stored,
     process::Process,
@@ -19,9 +21,11 @@ use belfry_tests::{
     skip::{SmallDisk, skipped, strace},
     wait::{SOON, eventually, timed},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const MIB: u64 = 1024 * 1024;
+static FOLLOW: LazyLock<Value> =
+    LazyLock::new(|| json!({"request": "follow", "from": {"after": 0}, "cursor": null, "is_once": false}));
 
 /// The status of a GET.
 fn http_status(address: SocketAddr, path: &str) -> u16 {
@@ -118,15 +122,12 @@ async fn a_slow_disk_slows_senders_and_nothing_else() {
     check(&collector, &recorder).await;
 }
 
-/// Row 22: what becomes of alerts on a full disk is told when there is space again, and questions are answered until then.
-#[tokio::test]
-async fn alerts_that_cannot_be_written_are_told_when_they_can() {
+/// A collector with a rule, and a node that is up.
+async fn watched(
+    disk: impl FnOnce(&Path) -> Result<SmallDisk, String>,
+) -> Result<(Collector, SmallDisk, Live), String> {
     let mut collector = Collector::prepare("");
-    let data = collector.data_directory();
-    let disk = match SmallDisk::mount(&data, 24 * MIB) {
-        Ok(disk) => disk,
-        Err(why) => return skipped("alerts_that_cannot_be_written_are_told_when_they_can", &why),
-    };
+    let disk = disk(&collector.data_directory())?;
     let rules = collector.scratch().join("rules.yml");
     fs::write(&rules, "groups:\n- name: test\n  rules:\n  - alert: Gone\n    expr: up == 0\n").unwrap();
     collector.configure(&format!("shipped_rules = false\nrules = [{:?}]", rules.to_str().unwrap()));
@@ -134,10 +135,51 @@ async fn alerts_that_cannot_be_written_are_told_when_they_can() {
     let identity = collector.join("node").await;
     let mut live = Live::open(collector.address(), &identity, Epoch(1)).await.unwrap();
     live.store(1, &batch_of(1, "test_value", 0..1, clock::now(), 1.0)).await;
-    let admin = collector.admin();
-    let request = json!({"request": "follow", "from": {"after": 0}, "cursor": null, "is_once": false});
-    let mut events = admin.follow(&request).await;
+    Ok((collector, disk, live))
+}
 
+/// The next event that says something.
+async fn event(events: &mut Lines) -> Value {
+    eventually("an event is told", SOON, async || events.next(SOON).await.filter(|event| event["event"] != "heartbeat"))
+        .await
+}
+
+/// Row 22: the store leaves some of the disk to the database: when it takes nothing more in, alerts are still evaluated and told.
+#[tokio::test]
+async fn alerting_goes_on_when_the_store_is_full() {
+    let (collector, disk, live) = match watched(|path| SmallDisk::mount(path, 64 * MIB)).await {
+        Ok(watched) => watched,
+        Err(why) => return skipped("alerting_goes_on_when_the_store_is_full", &why),
+    };
+    let admin = collector.admin();
+    let mut events = admin.follow(&FOLLOW).await;
+    disk.fill(2 * MIB);
+    let mut recorder = Recorder::new(collector.join("recorder").await, 22, Duration::from_millis(2));
+    let told = async {
+        eventually("the store is full", SOON, async || {
+            (admin.ask(json!({"request": "health"})).await["is_full"] == true).then_some(())
+        })
+        .await;
+        drop(live);
+        event(&mut events).await
+    };
+    let mut result = None;
+    recorder.sessions_until(collector.address(), async { result = Some(told.await) }).await;
+    let told = result.unwrap();
+    assert_eq!(told["event"], "firing", "{told}");
+    assert_eq!(told["labels"]["instance"], "node", "nobody who is connected is suspected");
+    assert!(recorder.ledger.acknowledged.is_empty(), "something was acknowledged");
+}
+
+/// Row 22: what becomes of alerts while nothing at all can be written is told when it can, and questions are answered until then.
+#[tokio::test]
+async fn alerts_that_cannot_be_written_are_told_when_they_can() {
+    let (collector, disk, live) = match watched(|path| SmallDisk::mount(path, 24 * MIB)).await {
+        Ok(watched) => watched,
+        Err(why) => return skipped("alerts_that_cannot_be_written_are_told_when_they_can", &why),
+    };
+    let admin = collector.admin();
+    let mut events = admin.follow(&FOLLOW).await;
     disk.fill(0);
     drop(live);
     eventually("the collector cannot write what it finds", Duration::from_secs(60), async || {
@@ -151,10 +193,7 @@ async fn alerts_that_cannot_be_written_are_told_when_they_can() {
         assert!(took < Duration::from_secs(2), "{request} took {took:?}");
     }
     disk.free();
-    let told = eventually("the event is told", SOON, async || {
-        events.next(SOON).await.filter(|event| event["event"] != "heartbeat")
-    })
-    .await;
+    let told = event(&mut events).await;
     assert_eq!((&told["seq"], &told["event"], &told["rule"]), (&json!(1), &json!("firing"), &json!("Gone")));
 }
 

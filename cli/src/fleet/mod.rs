@@ -113,6 +113,15 @@ impl Fleet {
         });
     }
 
+    /// The collector takes nothing in: that a node which is connected is not heard says nothing about the node.
+    pub(crate) fn excuse_connected(&self, now: Timestamp) {
+        for node in self.nodes.write().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            if node.facts.connection.is_some() {
+                node.facts.heard_at = node.facts.heard_at.max(Some(now));
+            }
+        }
+    }
+
     pub(crate) fn left_out(&self, id: NodeId, series: u64) {
         self.change(id, |node| node.series_left_out = series);
     }

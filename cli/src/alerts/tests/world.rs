@@ -102,6 +102,10 @@ impl World {
 
     fn tick(&mut self, node: &str, metrics: &BTreeSet<String>, time_ms: i64) {
         let interest = self.engine.interest(metrics.iter().map(String::as_str));
+        // The collector's own series, which are no node's.
+        if node.is_empty() {
+            return self.engine.touch(&interest);
+        }
         let tick = Tick { node, time_ms, interest: &interest };
         let store = std::mem::take(&mut self.store);
         let reader = Failing { store: &store, reads_left: Cell::new(self.fail_after.unwrap_or(usize::MAX)) };

@@ -30,6 +30,9 @@ pub struct StoreOptions {
     pub journal_bytes_max: u64,
     /// Size at which a segment is full.
     pub segment_bytes: u32,
+    /// Free bytes of the disk that the journal leaves to others, above all to the database, so that alerts are still evaluated and
+    /// told when no more data is taken in. Of a small disk it is a twentieth.
+    pub reserve_bytes: u64,
 }
 
 impl Default for StoreOptions {
@@ -39,6 +42,7 @@ impl Default for StoreOptions {
             journal_age_ms_max: 60 * 60 * 1000,
             journal_bytes_max: 8 * 1024 * 1024 * 1024,
             segment_bytes: 64 * 1024 * 1024,
+            reserve_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -57,6 +61,16 @@ pub enum StoreError {
     /// The journal failed; see [`JournalError`] on what still holds.
     #[error("journal failed")]
     Journal(#[source] JournalError),
+    /// What is left of the disk is for others.
+    #[error("disk of `{path}` has {free} bytes free, and the last {reserve} are left to the database")]
+    Reserve {
+        /// The journal's directory.
+        path: PathBuf,
+        /// Free bytes.
+        free: u64,
+        /// How many stay free.
+        reserve: u64,
+    },
     /// The batch itself is unacceptable: it must not be sent again.
     #[error("batch refused: {0}")]
     Refused(String),
@@ -66,7 +80,11 @@ impl StoreError {
     /// Whether the same call can succeed later: the disk is full, for example.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Journal(error) if error.is_retryable())
+        match self {
+            Self::Journal(error) => error.is_retryable(),
+            Self::Reserve { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -122,6 +140,7 @@ pub type Writes = Vec<Entry>;
 /// The journal and the head. One thread owns it; readers use [`Store::head`].
 #[derive(Debug)]
 pub struct Store {
+    path: PathBuf,
     options: StoreOptions,
     log: Log,
     head: Arc<Head>,
@@ -144,7 +163,8 @@ impl Store {
         let head = Arc::new(Head::new(options.head));
         let replayed = replay(&journal, &head, now);
         let log = Log::new(journal, replayed.stored, replayed.began);
-        let store = Self { options, log, head, pending: Vec::new(), unreadable: replayed.unreadable, segments_cut: 0 };
+        let store =
+            Self { path, options, log, head, pending: Vec::new(), unreadable: replayed.unreadable, segments_cut: 0 };
         Ok((store, recovery))
     }
 
@@ -185,11 +205,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; what was added stays pending, and a retryable call may be repeated.
     pub fn commit(&mut self) -> Result<Writes, StoreError> {
+        self.keep_reserve()?;
         self.log.sync().map_err(StoreError::Journal)?;
         for entry in &self.pending {
             self.head.apply(entry.node, &entry.batch, entry.received);
         }
         Ok(std::mem::take(&mut self.pending))
+    }
+
+    /// Refuses to write when the disk has no more room than what is left to others.
+    fn keep_reserve(&self) -> Result<(), StoreError> {
+        // A disk that does not say how full it is will say so when it is.
+        let Ok(disk) = rustix::fs::statvfs(&self.path) else { return Ok(()) };
+        let (free, total) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+        let reserve = self.options.reserve_bytes.min(total / 20);
+        if free < reserve { Err(StoreError::Reserve { path: self.path.clone(), free, reserve }) } else { Ok(()) }
     }
 
     /// Deletes what is older or larger than the journal may be.
