@@ -132,17 +132,25 @@ impl Campaign {
             "collector killed {kills} times, agent {agent_kills} times; {batches} + {agents} batches stored once, \
              at most {lost} ms of samples lost by a kill of the agent"
         );
-        // A broken standard error changes nothing about the result.
-        drop(writeln!(io::stderr().lock(), "{summary}"));
+        say(&summary);
     }
+}
+
+fn say(what: &str) {
+    // A broken standard error changes nothing about the result.
+    drop(writeln!(io::stderr().lock(), "{what}"));
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_every_kill() {
     let seed = setting("BELFRY_KILL_SEED", 1);
     let mut campaign = Campaign::begin(seed).await;
-    for _ in 0..setting("BELFRY_KILL_CYCLES", CYCLES) {
+    let cycles = setting("BELFRY_KILL_CYCLES", CYCLES);
+    for cycle in 1..=cycles {
         campaign.cycle().await;
+        if cycle % 50 == 0 {
+            say(&format!("{cycle} of {cycles} cycles"));
+        }
     }
     campaign.settle().await;
     campaign.judge();
