@@ -115,7 +115,11 @@ fn walk(directory: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
         let kind = entry.file_type().unwrap();
-        if kind.is_dir() && !SKIPPED.contains(&&*entry.file_name().to_string_lossy()) {
+        // In a linked work tree `.git` is a file.
+        if SKIPPED.contains(&&*entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        if kind.is_dir() {
             walk(&entry.path(), paths);
         } else if kind.is_file() {
             paths.push(entry.path());
