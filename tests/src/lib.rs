@@ -2,7 +2,7 @@
 //! misbehaves, and an oracle that knows what must be on disk afterwards.
 //!
 //! Every test has its own processes, directories and ports, so that all may run at once. Nothing here waits for a span of time
-//! to pass: it polls for a condition under a deadline. Absent: what is to be tested, which is in `faults/` and `kill.rs`.
+//! to pass: it polls for a condition under a deadline. Absent: what is to be tested, which is in `commands/`, `faults/` and `kill.rs`.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,6 +11,7 @@
 
 pub mod agent;
 pub mod binaries;
+pub mod cli;
 pub mod collector;
 pub mod fake_collector;
 pub mod figures;

@@ -3,17 +3,17 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
 /// Lines of the log that a failing test shows.
 const LINES_SHOWN: usize = 80;
@@ -137,11 +137,54 @@ pub struct Said {
     pub error: String,
 }
 
+impl Said {
+    /// What it printed, if it did what it was asked for and had nothing to add.
+    #[track_caller]
+    pub fn done(self) -> String {
+        assert!(self.code == Some(0) && self.error.is_empty(), "not done: {self:?}");
+        self.output
+    }
+
+    /// Its words, if it ended with this code and printed nothing.
+    #[track_caller]
+    pub fn refused(self, code: i32) -> String {
+        assert!(self.code == Some(code) && self.output.is_empty(), "not refused with {code}: {self:?}");
+        assert!(!self.error.is_empty(), "refused without a word");
+        self.error
+    }
+}
+
 /// Runs a program to its end, off the test's own thread.
 pub async fn run(program: &Path, arguments: &[OsString]) -> Said {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    finish(Command::new(program).args(arguments)).await
+}
+
+/// Runs a program to its end, which must come soon, with its output in pipes and off the test's own thread.
+pub async fn finish(command: &mut Command) -> Said {
+    settle(command, Child::wait_with_output).await
+}
+
+/// Reads the first line that a program prints and no more, as `head -1` does, and sees how it takes that.
+pub async fn read_one_line(command: &mut Command) -> Said {
+    settle(command, |mut child| {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line)?;
+        Ok(Output { stdout: line.into_bytes(), ..child.wait_with_output()? })
+    })
+    .await
+}
+
+async fn settle(command: &mut Command, work: impl FnOnce(Child) -> io::Result<Output> + Send + 'static) -> Said {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let id = Pid::from_child(&child);
+    let ended = tokio::task::spawn_blocking(move || work(child));
+    let Ok(output) = tokio::time::timeout(SOON, ended).await else {
+        // Nobody has waited for it to the end, so that the number is still its own.
+        let _ = kill_process(id, Signal::KILL);
+        panic!("{command:?} has not ended within {SOON:?}");
+    };
+    let output = output.unwrap().unwrap();
     Said {
         code: output.status.code(),
         output: String::from_utf8_lossy(&output.stdout).into_owned(),

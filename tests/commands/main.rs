@@ -1,0 +1,11 @@
+//! What a user sees: the programs run as processes, and their output, files, messages and exit codes are compared with what is
+//! promised to people and scripts.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails, in its helpers as well"
+)]
+
+mod node;
+mod status;
+mod tail;
