@@ -6,6 +6,9 @@
     reason = "a panic is how a test fails, in its helpers as well"
 )]
 
+mod join;
 mod node;
+mod nodes;
 mod status;
 mod tail;
+mod token;
