@@ -6,6 +6,7 @@
     reason = "a panic is how a test fails, in its helpers as well"
 )]
 
+mod alerts;
 mod join;
 mod node;
 mod nodes;
