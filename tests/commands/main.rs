@@ -10,6 +10,8 @@ mod alerts;
 mod join;
 mod node;
 mod nodes;
+mod rules;
+mod simulate;
 mod status;
 mod tail;
 mod token;
