@@ -6,7 +6,9 @@
     reason = "a panic is how a test fails, in its helpers as well"
 )]
 
+mod agent;
 mod alerts;
+mod doctor;
 mod join;
 mod node;
 mod nodes;
