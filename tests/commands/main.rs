@@ -17,3 +17,5 @@ mod simulate;
 mod status;
 mod tail;
 mod token;
+mod up;
+mod usage;
