@@ -31,6 +31,8 @@ async fn tokens_are_listed_without_their_secrets_and_revoked() {
     assert_eq!(cli.done(&["token", "list"]).await, "no tokens\n");
     let created = cli.json(&["token", "create", "--name", "gpu-*", "--uses", "5"]).await;
     let (id, secret) = (created["id"].as_str().unwrap(), created["token"].as_str().unwrap());
+    let error = cli.run(&["token", "revoke", "0123"]).await.refused(1);
+    assert!(error.contains("no token has the id \"0123\""), "{error}");
     let listed = cli.json(&["token", "list"]).await;
     assert_fields(&listed[0], "id role names uses_left uses_total expires_at created_at created_by state");
     assert_eq!((&listed[0]["id"], &listed[0]["names"]), (&id.into(), &"gpu-*".into()));

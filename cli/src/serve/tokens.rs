@@ -23,6 +23,7 @@ impl From<TokenError> for ServeError {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::State(error) => error.into(),
+            error @ TokenError::Unknown { .. } => Self::NotFound(error.to_string()),
             error => Self::Invalid(ErrorChain(&error).to_string()),
         }
     }
