@@ -1,6 +1,6 @@
 //! `belfry alerts`: those that stand, and the stream of what happens to them.
 
-use std::{collections::BTreeSet, fs};
+use std::collections::BTreeSet;
 
 use belfry_tests::{
     cli::{Cli, assert_fields, assert_time, objects},
@@ -37,11 +37,7 @@ struct Scene {
 
 impl Scene {
     async fn begin() -> Self {
-        let mut collector = Collector::prepare("");
-        let rules = collector.scratch().join("rules.yml");
-        fs::write(&rules, RULES).unwrap();
-        collector.configure(&format!("shipped_rules = false\nrules = [{:?}]", rules.to_str().unwrap()));
-        collector.restart().await;
+        let collector = Collector::start_with_rules(RULES).await;
         let node = Node::join(&collector, "node").await;
         let cli = Cli::admin(&collector);
         Self { collector, node, cli, events: 0 }

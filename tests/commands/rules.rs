@@ -106,11 +106,8 @@ async fn warnings_fail_only_if_that_is_asked_for() {
 
 #[tokio::test]
 async fn loaded_rules_are_listed_with_their_state() {
-    let mut collector = Collector::prepare("");
+    let collector = Collector::start_with_rules(GOOD).await;
     let rules = collector.scratch().join("rules.yml");
-    fs::write(&rules, GOOD).unwrap();
-    collector.configure(&format!("shipped_rules = false\nrules = [{:?}]", rules.to_str().unwrap()));
-    collector.restart().await;
     let mut node = Node::join(&collector, "node").await;
     node.say("test_value", 1, 2.0).await;
     let cli = Cli::admin(&collector);

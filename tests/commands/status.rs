@@ -148,11 +148,7 @@ async fn verdict(cli: &Cli) -> (i32, String, BTreeMap<String, String>) {
 
 #[tokio::test]
 async fn a_check_tells_by_its_exit_code_how_it_stands() {
-    let mut collector = Collector::prepare("");
-    let rules = collector.scratch().join("rules.yml");
-    fs::write(&rules, RULES).unwrap();
-    collector.configure(&format!("shipped_rules = false\nrules = [{:?}]", rules.to_str().unwrap()));
-    collector.restart().await;
+    let mut collector = Collector::start_with_rules(RULES).await;
     let cli = Cli::admin(&collector);
     let (code, words, _) = verdict(&cli).await;
     assert_eq!((code, words.as_str()), (3, "BELFRY UNKNOWN - no node has joined"));

@@ -16,6 +16,11 @@ fn start(data: &Path, more: &[&str]) -> Stream {
     Stream::start(command.arg("--data-dir").arg(data).args(more))
 }
 
+/// The name under which this machine joins.
+fn this_machine() -> String {
+    NodeName::from_host_name(&rustix::system::uname().nodename().to_string_lossy()).to_string()
+}
+
 /// How many processes have this path on their command line.
 fn processes(path: &Path) -> usize {
     let path = path.to_str().unwrap();
@@ -46,7 +51,7 @@ async fn nodes_are_up(up: &mut Stream, data: &Path, expected: &[&str]) {
 async fn this_machine_is_up_until_it_is_told_to_stop() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let name = NodeName::from_host_name(&rustix::system::uname().nodename().to_string_lossy()).to_string();
+    let name = this_machine();
     let mut up = start(&data, &["--demo", "1"]);
     nodes_are_up(&mut up, &data, &[&name, "sim-00000"]).await;
     assert_eq!(processes(&data), 2, "the collector and the agent");
@@ -66,7 +71,7 @@ async fn this_machine_is_up_until_it_is_told_to_stop() {
 async fn a_directory_in_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    let name = NodeName::from_host_name(&rustix::system::uname().nodename().to_string_lossy()).to_string();
+    let name = this_machine();
     let mut first = start(&data, &[]);
     nodes_are_up(&mut first, &data, &[&name]).await;
     let mut second = start(&data, &[]);

@@ -35,11 +35,7 @@ struct Scene {
 
 impl Scene {
     async fn begin() -> Self {
-        let mut collector = Collector::prepare("");
-        let rules = collector.scratch().join("rules.yml");
-        fs::write(&rules, RULES).unwrap();
-        collector.configure(&format!("shipped_rules = false\nrules = [{:?}]", rules.to_str().unwrap()));
-        collector.restart().await;
+        let collector = Collector::start_with_rules(RULES).await;
         let relay = Relay::to(collector.address()).await;
         let identity = collector.join("node").await;
         Self { collector, relay, identity, epoch: 0, events: 0 }

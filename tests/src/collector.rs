@@ -54,6 +54,16 @@ impl Collector {
         collector
     }
 
+    /// A collector that evaluates these rules and no others; they are in `rules.yml` of its [`Self::scratch`].
+    pub async fn start_with_rules(rules: &str) -> Self {
+        let mut collector = Self::prepare("");
+        let path = collector.scratch().join("rules.yml");
+        fs::write(&path, rules).unwrap();
+        collector.configure(&format!("shipped_rules = false\nrules = [{:?}]", path.to_str().unwrap()));
+        collector.restart().await;
+        collector
+    }
+
     /// A collector that does not run yet.
     #[must_use]
     pub fn prepare(config: &str) -> Self {
