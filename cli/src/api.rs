@@ -99,7 +99,7 @@ pub(crate) struct NodeStatus {
     pub(crate) name: String,
     /// `up`, `stale` or `down`.
     pub(crate) state: String,
-    /// Why it is not up: `silent`, `awaited`, `unreachable`, `stopped` or `revoked`.
+    /// Why it is not up: `silent`, `awaited`, `never_seen`, `unreachable`, `stopped` or `revoked`.
     pub(crate) reason: Option<String>,
     pub(crate) last_seen: Option<String>,
     pub(crate) agent_version: Option<String>,

@@ -166,9 +166,13 @@ fn on_thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
     result
 }
 
+/// Who was heard this much earlier than others, by what was written down of both, was gone before the collector ended.
+const GONE_MS: i64 = nodes::LAST_SEEN_LAG_MAX_MS + 30_000;
+
 /// Takes the nodes that the database knows into the fleet.
 async fn enrol(state: &State, fleet: &Fleet) -> Result<(), StateError> {
     let known = state.read(nodes::list).await?;
+    let ended = known.iter().filter_map(|node| node.last_seen).max();
     for node in known {
         let is_refused = match node.standing {
             nodes::Standing::Admitted => false,
@@ -177,7 +181,11 @@ async fn enrol(state: &State, fleet: &Fleet) -> Result<(), StateError> {
         };
         let id = store_id(node.id);
         if id != NodeId::COLLECTOR {
-            fleet.enrol(id, node.name, node.last_seen, is_refused);
+            let mut facts = fleet.remembered(node.last_seen, node.has_left, is_refused);
+            // Who was gone when the collector ended is not waited for: its alerts stand.
+            let gone_for = ended.zip(node.last_seen).map_or(0, |(ended, seen)| ended.millis_since(seen));
+            facts.is_awaited = gone_for <= GONE_MS;
+            fleet.remember(id, node.name, facts);
         }
     }
     Ok(())

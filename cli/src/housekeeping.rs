@@ -43,15 +43,19 @@ pub(crate) async fn run(services: Arc<Services>, token: CancellationToken) -> Re
             _ = ticks.tick() => {}
         }
         let now = clock::now();
-        if services.writer.statistics.is_full.load(Relaxed) {
-            services.fleet.excuse_connected(now);
+        match services.writer.statistics.is_full.load(Relaxed) {
+            true => services.fleet.close(now),
+            false => services.fleet.open(now),
         }
         publish(&services, &mut own, now);
         services.connections.close_refused(&services.access, now);
         services.access.renew_collector(now);
         seconds += 1;
-        if seconds.is_multiple_of(SIGHTINGS_EVERY) {
+        // That an agent took leave is to be known to the next run; when it was seen may lag.
+        if services.fleet.take_departures() || seconds.is_multiple_of(SIGHTINGS_EVERY) {
             report("sightings", note_sightings(&services).await);
+        }
+        if seconds.is_multiple_of(SIGHTINGS_EVERY) {
             keep_identity(&services, now).await;
         }
         if seconds.is_multiple_of(RETENTION_EVERY) {
@@ -79,6 +83,7 @@ async fn note_sightings(services: &Services) -> Result<(), StateError> {
             Some(Sighting {
                 node: nodes::NodeId::new(node.id.0.into())?,
                 time: node.facts.heard_at.filter(|_| !node.facts.is_awaited)?,
+                has_left: node.facts.has_left,
                 agent_version: node.agent_version?,
                 address: node.address?.to_string(),
             })

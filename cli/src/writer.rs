@@ -33,6 +33,8 @@ const COMMANDS_MAX: usize = 4096;
 /// Batches that wait for the next commit, by the size of their readings: three seconds of 5,000 nodes with 500 series.
 /// More than one batch may have.
 const WAITING_KIB_MAX: usize = 64 * 1024;
+/// Questions that wait: what a fleet that comes back asks in a moment.
+const QUESTIONS_MAX: usize = 4096;
 /// Commands in one commit.
 const GROUP_MAX: usize = 1024;
 /// Commits come at least this far apart: under load one fsync serves many batches, and a lone batch waits for nobody.
@@ -54,10 +56,27 @@ pub(crate) enum Settled {
 }
 
 enum Command {
-    Batch { entry: Entry, is_live: bool, settled: mpsc::Sender<Settled>, room: OwnedSemaphorePermit },
-    Gap { node: NodeId, epoch: Epoch, gap: Gap, settled: mpsc::Sender<Settled> },
-    Stored { node: NodeId, epoch: Epoch, reply: oneshot::Sender<Vec<Run>> },
+    Batch {
+        entry: Entry,
+        is_live: bool,
+        settled: mpsc::Sender<Settled>,
+        room: OwnedSemaphorePermit,
+    },
+    Gap {
+        node: NodeId,
+        epoch: Epoch,
+        gap: Gap,
+        settled: mpsc::Sender<Settled>,
+    },
+    /// There is a [`Question`].
+    Wake,
+}
+
+/// What needs no space: answered also while there is none.
+enum Question {
+    Durable { node: NodeId, epoch: Epoch, reply: oneshot::Sender<Vec<Run>> },
     ForgetEpochs { node: NodeId, kept: Vec<Epoch> },
+    ForgetNode { node: NodeId },
 }
 
 /// The writer has ended.
@@ -69,6 +88,7 @@ pub(crate) struct WriterGone;
 #[derive(Debug, Clone)]
 pub(crate) struct WriterHandle {
     commands: mpsc::Sender<Command>,
+    questions: mpsc::Sender<Question>,
     room: Arc<Semaphore>,
     pub(crate) statistics: Arc<WriterStatistics>,
 }
@@ -113,15 +133,27 @@ impl WriterHandle {
     }
 
     /// What is durable of an epoch.
-    pub(crate) async fn stored(&self, node: NodeId, epoch: Epoch) -> Result<Vec<Run>, WriterGone> {
+    pub(crate) async fn durable(&self, node: NodeId, epoch: Epoch) -> Result<Vec<Run>, WriterGone> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Stored { node, epoch, reply }).await.map_err(|_| WriterGone)?;
+        self.ask(Question::Durable { node, epoch, reply }).await?;
         answer.await.map_err(|_| WriterGone)
     }
 
     /// Forgets what is stored of a node's other epochs.
     pub(crate) async fn forget_epochs(&self, node: NodeId, kept: Vec<Epoch>) -> Result<(), WriterGone> {
-        self.commands.send(Command::ForgetEpochs { node, kept }).await.map_err(|_| WriterGone)
+        self.ask(Question::ForgetEpochs { node, kept }).await
+    }
+
+    /// Forgets a node that is no more in the fleet.
+    pub(crate) async fn forget_node(&self, node: NodeId) -> Result<(), WriterGone> {
+        self.ask(Question::ForgetNode { node }).await
+    }
+
+    async fn ask(&self, question: Question) -> Result<(), WriterGone> {
+        self.questions.send(question).await.map_err(|_| WriterGone)?;
+        // A full queue needs no waking.
+        drop(self.commands.try_send(Command::Wake));
+        Ok(())
     }
 }
 
@@ -129,6 +161,7 @@ impl WriterHandle {
 pub(crate) struct Writer {
     store: Store,
     inbox: mpsc::Receiver<Command>,
+    questions: mpsc::Receiver<Question>,
     hub: Arc<Hub>,
     fleet: Arc<Fleet>,
     statistics: Arc<WriterStatistics>,
@@ -154,10 +187,11 @@ impl std::fmt::Debug for Writer {
 /// Prepares the writer of a store.
 pub(crate) fn writer(store: Store, hub: Arc<Hub>, fleet: Arc<Fleet>) -> (WriterHandle, Writer) {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
     let statistics = Arc::new(WriterStatistics::default());
     let room = Arc::new(Semaphore::new(WAITING_KIB_MAX));
-    let handle = WriterHandle { commands, room, statistics: Arc::clone(&statistics) };
-    (handle, Writer { store, inbox, hub, fleet, statistics, waiting: Vec::new(), live: Vec::new() })
+    let handle = WriterHandle { commands, questions: ask, room, statistics: Arc::clone(&statistics) };
+    (handle, Writer { store, inbox, questions, hub, fleet, statistics, waiting: Vec::new(), live: Vec::new() })
 }
 
 impl Writer {
@@ -171,6 +205,7 @@ impl Writer {
                 self.execute(command)?;
             }
             self.commit()?;
+            self.answer();
             if clock::monotonic() >= cut_at {
                 self.cut();
                 cut_at = clock::monotonic() + CUT_INTERVAL;
@@ -184,6 +219,8 @@ impl Writer {
 
     fn execute(&mut self, command: Command) -> Result<(), StoreError> {
         match command {
+            // Of a node that was forgotten since.
+            Command::Batch { entry, .. } if !self.fleet.contains(entry.node) => {}
             Command::Batch { entry, is_live, settled, room } => {
                 let sequence = entry.key.sequence;
                 match self.patiently(|store| store.add(entry.clone())) {
@@ -204,11 +241,11 @@ impl Writer {
             }
             Command::Gap { node, epoch, gap, settled } => {
                 match self.patiently(|store| store.add_gap(node, epoch, gap, clock::now())) {
-                    Ok(()) => {
-                        // What was set aside and never used is not lost.
-                        if gap.reason != GapReason::Unused {
+                    Ok(news) => {
+                        // What was set aside and never used is not lost; what is said again is lost once.
+                        if gap.reason != GapReason::Unused && news > 0 {
                             warn!(%node, first = gap.first, last = gap.last, reason = gap.reason.as_str(), "node reports a gap");
-                            self.statistics.gap_batches.fetch_add(gap.last.saturating_sub(gap.first) + 1, Relaxed);
+                            self.statistics.gap_batches.fetch_add(news, Relaxed);
                         }
                         let outcome = Settled::Declared(Run::new(gap.first, gap.last));
                         self.waiting.push(Waiting { settled, outcome, _room: None });
@@ -219,17 +256,26 @@ impl Writer {
                     Err(error) => return Err(error),
                 }
             }
-            Command::Stored { node, epoch, reply } => {
-                let runs = self
-                    .store
-                    .stored(node, epoch)
-                    .map_or_else(Vec::new, |stored| stored.runs().map(|(first, last)| Run::new(first, last)).collect());
-                // Who asked may have gone meanwhile.
-                drop(reply.send(runs));
-            }
-            Command::ForgetEpochs { node, kept } => self.store.forget_epochs(node, |epoch| kept.contains(&epoch)),
+            Command::Wake => {}
         }
         Ok(())
+    }
+
+    fn answer(&mut self) {
+        while let Ok(question) = self.questions.try_recv() {
+            match question {
+                Question::Durable { node, epoch, reply } => {
+                    let runs = self.store.durable(node, epoch);
+                    // Who asked may have gone meanwhile.
+                    drop(reply.send(runs.into_iter().map(|(first, last)| Run::new(first, last)).collect()));
+                }
+                Question::ForgetEpochs { node, kept } => self.store.forget_epochs(node, |epoch| kept.contains(&epoch)),
+                Question::ForgetNode { node } => {
+                    self.store.forget_epochs(node, |_| false);
+                    self.store.head().remove(node);
+                }
+            }
+        }
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
@@ -281,6 +327,7 @@ impl Writer {
                         error!(error = %ErrorChain(&error), "store cannot be written: nothing is acknowledged until it can");
                     }
                     self.cut();
+                    self.answer();
                     thread::sleep(RETRY_INTERVAL);
                 }
                 result => {

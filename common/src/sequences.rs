@@ -52,6 +52,36 @@ impl SequenceSet {
         self.runs.iter().copied()
     }
 
+    /// How many numbers of a run are not in the set.
+    #[must_use]
+    pub fn missing_of(&self, run: RangeInclusive<Sequence>) -> u64 {
+        let (first, last) = run.into_inner();
+        let known = self.runs.iter().map(|&(start, end)| {
+            let (from, to) = (start.max(first), end.min(last));
+            if from <= to { to - from + 1 } else { 0 }
+        });
+        (last - first).saturating_add(1).saturating_sub(known.sum())
+    }
+
+    /// The runs of the set without those numbers, ascending.
+    #[must_use]
+    pub fn runs_without(&self, others: &Self) -> Vec<(Sequence, Sequence)> {
+        let mut left = Vec::new();
+        for &(start, end) in &self.runs {
+            let mut next = start;
+            for &(first, last) in others.runs.iter().filter(|&&(first, last)| first <= end && start <= last) {
+                if next < first {
+                    left.push((next, first - 1));
+                }
+                next = last.saturating_add(1);
+            }
+            if next <= end {
+                left.push((next, end));
+            }
+        }
+        left
+    }
+
     /// The highest number, if there is any.
     #[must_use]
     pub fn last(&self) -> Option<Sequence> {
@@ -76,6 +106,14 @@ mod tests {
                 set.insert(first..=first + more).unwrap();
                 model.extend(first..=first + more);
             }
+            let missing = (10..=50).filter(|number| !model.contains(number)).count();
+            prop_assert_eq!(set.missing_of(10..=50), missing as u64);
+            let mut others = SequenceSet::default();
+            for first in [0, 7, 20, 41] {
+                others.insert(first..=first + 5).unwrap();
+            }
+            let left: BTreeSet<u64> = set.runs_without(&others).into_iter().flat_map(|(first, last)| first..=last).collect();
+            prop_assert_eq!(left, model.iter().copied().filter(|&number| !others.contains(number)).collect());
             for number in 0..70 {
                 prop_assert_eq!(set.contains(number), model.contains(&number));
             }

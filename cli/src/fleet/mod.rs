@@ -9,7 +9,10 @@ mod standing;
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use belfry_common::model::{Epoch, NodeName, Timestamp};
@@ -54,16 +57,26 @@ pub(crate) struct Fleet {
     started: Timestamp,
     nodes: RwLock<BTreeMap<NodeId, Node>>,
     by_name: RwLock<HashMap<Arc<str>, NodeId>>,
+    has_departures: AtomicBool,
 }
 
 impl Fleet {
     pub(crate) fn new(started: Timestamp) -> Self {
-        Self { started, nodes: RwLock::default(), by_name: RwLock::default() }
+        Self { started, nodes: RwLock::default(), by_name: RwLock::default(), has_departures: AtomicBool::default() }
     }
 
-    /// Takes in a node that is enrolled; `heard_at` is what the database remembers.
-    pub(crate) fn enrol(&self, id: NodeId, name: NodeName, heard_at: Option<Timestamp>, is_refused: bool) {
-        let facts = Facts { is_refused, heard_at, ..Facts::new(self.started) };
+    /// Takes in a node that has just joined.
+    pub(crate) fn enrol(&self, id: NodeId, name: NodeName) {
+        self.remember(id, name, Facts::new(self.started));
+    }
+
+    /// The facts of a node that the database remembers, when nothing else is known yet.
+    pub(crate) fn remembered(&self, heard_at: Option<Timestamp>, has_left: bool, is_refused: bool) -> Facts {
+        Facts { heard_at, has_left, is_refused, ..Facts::new(self.started) }
+    }
+
+    /// Takes in a node with what is known of it.
+    pub(crate) fn remember(&self, id: NodeId, name: NodeName, facts: Facts) {
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name.as_str().into(), id);
         let node = Node {
             id,
@@ -102,6 +115,12 @@ impl Fleet {
                 node.facts.has_left = has_left;
             }
         });
+        self.has_departures.fetch_or(has_left, Relaxed);
+    }
+
+    /// Whether agents have taken leave since this was last asked.
+    pub(crate) fn take_departures(&self) -> bool {
+        self.has_departures.swap(false, Relaxed)
     }
 
     /// A live batch of this node is durable.
@@ -113,13 +132,26 @@ impl Fleet {
         });
     }
 
-    /// The collector takes nothing in: that a node which is connected is not heard says nothing about the node.
-    pub(crate) fn excuse_connected(&self, now: Timestamp) {
+    /// The collector takes nothing in from here on: that nothing is heard says nothing about who is connected.
+    pub(crate) fn close(&self, now: Timestamp) {
         for node in self.nodes.write().unwrap_or_else(PoisonError::into_inner).values_mut() {
-            if node.facts.connection.is_some() {
-                node.facts.heard_at = node.facts.heard_at.max(Some(now));
-            }
+            node.facts.closed_at.get_or_insert(now);
         }
+    }
+
+    /// The collector takes in again. Who was up when it stopped has from now on to be heard.
+    pub(crate) fn open(&self, now: Timestamp) {
+        for node in self.nodes.write().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            let facts = &mut node.facts;
+            if facts.closed_at.is_some() && facts.connection.is_some() && standing(facts, now).0 == Standing::Up {
+                facts.heard_at = facts.heard_at.max(Some(now));
+            }
+            facts.closed_at = None;
+        }
+    }
+
+    pub(crate) fn contains(&self, id: NodeId) -> bool {
+        id == NodeId::COLLECTOR || self.nodes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
     pub(crate) fn left_out(&self, id: NodeId, series: u64) {

@@ -31,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) is_refused: bool,
     /// Its shortest sampling interval.
     pub(crate) interval_ms: i64,
+    /// Since when the collector takes nothing in, if it does not.
+    pub(crate) closed_at: Option<Timestamp>,
 }
 
 impl Facts {
@@ -43,6 +45,7 @@ impl Facts {
             has_left: false,
             is_refused: false,
             interval_ms: 1000,
+            closed_at: None,
         }
     }
 }
@@ -75,6 +78,8 @@ pub(crate) enum Cause {
     Silent,
     /// The collector has started and the node has not come back yet.
     Awaited,
+    /// It has joined, and nothing was ever heard of it.
+    NeverSeen,
     /// Nothing is heard: host, network or agent.
     Unreachable,
     /// The agent took leave.
@@ -89,6 +94,7 @@ impl Cause {
             Self::None => "",
             Self::Silent => "silent",
             Self::Awaited => "awaited",
+            Self::NeverSeen => "never_seen",
             Self::Unreachable => "unreachable",
             Self::Stopped => "stopped",
             Self::Revoked => "revoked",
@@ -101,14 +107,20 @@ pub(crate) fn standing(facts: &Facts, now: Timestamp) -> (Standing, Cause) {
     if facts.is_refused {
         return (Standing::Down, Cause::Revoked);
     }
+    if facts.is_awaited && facts.heard_at.is_none() {
+        return (Standing::Down, Cause::NeverSeen);
+    }
+    if facts.has_left {
+        return (Standing::Down, Cause::Stopped);
+    }
     if facts.is_awaited {
         let waited = now.millis_since(facts.started);
         let is_early = waited <= AWAITED_MS;
         return if is_early { (Standing::Stale, Cause::Awaited) } else { (Standing::Down, Cause::Unreachable) };
     }
-    if facts.has_left {
-        return (Standing::Down, Cause::Stopped);
-    }
+    // What could not be taken in was not said in vain: a node that is connected is as silent as it was when that began.
+    let now =
+        if facts.connection.is_some() { facts.closed_at.map_or(now, |closed_at| now.min(closed_at)) } else { now };
     let silence = facts.heard_at.map_or(i64::MAX, |heard_at| now.millis_since(heard_at));
     if silence <= facts.interval_ms.saturating_mul(STALE_INTERVALS).saturating_add(STALE_SLACK_MS) {
         (Standing::Up, Cause::None)
@@ -149,9 +161,26 @@ mod tests {
     }
 
     #[test]
+    fn who_has_joined_and_was_never_heard_is_not_lost() {
+        assert_eq!(standing(&Facts::new(START), START.plus_millis(61_000)), (Standing::Down, Cause::NeverSeen));
+    }
+
+    #[test]
+    fn while_nothing_is_taken_in_nobody_who_is_connected_becomes_silent() {
+        let closed = |facts: Facts| Facts { closed_at: Some(START.plus_millis(-60_000)), ..facts };
+        let connected = |seconds| closed(Facts { connection: Some(1), ..heard(seconds) });
+        assert_eq!(at_start(&connected(61)), (Standing::Up, Cause::None));
+        assert_eq!(at_start(&connected(10)), (Standing::Up, Cause::None), "connected meanwhile");
+        assert_eq!(at_start(&connected(70)), (Standing::Stale, Cause::Silent), "was silent before");
+        assert_eq!(at_start(&closed(heard(61))), (Standing::Down, Cause::Unreachable));
+    }
+
+    #[test]
     fn a_restart_of_the_collector_is_no_evidence_against_anyone() {
         let facts = Facts { heard_at: Some(START.plus_millis(-3_600_000)), ..Facts::new(START) };
         assert_eq!(standing(&facts, START.plus_millis(59_000)), (Standing::Stale, Cause::Awaited));
         assert_eq!(standing(&facts, START.plus_millis(61_000)), (Standing::Down, Cause::Unreachable));
+        let left = Facts { has_left: true, ..facts };
+        assert_eq!(at_start(&left), (Standing::Down, Cause::Stopped), "nor is it a return");
     }
 }

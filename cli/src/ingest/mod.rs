@@ -42,6 +42,8 @@ const BACKLOG_CREDIT: u32 = 4 * limits::BATCHES_PER_FRAME_MAX as u32;
 const SETTLED_MAX: usize = 2 * BACKLOG_CREDIT as usize;
 /// An agent that has nothing to say still has its samplers' ticks; QUIC's idle timeout watches the connection.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long batches that have come on a connection that is gone may wait for the writer.
+const GONE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a live stream ended.
 enum End {
@@ -61,7 +63,11 @@ pub(crate) async fn live(
     let Some(stream) = Stream::open(member, hello.epoch(), &hello, &mut writer).await? else { return Ok(()) };
     let services = &member.services;
     let now = clock::now();
-    let Ok(durable) = services.writer.stored(stream.node, stream.epoch).await else { return Ok(()) };
+    let Ok(durable) = services.writer.durable(stream.node, stream.epoch).await else { return Ok(()) };
+    // While the disk is slow the answer is, too: who has not waited for it must not displace who has come since.
+    if member.connection.close_reason().is_some() {
+        return Ok(());
+    }
     if durable.iter().any(|run| run.last() >= hello.next_sequence) {
         warn!(node = %member.subject.name, epoch = %stream.epoch, "node shows a spool that is older than what it has sent: an old backup");
         let message = "this spool is older than what was sent from it before: it is a restored backup; \
@@ -76,9 +82,9 @@ pub(crate) async fn live(
         durable,
         backlog_credit: BACKLOG_CREDIT,
     };
-    services.connections.supersede(member.subject.id, member.connection);
+    services.connections.supersede(member.subject.id, member.number);
     let greeting = Greeting {
-        connection: member.connection,
+        connection: member.number,
         agent_version: hello.agent_version,
         address: member.address,
         epoch: stream.epoch,
@@ -86,11 +92,10 @@ pub(crate) async fn live(
         clock_skew_ms: hello.time_ms.saturating_sub(now.as_millis()),
     };
     services.fleet.connected(stream.node, greeting, now);
-    writer.send(Kind::Welcome, &welcome).await?;
     info!(node = %member.subject.name, address = %member.address, "agent connected");
-    let ended = stream.serve(writer, reader, Decoders::One(Decoder::new())).await;
+    let ended = stream.welcome_and_serve(&welcome, writer, reader).await;
     let has_left = matches!(ended, Ok(End::Goodbye));
-    services.fleet.disconnected(stream.node, member.connection, has_left);
+    services.fleet.disconnected(stream.node, member.number, has_left);
     info!(node = %member.subject.name, has_left, "agent disconnected");
     ended.map(|_| ())
 }
@@ -209,6 +214,23 @@ impl<'a> Stream<'a> {
         fail_for_now(writer).await
     }
 
+    async fn welcome_and_serve(
+        &self,
+        welcome: &Welcome,
+        mut writer: FrameWriter,
+        reader: FrameReader,
+    ) -> Result<End, StreamError> {
+        writer.send(Kind::Welcome, welcome).await?;
+        self.serve(writer, reader, Decoders::One(Decoder::new())).await
+    }
+
+    /// Ready when the connection is gone and what it has brought has had its time.
+    async fn gone(&self) -> StreamError {
+        let error = self.member.connection.closed().await;
+        tokio::time::sleep(GONE_TIMEOUT).await;
+        StreamError::Read(quinn::ReadError::ConnectionLost(error))
+    }
+
     /// Reads and acknowledges side by side until either ends.
     async fn serve(
         &self,
@@ -220,6 +242,8 @@ impl<'a> Stream<'a> {
         let read = tokio::select! {
             read = self.read(reader, decoders, settled) => read,
             error = self.acknowledge(&mut writer, &mut inbox) => return Err(error),
+            // Reading may be waiting for the writer, which may be waiting for space.
+            error = self.gone() => return Err(error),
         };
         // What was read is acknowledged before the stream ends: the sender of it is gone, so that the inbox runs dry.
         let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {

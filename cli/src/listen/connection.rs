@@ -39,7 +39,8 @@ pub(crate) struct Member {
     pub(crate) subject: Subject,
     pub(crate) address: SocketAddr,
     /// The connection's number.
-    pub(crate) connection: u64,
+    pub(crate) number: u64,
+    pub(crate) connection: Connection,
     pub(crate) services: Arc<Services>,
     pub(crate) token: CancellationToken,
 }
@@ -71,7 +72,14 @@ pub(super) async fn serve(connection: Connection, services: Arc<Services>, token
                 return;
             }
             let number = services.connections.add(subject.clone(), connection.clone());
-            let member = Member { subject, address, connection: number, services: Arc::clone(&services), token };
+            let member = Member {
+                subject,
+                address,
+                number,
+                connection: connection.clone(),
+                services: Arc::clone(&services),
+                token,
+            };
             serve_member(&connection, &member).await;
             if member.token.is_cancelled() {
                 services.connections.dismiss(&connection);
@@ -201,7 +209,7 @@ async fn admit(
     let admitted = services.access.admit(key_sha256, name, request.csr, now).await?;
     let admission = admitted.admission;
     if let Some(node) = admission.node {
-        services.fleet.enrol(crate::fleet::store_id(node), admission.name.clone(), None, false);
+        services.fleet.enrol(crate::fleet::store_id(node), admission.name.clone());
     }
     info!(name = %admission.name, role = %admission.role, token = admission.token, "joined");
     let deed = Deed {

@@ -88,6 +88,7 @@ fn of_node(node: &NodeStatus, look: &Look) -> Option<(Verdict, String)> {
     let verdict = match (node.state.as_str(), node.reason.as_deref()) {
         // Somebody has decided so.
         ("down", Some("revoked")) => return None,
+        ("down", Some("never_seen")) => Verdict::Warning,
         ("down", _) => Verdict::Critical,
         ("up", _) if failed > 0 => {
             return Some((Verdict::Warning, format!("{} has {} failed", node.name, count(failed, "GPU"))));
@@ -100,11 +101,14 @@ fn of_node(node: &NodeStatus, look: &Look) -> Option<(Verdict, String)> {
 }
 
 fn of_alert(alert: &StandingAlert) -> Option<(Verdict, String)> {
-    let verdict = match (alert.urgency(), alert.is_firing()) {
-        (Urgency::Info, _) => return None,
-        (Urgency::Critical, true) => Verdict::Critical,
-        _ => Verdict::Warning,
+    // What is pending may pass: its rule says how long it must last to matter.
+    if !alert.is_firing() {
+        return None;
+    }
+    let verdict = match alert.urgency() {
+        Urgency::Info => return None,
+        Urgency::Critical => Verdict::Critical,
+        Urgency::Warning => Verdict::Warning,
     };
-    let state = if alert.is_firing() { "" } else { "pending " };
-    Some((verdict, format!("{state}{}: {}", alert.rule, alert.words())))
+    Some((verdict, format!("{}: {}", alert.rule, alert.words())))
 }

@@ -183,6 +183,7 @@ fn alerts_cell(node: &NodeStatus, alerts: &[&StandingAlert]) -> Cell {
 pub(super) fn why(node: &NodeStatus) -> &str {
     match node.reason.as_deref() {
         Some("awaited") => "not yet back",
+        Some("never_seen") => "joined, never seen",
         Some("stopped") => "agent stopped",
         Some(reason) => reason,
         None => "",

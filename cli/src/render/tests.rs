@@ -347,7 +347,7 @@ fn a_check_is_as_bad_as_the_worst() {
         &alerts,
         Verdict::Critical,
         &expect![[r#"
-        BELFRY CRITICAL - 4 nodes up, 1 stale, 1 GPU failed: GpuLost: XID 79 on GPU 3: fell off the bus; gpu-02 has 1 GPU failed; gpu-03 stale 8s (silent); NodeStale: gpu-03 has stopped sending; pending DiskFull: /scratch is nearly full | nodes_up=4 nodes_stale=1 nodes_down=0 gpus=32 gpus_failed=1 alerts_firing=2 alerts_pending=1
+        BELFRY CRITICAL - 4 nodes up, 1 stale, 1 GPU failed: GpuLost: XID 79 on GPU 3: fell off the bus; gpu-02 has 1 GPU failed; gpu-03 stale 8s (silent); NodeStale: gpu-03 has stopped sending | nodes_up=4 nodes_stale=1 nodes_down=0 gpus=32 gpus_failed=1 alerts_firing=2 alerts_pending=1
     "#]],
     );
     check_verdict(
@@ -390,9 +390,18 @@ fn a_check_minds_alerts_by_their_urgency() {
     check_verdict(
         vec![up("a", &[])],
         &[pending],
+        Verdict::Ok,
+        &expect![[r#"
+        BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 alerts_firing=0 alerts_pending=1
+    "#]],
+    );
+    let firing = alert("firing", "warning", Some("a"), "Hot", "it is 90 | 91 degrees\n");
+    check_verdict(
+        vec![up("a", &[])],
+        &[firing],
         Verdict::Warning,
         &expect![[r#"
-        BELFRY WARNING - 1 node up: pending Hot: it is 90 / 91 degrees\n | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 alerts_firing=0 alerts_pending=1
+        BELFRY WARNING - 1 node up: Hot: it is 90 / 91 degrees\n | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 alerts_firing=1 alerts_pending=0
     "#]],
     );
     let watchdog = alert("firing", "none", None, "Watchdog", "always on");

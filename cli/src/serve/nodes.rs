@@ -65,10 +65,9 @@ pub(super) async fn forget(member: &Member, name: &str) -> Result<(), ServeError
     let forgotten = NodeId(change(member, name, "nodes forget", nodes::forget).await?);
     let services = &member.services;
     services.fleet.forget(forgotten);
-    services.head.remove(forgotten);
     services.series_caps.forget(forgotten);
     // A writer that has ended has nothing to forget.
-    drop(services.writer.forget_epochs(forgotten, Vec::new()).await);
+    drop(services.writer.forget_node(forgotten).await);
     services.alerting.forget(name.to_string()).await;
     Ok(())
 }

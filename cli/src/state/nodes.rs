@@ -26,6 +26,7 @@ CREATE TABLE nodes (
     name             TEXT    NOT NULL,
     first_seen_ms    INTEGER NOT NULL,
     last_seen_ms     INTEGER,
+    has_left         INTEGER NOT NULL DEFAULT 0,
     agent_version    TEXT,
     address          TEXT,
     generation       TEXT,
@@ -80,6 +81,8 @@ pub(crate) struct Node {
     pub(crate) first_seen: Timestamp,
     /// When it last sent something, up to [`LAST_SEEN_LAG_MAX_MS`] late; `None` before its first hello.
     pub(crate) last_seen: Option<Timestamp>,
+    /// Its agent took leave then.
+    pub(crate) has_left: bool,
     /// What it said that it runs.
     pub(crate) agent_version: Option<String>,
     /// Where it last came from.
@@ -108,6 +111,8 @@ pub(crate) struct Sighting {
     pub(crate) node: NodeId,
     /// When.
     pub(crate) time: Timestamp,
+    /// Whether the agent took leave then.
+    pub(crate) has_left: bool,
     /// What the node runs.
     pub(crate) agent_version: String,
     /// Where it came from.
@@ -193,15 +198,16 @@ pub(crate) fn record_sightings(transaction: &Transaction<'_>, sightings: &[Sight
     for sighting in sightings {
         // A clock that was set back also makes a difference of a minute, so that nothing waits for the old time to return.
         written += transaction.execute(
-            "UPDATE nodes SET last_seen_ms = ?2, agent_version = ?3, address = ?4
+            "UPDATE nodes SET last_seen_ms = ?2, agent_version = ?3, address = ?4, has_left = ?6
              WHERE id = ?1 AND (last_seen_ms IS NULL OR abs(?2 - last_seen_ms) >= ?5
-                                OR agent_version IS NOT ?3 OR address IS NOT ?4)",
+                                OR agent_version IS NOT ?3 OR address IS NOT ?4 OR has_left <> ?6)",
             params![
                 sighting.node.column(),
                 sighting.time.as_millis(),
                 sighting.agent_version,
                 sighting.address,
-                LAST_SEEN_LAG_MAX_MS
+                LAST_SEEN_LAG_MAX_MS,
+                sighting.has_left
             ],
         )?;
     }
@@ -292,6 +298,7 @@ fn read(row: &Row<'_>) -> Result<Node, StateError> {
         name: row.parse("name")?,
         first_seen: row.time("first_seen_ms")?,
         last_seen: since("last_seen_ms")?,
+        has_left: row.get("has_left")?,
         agent_version: row.get("agent_version")?,
         address: row.get("address")?,
         standing,
@@ -304,7 +311,8 @@ mod tests {
     use crate::state::scratch::{Scratch, at, name};
 
     fn sighting(node: NodeId, millis: i64, version: &str) -> Sighting {
-        Sighting { node, time: at(millis), agent_version: version.to_owned(), address: "192.0.2.7:4242".to_owned() }
+        let (agent_version, address) = (version.to_owned(), "192.0.2.7:4242".to_owned());
+        Sighting { node, time: at(millis), has_left: false, agent_version, address }
     }
 
     #[test]

@@ -92,14 +92,16 @@ impl Log {
         Ok(true)
     }
 
-    /// Notes that these numbers will never be filled.
-    pub(crate) fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap, now: Timestamp) -> Result<(), LogError> {
+    /// Notes that these numbers will never be filled; says how many of them were not known before.
+    pub(crate) fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap, now: Timestamp) -> Result<u64, LogError> {
         self.prepare(256, now)?;
         self.buffer.clear();
         record::write_gap(node, epoch, gap, &mut self.buffer);
         self.journal.append(&self.buffer)?;
-        self.stored.entry((node, epoch)).or_default().insert(gap.first..=gap.last)?;
-        Ok(())
+        let stored = self.stored.entry((node, epoch)).or_default();
+        let news = stored.missing_of(gap.first..=gap.last);
+        stored.insert(gap.first..=gap.last)?;
+        Ok(news)
     }
 
     /// Makes everything accepted so far durable.

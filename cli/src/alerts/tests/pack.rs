@@ -13,13 +13,13 @@ const INCIDENTS: &[(&[&str], &str)] = &[
         &["NodeStale"],
         "up{instance=n1,job=belfry} 1 1 0x20 1x20
          belfry_node_state{instance=n1,state=up} 1 1 stale _x19 1x20
-         belfry_node_state{instance=n1,state=stale} _ _ 1x20 stale",
+         belfry_node_state{instance=n1,state=stale,reason=silent} _ _ 1x20 stale",
     ),
     (
         &["NodeStale", "NodeUnreachable"],
         "up{instance=n1,job=belfry} 1 1 0x60 1x20
          belfry_node_state{instance=n1,state=up} 1 1 stale _x59 1x20
-         belfry_node_state{instance=n1,state=stale} _ _ 1x20 stale
+         belfry_node_state{instance=n1,state=stale,reason=silent} _ _ 1x20 stale
          belfry_node_state{instance=n1,state=down,reason=unreachable} _x22 1x40 stale",
     ),
     (
@@ -27,6 +27,13 @@ const INCIDENTS: &[(&[&str], &str)] = &[
         "up{instance=n1,job=belfry} 1 1 0x60 1x20
          belfry_node_state{instance=n1,state=up} 1 1 stale _x59 1x20
          belfry_node_state{instance=n1,state=down,reason=stopped} _ _ 1x60 stale",
+    ),
+    // After a restart of the collector nobody is suspected.
+    (&[], "belfry_node_state{instance=n1,state=stale,reason=awaited} 1x60"),
+    (
+        &["NodeNeverSeen"],
+        "belfry_node_state{instance=n1,state=down,reason=never_seen} 1x700 stale
+         belfry_node_state{instance=n1,state=up} _x700 1x20",
     ),
     // Revoked on purpose: nothing to say.
     (&[], "belfry_node_state{instance=n1,state=down,reason=revoked} 1x60"),

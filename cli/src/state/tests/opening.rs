@@ -73,6 +73,7 @@ fn a_fresh_database_has_this_schema() {
             name             TEXT    NOT NULL,
             first_seen_ms    INTEGER NOT NULL,
             last_seen_ms     INTEGER,
+            has_left         INTEGER NOT NULL DEFAULT 0,
             agent_version    TEXT,
             address          TEXT,
             generation       TEXT,

@@ -1,14 +1,16 @@
 //! The store as its owner sees it: add, commit, cut.
 
 use std::{
+    collections::HashMap,
     fs, io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use belfry_common::{
     journal::{Journal, JournalError, Options, ReadError, Recovery},
-    model::{Batch, BatchKey, Epoch, Gap, Timestamp},
+    model::{Batch, BatchKey, Epoch, Gap, Sequence, Timestamp},
     sequences::SequenceSet,
 };
 use thiserror::Error;
@@ -146,6 +148,8 @@ pub struct Store {
     head: Arc<Head>,
     /// Accepted by the journal, not durable yet.
     pending: Writes,
+    /// The numbers of these batches, and of gaps.
+    undurable: HashMap<(NodeId, Epoch), SequenceSet>,
     unreadable: u64,
     segments_cut: u64,
 }
@@ -163,8 +167,16 @@ impl Store {
         let head = Arc::new(Head::new(options.head));
         let replayed = replay(&journal, &head, now);
         let log = Log::new(journal, replayed.stored, replayed.began);
-        let store =
-            Self { path, options, log, head, pending: Vec::new(), unreadable: replayed.unreadable, segments_cut: 0 };
+        let store = Self {
+            path,
+            options,
+            log,
+            head,
+            pending: Vec::new(),
+            undurable: HashMap::new(),
+            unreadable: replayed.unreadable,
+            segments_cut: 0,
+        };
         Ok((store, recovery))
     }
 
@@ -174,10 +186,14 @@ impl Store {
         Arc::clone(&self.head)
     }
 
-    /// Which numbers of an epoch are stored.
+    /// The runs of numbers of an epoch that are durable: of what was added since the last commit there are none.
     #[must_use]
-    pub fn stored(&self, node: NodeId, epoch: Epoch) -> Option<&SequenceSet> {
-        self.log.stored(node, epoch)
+    pub fn durable(&self, node: NodeId, epoch: Epoch) -> Vec<(Sequence, Sequence)> {
+        let Some(stored) = self.log.stored(node, epoch) else { return Vec::new() };
+        match self.undurable.get(&(node, epoch)) {
+            Some(pending) => stored.runs_without(pending),
+            None => stored.runs().collect(),
+        }
     }
 
     /// Adds a batch. Not durable, and not to be acknowledged, before [`Self::commit`].
@@ -188,16 +204,30 @@ impl Store {
         if !self.log.add(entry.node, entry.key, entry.received, &entry.batch)? {
             return Ok(Added::Duplicate);
         }
+        let sequence = entry.key.sequence;
+        self.note_undurable(entry.node, entry.key.epoch, sequence..=sequence);
         self.pending.push(entry);
         Ok(Added::New)
     }
 
-    /// Notes numbers that will never be filled, so that nobody waits for them.
+    /// Notes numbers that will never be filled, so that nobody waits for them; says how many of them were not known before.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is noted then.
-    pub fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap, now: Timestamp) -> Result<(), StoreError> {
-        Ok(self.log.add_gap(node, epoch, gap, now)?)
+    pub fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap, now: Timestamp) -> Result<u64, StoreError> {
+        let news = self.log.add_gap(node, epoch, gap, now)?;
+        self.note_undurable(node, epoch, gap.first..=gap.last);
+        Ok(news)
+    }
+
+    fn note_undurable(&mut self, node: NodeId, epoch: Epoch, run: RangeInclusive<Sequence>) {
+        let pending = self.undurable.entry((node, epoch)).or_default();
+        // What does not fit between two commits: then none of this epoch is said to be durable before the next.
+        if pending.insert(run).is_err() {
+            *pending = SequenceSet::default();
+            // One run always fits an empty set.
+            drop(pending.insert(0..=Sequence::MAX));
+        }
     }
 
     /// Makes everything added durable, shows it to readers, and returns it.
@@ -207,6 +237,7 @@ impl Store {
     pub fn commit(&mut self) -> Result<Writes, StoreError> {
         self.keep_reserve()?;
         self.log.sync().map_err(StoreError::Journal)?;
+        self.undurable.clear();
         for entry in &self.pending {
             self.head.apply(entry.node, &entry.batch, entry.received);
         }

@@ -73,7 +73,7 @@ fn what_is_stored_is_known_after_any_number_of_snapshot_records() {
     drop(store);
     let (store, _) = Store::open(directory.path(), options, NOW).unwrap();
     for node in 1..=nodes {
-        assert_eq!(store.stored(NodeId(node), EPOCH).unwrap().runs().count(), 1500, "node {node}");
+        assert_eq!(store.durable(NodeId(node), EPOCH).len(), 1500, "node {node}");
     }
 }
 
@@ -108,6 +108,24 @@ fn what_was_not_committed_is_not_shown() {
     assert_eq!(values(&store, 1), [31.0]);
 }
 
+/// An agent deletes what it is told to be durable.
+#[test]
+fn what_was_not_committed_is_not_called_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    for sequence in 1..=3 {
+        store.add(entry(&layout(), 1, sequence)).unwrap();
+    }
+    store.commit().unwrap();
+    for sequence in 4..=6 {
+        store.add(entry(&layout(), 1, sequence)).unwrap();
+    }
+    store.add_gap(NodeId(1), EPOCH, Gap { first: 8, last: 9, reason: GapReason::Unused }, NOW).unwrap();
+    assert_eq!(store.durable(NodeId(1), EPOCH), [(1, 3)]);
+    store.commit().unwrap();
+    assert_eq!(store.durable(NodeId(1), EPOCH), [(1, 6), (8, 9)]);
+}
+
 #[test]
 fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
     let directory = tempfile::tempdir().unwrap();
@@ -125,7 +143,7 @@ fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
     drop(store);
 
     let (mut store, _) = Store::open(directory.path(), options(), later).unwrap();
-    let runs: Vec<_> = store.stored(NodeId(1), EPOCH).unwrap().runs().collect();
+    let runs = store.durable(NodeId(1), EPOCH);
     assert_eq!(runs, [(1, 3000)]);
     assert_eq!(store.add(entry(&layout, 1, 77)).unwrap(), Added::Duplicate);
     store.forget_epochs(NodeId(1), |_| false);
