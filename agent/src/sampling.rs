@@ -217,11 +217,14 @@ impl Sampling {
     /// started again with the next round.
     fn give_up_hung(&mut self) {
         for is_fast in [true, false] {
-            let hung = self.samplers.iter_mut().find(|entry| {
-                (entry.interval < FAST) == is_fast
-                    && matches!(entry.state, State::Running(since) if since.elapsed() > HANG)
-            });
-            let Some(hung) = hung else { continue };
+            let running_since = |entry: &Entry| match entry.state {
+                State::Running(since) if (entry.interval < FAST) == is_fast => Some(since),
+                _ => None,
+            };
+            // A lane works in order: who was started first is where it is, the others only wait behind.
+            let first = self.samplers.iter_mut().filter_map(|entry| Some((running_since(entry)?, entry)));
+            let hung = first.min_by_key(|&(since, _)| since).filter(|(since, _)| since.elapsed() > HANG);
+            let Some((_, hung)) = hung else { continue };
             hung.state = State::Hung;
             let name = hung.slot.name;
             warn!(sampler = name, "sampler hangs: going on without it");
@@ -390,6 +393,25 @@ mod tests {
             }
         };
         assert_eq!(late, (2, Ok(2)));
+    }
+
+    /// Those before it have answered, and wait behind it from the next round on: longer than a hang themselves, when the
+    /// agent was held up.
+    #[tokio::test]
+    async fn the_one_that_hangs_is_given_up_and_not_one_that_waits_behind_it() {
+        let (mut bench, [waits, hangs]) = Bench::new(["waits", "hangs"]);
+        for sender in [&waits, &hangs] {
+            sender.send(Some(1)).unwrap();
+        }
+        bench.patient_round().await;
+        waits.send(Some(2)).unwrap();
+        bench.round().await;
+        bench.round().await;
+        tokio::time::sleep(HANG + PROMPT).await;
+        waits.send(Some(3)).unwrap();
+        let said = bench.patient_round().await;
+        assert_eq!(said["hangs"], (bench.second, Err(Reason::Timeout)));
+        assert_eq!(said["waits"], (bench.second, Ok(3)));
     }
 
     #[tokio::test]
