@@ -217,6 +217,7 @@ impl Access {
         let profile = Profile { name, role, id: node.map_or(0, nodes::NodeId::as_u64), life: self.life };
         let authority = Arc::clone(&self.authority);
         let issued = self.state.write(move |transaction| {
+            certificates::may_renew(transaction, &holder, now)?;
             let issued = authority.certify(&csr, &profile, now)?;
             certificates::record(transaction, &holder, profile.role, &issued, now)?;
             Ok::<_, AccessError>(issued)

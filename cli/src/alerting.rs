@@ -15,7 +15,7 @@ use std::{
 use belfry_common::{
     clock,
     error_chain::ErrorChain,
-    model::{Layout, Timestamp},
+    model::{BatchKey, Layout, Timestamp},
 };
 use belfry_promql::{Limits, SeriesReader};
 use belfry_store::NodeId;
@@ -136,7 +136,7 @@ pub(crate) struct Alerting {
     /// What each layout's ticks are of interest for, by the layout's address. The weak reference keeps the address from being
     /// given to another, and lets the series go.
     interests: HashMap<usize, (Weak<Layout>, Interest)>,
-    newest: HashMap<NodeId, Timestamp>,
+    newest: HashMap<NodeId, BatchKey>,
     recorder: Recorder,
     /// What has happened and is not on disk yet, so that nobody was told. While there is any, nothing is evaluated.
     unwritten: Unwritten,
@@ -200,10 +200,10 @@ impl Alerting {
             loop {
                 self.statistics.alive_at_ms.store(clock::now().as_millis(), Relaxed);
                 let sleep = self.sleep();
-                // A fixed moment: however many requests come, the next try is made.
+                // A fixed moment, which requests do not put off.
                 let again_at = self.unwritten.again_at;
+                // In no order of precedence: however many requests come, arrivals and time have their turn.
                 tokio::select! {
-                    biased;
                     request = self.requests.recv() => match request {
                         Some(request) => self.serve(request).await,
                         None => return,
@@ -253,12 +253,14 @@ impl Alerting {
 
     fn evaluate(&mut self, arrival: &Arrival, outcome: &mut Outcome) {
         let Some(time) = crate::ingest::newest(&arrival.batch) else { return };
-        // What comes late says nothing about now.
-        if self.newest.get(&arrival.node).is_some_and(|&newest| newest >= time) {
-            return;
+        if let Some(key) = arrival.key {
+            let is_late = |newest: &BatchKey| newest.epoch == key.epoch && newest.sequence >= key.sequence;
+            // What comes late says nothing about now. By number: a clock can be set back.
+            if self.newest.get(&arrival.node).is_some_and(is_late) {
+                return;
+            }
+            self.newest.insert(arrival.node, key);
         }
-        // A clock that was ahead and is set back must not silence its node for as long.
-        self.newest.insert(arrival.node, time.min(clock::now()));
         let name = match arrival.node {
             NodeId::COLLECTOR => None,
             node => match self.fleet.name(node) {
@@ -393,10 +395,12 @@ impl Alerting {
 
     fn count(&self) {
         let mut by_node: HashMap<String, (u64, u64)> = HashMap::new();
-        for alert in self.engine.alerts() {
-            let Some(node) = alert.labels.get("instance") else { continue };
-            let counts = by_node.entry(node.clone()).or_default();
-            match alert.state {
+        for (node, state) in self.engine.states_of_nodes() {
+            let counts = match by_node.get_mut(node) {
+                Some(counts) => counts,
+                None => by_node.entry(node.to_string()).or_default(),
+            };
+            match state {
                 crate::alerts::State::Pending => counts.1 += 1,
                 _ => counts.0 += 1,
             }

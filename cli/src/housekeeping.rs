@@ -69,7 +69,7 @@ pub(crate) async fn run(services: Arc<Services>, token: CancellationToken) -> Re
 fn publish(services: &Services, own: &mut OwnSeries, now: Timestamp) {
     let batch = Arc::new(own.batch(&services.fleet.nodes(), &own_counts(services), now));
     services.head.apply(NodeId::COLLECTOR, &batch, now);
-    let arrival = Arrival { node: NodeId::COLLECTOR, batch };
+    let arrival = Arrival { node: NodeId::COLLECTOR, key: None, batch };
     services.hub.publish(&[arrival].into());
 }
 

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use belfry_common::model::Batch;
+use belfry_common::model::{Batch, BatchKey};
 use belfry_store::{Entry, NodeId};
 use tokio::sync::mpsc;
 
@@ -15,12 +15,14 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     pub(crate) node: NodeId,
+    /// Which batch; the collector's own have no numbers.
+    pub(crate) key: Option<BatchKey>,
     pub(crate) batch: Arc<Batch>,
 }
 
 impl From<Entry> for Arrival {
     fn from(entry: Entry) -> Self {
-        Self { node: entry.node, batch: entry.batch }
+        Self { node: entry.node, key: Some(entry.key), batch: entry.batch }
     }
 }
 

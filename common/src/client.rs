@@ -112,7 +112,21 @@ impl From<StreamError> for ConnectError {
     }
 }
 
+/// How long a collector that ends its streams may take to say why.
+const REASON_TIMEOUT: Duration = Duration::from_secs(3);
+
 impl ConnectError {
+    /// A collector that stops, or sends somebody away, ends its streams first and then says why: waits for that.
+    pub async fn with_reason(self, connection: &Connection) -> Self {
+        if !matches!(self, Self::Stream(_)) {
+            return self;
+        }
+        match tokio::time::timeout(REASON_TIMEOUT, connection.closed()).await {
+            Ok(error) => StreamError::Read(quinn::ReadError::ConnectionLost(error)).into(),
+            Err(_) => self,
+        }
+    }
+
     /// How long the collector asks to stay away, if it does.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

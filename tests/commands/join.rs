@@ -74,7 +74,7 @@ async fn a_person_joins_and_may_do_what_the_token_says() {
         let error = ada.run(denied).await.refused(1);
         assert_eq!(error, "belfry: this needs the role admin; ada has the role viewer\n", "{denied:?}");
     }
-    assert_eq!(Cli::admin(&collector).json(&["nodes"]).await[0]["reason"], "awaited", "nothing was done");
+    assert_eq!(Cli::admin(&collector).json(&["nodes"]).await[0]["reason"], "never_seen", "nothing was done");
 
     let (another, _) = token(&collector, &["--role", "operator"]).await;
     let address = collector.address().to_string();

@@ -302,6 +302,20 @@ async fn a_renewal_that_fails_does_not_end_the_session() {
     assert!(connection.close_reason().is_none(), "{:?}", connection.close_reason());
 }
 
+/// Row 10: a collector that stops ends its streams and then says when to come back; an agent waits for the reason.
+#[tokio::test]
+async fn an_agent_hears_why_a_collector_leaves() {
+    let mut collector = Collector::start().await;
+    let mut agent = Agent::join(&collector, "agent", collector.address()).await;
+    agent.start();
+    data_flows(&collector, SOON).await;
+    collector.stop().await;
+    eventually("the agent knows why", SOON, async || {
+        agent.process().log().contains("the collector stops, come back in").then_some(())
+    })
+    .await;
+}
+
 /// Row 10: when a collector dies and comes back, a fleet of agents comes back to it, all of them, and loses nothing.
 #[tokio::test]
 async fn a_fleet_comes_back_after_its_collector_was_killed() {

@@ -16,7 +16,7 @@ use belfry_common::{
     },
 };
 use belfry_tests::{
-    collector::Collector,
+    collector::{self, Collector},
     hostile::{self, Answer, Live, Stream, connect, correct_checksum, sealed},
     oracle::Stored,
     samples::{Samples, batch_of},
@@ -74,6 +74,32 @@ async fn a_collector_says_when_to_come_back() {
         waits.push(quic::retry_after(&reason).unwrap_or_else(|| panic!("no time in {reason:?}")));
     }
     assert_ne!(waits[0], waits[1], "they do not come back at one instant");
+}
+
+async fn is_served(connection: &Connection) -> bool {
+    let Ok(mut stream) = Stream::open(connection).await else { return false };
+    let sent = stream.frame(Kind::Request, br#"{"request": "health"}"#).await;
+    sent.is_ok() && matches!(stream.reader.next_within(SOON).await, Ok((Kind::Reply, _)))
+}
+
+/// Whoever has an identity has not all connections: the fleet and other people get in.
+#[tokio::test]
+async fn connections_of_one_identity_are_bounded() {
+    let collector = Collector::start().await;
+    let greedy = collector.join_as("viewer", "eve").await;
+    let mut open = Vec::new();
+    let refused = loop {
+        let connection = member(&collector, &greedy).await;
+        if !is_served(&connection).await {
+            break connection;
+        }
+        open.push(connection);
+        assert!(open.len() <= 64, "{} connections of one identity", open.len());
+    };
+    assert_eq!(hostile::close_code(&refused, SOON).await.0, CloseCode::Overloaded);
+    assert_eq!(open.len(), 64);
+    let other = collector.join_as("viewer", "ada").await;
+    collector::ask(&other, collector.address(), &json!({"request": "health"})).await.expect("others are served");
 }
 
 /// A client of another version that asks for what this collector does not know is told so.

@@ -153,6 +153,7 @@ async fn alerting_goes_on_when_the_store_is_full() {
     };
     let admin = collector.admin();
     let mut events = admin.follow(&FOLLOW).await;
+    let late = collector.join("late").await;
     disk.fill(2 * MIB);
     let mut recorder = Recorder::new(collector.join("recorder").await, 22, Duration::from_millis(2));
     let told = async {
@@ -160,6 +161,8 @@ async fn alerting_goes_on_when_the_store_is_full() {
             (admin.ask(json!({"request": "health"})).await["is_full"] == true).then_some(())
         })
         .await;
+        let late = Live::open(collector.address(), &late, Epoch(1)).await;
+        assert!(late.is_ok(), "a node that connects now is answered");
         drop(live);
         event(&mut events).await
     };

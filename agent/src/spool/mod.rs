@@ -162,7 +162,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Takes a batch. It survives the end of the process at once, and a power cut after the next [`Self::sync`].
+    /// Accepts a batch, once and for all; an error means that it was not accepted. It survives the end of the process after the next
+    /// [`Self::flush`], and a power cut after the next [`Self::sync`].
     pub(crate) fn append(&mut self, sequence: Sequence, time: Timestamp, batch: &Batch) -> Result<(), SpoolError> {
         if sequence + CEILING_STEP / 4 > self.ceiling {
             self.write_ceiling(sequence + CEILING_STEP)?;
@@ -189,6 +190,11 @@ impl Spool {
             _ => self.spans.push_back(Span { segment: position.segment, first: sequence, last: sequence, time }),
         }
         self.is_synced = false;
+        Ok(())
+    }
+
+    /// Writes what was accepted, and lets the oldest go that is beyond the cap.
+    pub(crate) fn flush(&mut self) -> Result<(), SpoolError> {
         self.enforce_cap()?;
         Ok(self.journal.flush()?)
     }

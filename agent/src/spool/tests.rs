@@ -29,6 +29,7 @@ fn time(sequence: Sequence) -> Timestamp {
 fn append(spool: &mut Spool, sequences: std::ops::RangeInclusive<Sequence>) {
     for sequence in sequences {
         spool.append(sequence, time(sequence), &batch(sequence)).unwrap();
+        spool.flush().unwrap();
     }
 }
 

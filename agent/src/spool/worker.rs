@@ -201,8 +201,11 @@ impl Worker {
                 if is_live && self.live.insert(sequence..=sequence).is_err() {
                     warn!("live batches are too scattered");
                 }
+                let is_accepted = self.with_room(|spool| spool.append(sequence, time, &batch)).is_some();
+                // What cannot be written now waits in memory, and is written with the next one.
+                self.with_room(Spool::flush);
                 // One that is under way may still arrive.
-                let is_lost = self.append(sequence, time, &batch).is_none() && !is_live;
+                let is_lost = !is_accepted && !is_live;
                 let given_up = self.spool.as_mut().map_or(0, Spool::take_given_up);
                 self.statistics.add(|statistics| &statistics.batches_dropped, given_up + u64::from(is_lost));
             }
@@ -233,10 +236,10 @@ impl Worker {
         }
     }
 
-    /// On a full disk the oldest goes, as it does when the spool itself is full.
-    fn append(&mut self, sequence: Sequence, time: Timestamp, batch: &Batch) -> Option<()> {
+    /// Does this; on a full disk the oldest goes for it, as it does when the spool itself is full.
+    fn with_room(&mut self, mut call: impl FnMut(&mut Spool) -> Result<(), SpoolError>) -> Option<()> {
         loop {
-            match self.spool.as_mut()?.append(sequence, time, batch) {
+            match call(self.spool.as_mut()?) {
                 Ok(()) => return Some(()),
                 Err(SpoolError::Journal(JournalError::Full(_))) => {
                     if !self.guarded(Spool::give_up_oldest)? {

@@ -98,7 +98,10 @@ impl Uplink {
             () = token.cancelled() => return Ok(Ended::Stopped),
             connection = connect(&self.settings.collector, tls) => connection?,
         };
-        session::run(self, &connection, token).await
+        match session::run(self, &connection, token).await {
+            Err(error) => Err(error.with_reason(&connection).await),
+            ended => ended,
+        }
     }
 }
 

@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use super::event::Reason;
 use crate::rules::INSTANCE;
 
+/// How much older than what was looked at a late tick can be.
+const LATE_MS_MAX: i64 = 60_000;
+
 /// The state of an alert that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -163,9 +166,11 @@ impl Alert {
     }
 
     /// Whether a view of the data at this instant is older than one that was looked at: then it tells nothing. So
-    /// it is for a node whose clock is ahead of the collector's, between its ticks.
+    /// it is for a node whose clock is ahead of the collector's, between its ticks. A tick that is much older is no late one, which
+    /// come within a round: its node's clock was set back.
     pub(super) fn is_newer_than(&self, when: When) -> bool {
-        self.looked_at_ms.is_some_and(|looked_at_ms| when.data_ms < looked_at_ms)
+        let ahead_ms = self.looked_at_ms.map_or(0, |looked_at_ms| looked_at_ms - when.data_ms);
+        ahead_ms > 0 && !(when.is_tick && ahead_ms > LATE_MS_MAX)
     }
 
     fn look(&mut self, when: When) {

@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::fingerprint::Fingerprint;
 use super::json::{Number, Time};
 use super::record::to_map;
-use crate::rules::RuleKind;
+use crate::rules::{INSTANCE, RuleKind};
 
 /// An alert that stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,6 +102,12 @@ impl Engine {
                 })
             })
             .collect()
+    }
+
+    /// The node and state of each alert that is about one.
+    pub(crate) fn states_of_nodes(&self) -> impl Iterator<Item = (&str, State)> {
+        let alerts = self.iter().flat_map(|(_, _, running)| running.standing.iter());
+        alerts.filter_map(|(_, alert)| Some((alert.labels.get(INSTANCE)?, alert.state)))
     }
 
     /// All rules, in the order of their files.

@@ -61,6 +61,16 @@ pub(super) async fn serve(connection: Connection, services: Arc<Services>, token
                 close_refused(&connection, refusal);
                 return;
             }
+            if services.connections.is_greedy(&subject) {
+                debug!(%address, name = %subject.name, "sent away: its holder has too many connections");
+                services.connections.count_refused();
+                CloseCode::Overloaded.close_until(
+                    &connection,
+                    "this identity has too many connections",
+                    OVERLOADED_WAIT,
+                );
+                return;
+            }
             if subject.role == Role::Agent && services.connections.is_full() {
                 debug!(%address, name = %subject.name, "sent away: there are too many connections");
                 services.connections.count_refused();

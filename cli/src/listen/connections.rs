@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use belfry_common::{identity::Subject, model::Timestamp, quic::CloseCode};
+use belfry_common::{
+    identity::{Role, Subject},
+    model::Timestamp,
+    quic::CloseCode,
+};
 use quinn::Connection;
 
 use super::denials::Denials;
@@ -32,6 +36,16 @@ pub(crate) struct Connections {
 
 /// How many connections may come back each second after a stop: what one core can shake hands with.
 const RETURNS_PER_SECOND: u64 = 400;
+
+/// Connections of one agent: the one on which it sends, and a few that have not noticed yet that they are gone.
+const PER_AGENT_MAX: usize = 8;
+/// Connections of one person or script, each with up to four requests.
+const PER_PERSON_MAX: usize = 64;
+
+/// Whose refusals are counted together, however often its certificate is renewed.
+fn holder(subject: &Subject) -> String {
+    format!("{} {}", subject.role, subject.name)
+}
 
 impl Connections {
     /// No connections, with room for this many.
@@ -88,6 +102,14 @@ impl Connections {
         CloseCode::Stopping.close_until(connection, "the collector stops", wait);
     }
 
+    /// Whether the holder has as many connections as it may.
+    pub(crate) fn is_greedy(&self, subject: &Subject) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = open.values().filter(|(other, _)| other.role == subject.role && other.name == subject.name);
+        let most = if subject.role == Role::Agent { PER_AGENT_MAX } else { PER_PERSON_MAX };
+        open.len() >= most && own.take(most).count() >= most
+    }
+
     /// Whether there is no room for one more agent.
     pub(crate) fn is_full(&self) -> bool {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).len() >= self.connections_max
@@ -107,7 +129,7 @@ impl Connections {
 
     /// Counts a request that was not allowed. If it is to be written down: how many before it were not.
     pub(super) fn count_denied(&self, subject: &Subject, now: Instant) -> Option<u64> {
-        self.denials.lock().unwrap_or_else(PoisonError::into_inner).count(&subject.serial.to_string(), now)
+        self.denials.lock().unwrap_or_else(PoisonError::into_inner).count(&holder(subject), now)
     }
 
     /// Requests that were not allowed, since the start.

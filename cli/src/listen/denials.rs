@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Rows for one certificate in one [`PERIOD`].
+/// Rows for one holder in one [`PERIOD`].
 const ROWS_MAX: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(60);
-/// Certificates beyond which those that are silent are forgotten.
+/// Holders beyond which those that are silent are forgotten.
 const PEERS_TIDY: usize = 1024;
 
 /// Who was refused lately.
@@ -28,14 +28,14 @@ struct Peer {
 }
 
 impl Denials {
-    /// Counts a refusal of the holder of this serial number. If it is to be written down: how many before it were not.
-    pub(super) fn count(&mut self, serial: &str, now: Instant) -> Option<u64> {
+    /// Counts a refusal of this holder. If it is to be written down: how many before it were not.
+    pub(super) fn count(&mut self, holder: &str, now: Instant) -> Option<u64> {
         self.total += 1;
         let is_over = |peer: &Peer| now.saturating_duration_since(peer.began) >= PERIOD;
-        if self.peers.len() >= PEERS_TIDY && !self.peers.contains_key(serial) {
+        if self.peers.len() >= PEERS_TIDY && !self.peers.contains_key(holder) {
             self.peers.retain(|_, peer| !is_over(peer));
         }
-        let peer = self.peers.entry(serial.to_string()).or_insert_with(|| Peer { began: now, rows: 0, unwritten: 0 });
+        let peer = self.peers.entry(holder.to_string()).or_insert_with(|| Peer { began: now, rows: 0, unwritten: 0 });
         if is_over(peer) {
             (peer.began, peer.rows) = (now, 0);
         }

@@ -6,6 +6,8 @@ mod status;
 mod tail;
 mod tokens;
 
+use std::time::Duration;
+
 use belfry_common::{
     clock,
     error_chain::ErrorChain,
@@ -27,6 +29,9 @@ use crate::{
         audit::{self, Deed, Outcome},
     },
 };
+
+/// How long a client may take to read a document: 20 MB on a slow link.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request that was not done.
 #[derive(Debug, Error)]
@@ -71,13 +76,14 @@ fn rule(request: &Request) -> (Role, Option<&'static str>) {
         | Request::Follow { .. }
         | Request::MoveCursor { .. }
         | Request::Rules
-        | Request::Health { .. } => (Role::Viewer, None),
+        | Request::Health { with_audit: false } => (Role::Viewer, None),
         Request::ReloadRules => (Role::Operator, Some("rules reload")),
         Request::RevokeNode { .. } => (Role::Admin, Some("nodes revoke")),
         Request::ForgetNode { .. } => (Role::Admin, Some("nodes forget")),
         Request::CreateToken { .. } => (Role::Admin, Some("token create")),
         Request::RevokeToken { .. } => (Role::Admin, Some("token revoke")),
-        Request::Tokens | Request::Audit { .. } => (Role::Admin, None),
+        // It reads the whole log.
+        Request::Health { with_audit: true } | Request::Tokens | Request::Audit { .. } => (Role::Admin, None),
     }
 }
 
@@ -231,7 +237,9 @@ impl Reply {
     /// Sends a whole document.
     async fn document(&mut self, document: &impl Serialize) -> Result<(), ServeError> {
         let bytes = serde_json::to_vec(document).map_err(|error| ServeError::Failed(error.to_string()))?;
-        self.bytes(&bytes).await
+        // It is in memory until it is read.
+        let read = tokio::time::timeout(DOCUMENT_TIMEOUT, self.bytes(&bytes)).await;
+        read.map_err(|_| ServeError::Stream(StreamError::TooSlow))?
     }
 
     /// Sends a part of the reply; whoever sends lines sends whole ones.

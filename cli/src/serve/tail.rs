@@ -90,7 +90,7 @@ pub(super) async fn run(
     }
     // Subscribed before the past is read, so that nothing falls between; what is in both is told apart by its time.
     let mut subscription = services.hub.subscribe(ARRIVALS_MAX);
-    let mut tail = Tail { services, wanted, layouts: HashMap::new(), shown: Shown::default() };
+    let mut tail = Tail { services, wanted, layouts: HashMap::new(), known_places: 0, shown: Shown::default() };
     if let Some(since_ms) = since_ms {
         tail.past(since_ms, reply).await?;
         // The writer may just be on its way from the head to the hub with one more.
@@ -128,6 +128,7 @@ struct Tail<'a> {
     wanted: Wanted,
     /// The places of each layout that are wanted, with their labels ready.
     layouts: HashMap<(NodeId, usize), Places>,
+    known_places: usize,
     shown: Shown,
 }
 
@@ -166,8 +167,8 @@ struct Places {
     places: Arc<[(usize, BTreeMap<String, String>)]>,
 }
 
-/// Layouts remembered; beyond that all are found again.
-const LAYOUTS_MAX: usize = 65_536;
+/// Layouts and series in them that are remembered; beyond that all are found again.
+const PLACES_MAX: usize = 200_000;
 
 impl Tail<'_> {
     async fn past(&mut self, since_ms: u64, reply: &mut Reply) -> Result<(), ServeError> {
@@ -241,8 +242,10 @@ impl Tail<'_> {
             .filter(|(_, definition)| self.wanted.matches(&series::labels(definition, &name, is_own)));
         let places: Arc<[_]> =
             wanted.map(|(place, definition)| (place, label_map(definition, &name, is_own))).collect();
-        if self.layouts.len() >= LAYOUTS_MAX {
+        self.known_places += places.len() + 1;
+        if self.known_places > PLACES_MAX {
             self.layouts.clear();
+            self.known_places = places.len() + 1;
         }
         self.layouts.insert(key, Places { _layout: Arc::clone(layout), places: Arc::clone(&places) });
         places

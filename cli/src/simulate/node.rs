@@ -106,10 +106,11 @@ impl Node {
         let statistics = connection.stats();
         self.meter.bytes_sent.fetch_add(statistics.udp_tx.bytes, Relaxed);
         self.meter.bytes_received.fetch_add(statistics.udp_rx.bytes, Relaxed);
-        if result.is_ok() {
-            CloseCode::Done.close(&connection, "");
+        match result {
+            Ok(()) => CloseCode::Done.close(&connection, ""),
+            Err(error) => return Err(error.with_reason(&connection).await),
         }
-        result
+        Ok(())
     }
 
     async fn send_on(&mut self, connection: &Connection, token: &CancellationToken) -> Result<(), ConnectError> {

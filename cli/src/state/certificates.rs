@@ -40,6 +40,10 @@ CREATE INDEX certificates_end ON certificates (not_after_ms);
 /// clocks that are wrong.
 pub(crate) const EXPIRED_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 
+/// Certificates of one holder that have not expired, beyond which it gets no other by renewal: each is signed and written down.
+/// In order there are two, and a few of renewals whose answer was lost.
+pub(crate) const LIVE_PER_HOLDER_MAX: u64 = 16;
+
 /// Serial numbers have 16 bytes; RFC 5280 (4.1.2.2) allows 20.
 const SERIAL_BYTES: std::ops::RangeInclusive<usize> = 16..=20;
 
@@ -129,6 +133,11 @@ pub(crate) enum CertificateError {
         /// Its number.
         id: NodeId,
     },
+    /// Its holder has more than anybody needs.
+    #[error(
+        "there are {LIVE_PER_HOLDER_MAX} certificates of this identity that have not expired: it renews itself too often"
+    )]
+    TooMany,
     /// The authority made a number that this table does not take.
     #[error(transparent)]
     Serial(#[from] SerialError),
@@ -167,6 +176,23 @@ pub(crate) fn record(
         ],
     )?;
     Ok(serial)
+}
+
+/// Refuses a renewal of a holder who has too many certificates already.
+///
+/// # Errors
+/// [`CertificateError::TooMany`].
+pub(crate) fn may_renew(view: &Snapshot<'_>, holder: &Holder, now: Timestamp) -> Result<(), CertificateError> {
+    let (node, user) = match holder {
+        Holder::Node(id) => (Some(id.column()), None),
+        Holder::User(name) => (None, Some(name.as_str())),
+    };
+    let live: Option<u64> = view.row(
+        "SELECT count(*) AS live FROM certificates WHERE (node = ?1 OR user = ?2) AND not_after_ms > ?3",
+        params![node, user, now.as_millis()],
+        |row| row.unsigned("live"),
+    )?;
+    if live.unwrap_or(0) >= LIVE_PER_HOLDER_MAX { Err(CertificateError::TooMany) } else { Ok(()) }
 }
 
 fn admitted(view: &Snapshot<'_>, id: NodeId) -> Result<NodeId, CertificateError> {
@@ -282,6 +308,17 @@ mod tests {
         for bad in ["", "00", "7f", &"7f".repeat(15), &"7f".repeat(21), &"7g".repeat(16), &plain[1..]] {
             assert!(bad.parse::<Serial>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_holder_renews_while_it_has_few_certificates_that_have_not_expired() {
+        let scratch = Scratch::new();
+        let many: Vec<u8> = (0x30..).take(LIVE_PER_HOLDER_MAX as usize).collect();
+        let node = node_with(&scratch, &many);
+        let may = |holder: Holder, millis| scratch.read(move |view| may_renew(view, &holder, at(millis)));
+        assert!(matches!(may(Holder::Node(node), 10), Err(CertificateError::TooMany)));
+        assert!(may(Holder::User(name("a")), 10).is_ok(), "a user of that name is somebody else");
+        assert!(may(Holder::Node(node), 1_000_000).is_ok(), "they have expired");
     }
 
     #[test]

@@ -53,6 +53,11 @@ impl Log {
         &self.journal
     }
 
+    /// Whether segments that are begun from now on are preallocated.
+    pub(crate) fn set_preallocate(&mut self, is_wanted: bool) {
+        self.journal.set_preallocate(is_wanted);
+    }
+
     pub(crate) fn stored(&self, node: NodeId, epoch: Epoch) -> Option<&SequenceSet> {
         self.stored.get(&(node, epoch))
     }

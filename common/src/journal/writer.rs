@@ -196,6 +196,17 @@ impl Journal {
         self.end().offset == SEGMENT_HEADER_BYTES
     }
 
+    /// Whether segments that are begun from now on are preallocated.
+    pub fn set_preallocate(&mut self, is_wanted: bool) {
+        self.options.preallocate = is_wanted;
+    }
+
+    /// Preallocated bytes of the active segment that no accepted record takes.
+    #[must_use]
+    pub fn spare_bytes(&self) -> u64 {
+        self.active.file_bytes.saturating_sub(self.end().offset.into())
+    }
+
     /// Removes the oldest segment, durably, and says what it was; `None` if there is only the active one.
     ///
     /// # Errors

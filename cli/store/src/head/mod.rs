@@ -20,7 +20,7 @@ use std::{
 use belfry_common::model::{Batch, Layout, Reason, SeriesDefinition, Timestamp};
 
 use crate::NodeId;
-use node::NodeHead;
+use node::{Change, NodeHead};
 
 /// How much the head holds.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +107,8 @@ pub struct HeadStatistics {
 #[derive(Debug, Default)]
 struct Counters {
     bytes: AtomicUsize,
+    /// From how many bytes on there may be something to let go.
+    room_from: AtomicUsize,
     readings: AtomicU64,
     ticks_evicted: AtomicU64,
 }
@@ -136,12 +138,45 @@ impl Head {
     pub fn apply(&self, node: NodeId, batch: &Arc<Batch>, received: Timestamp) {
         let head = self.node_or_new(node);
         let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
-        let room = self.options.bytes_max.saturating_sub(self.counters.bytes.load(Relaxed));
-        let change = head.apply(batch, received, self.options.window_ms, room == 0);
+        let change = head.apply(batch, received, self.options.window_ms);
+        drop(head);
         self.counters.readings.fetch_add(batch.readings() as u64, Relaxed);
+        self.count(change);
+        let bytes = self.counters.bytes.load(Relaxed);
+        if bytes <= self.options.bytes_max {
+            self.counters.room_from.store(0, Relaxed);
+        } else if bytes > self.counters.room_from.load(Relaxed) {
+            self.make_room();
+        }
+    }
+
+    fn count(&self, change: Change) {
         self.counters.bytes.fetch_add(change.bytes_added, Relaxed);
         self.counters.bytes.fetch_sub(change.bytes_removed, Relaxed);
         self.counters.ticks_evicted.fetch_add(change.ticks_evicted, Relaxed);
+    }
+
+    /// Lets old history go, of the nodes that have most, down to an equal share: what one node makes, however much, costs the
+    /// others nothing. A twentieth more than is needed goes, so that this is seldom.
+    fn make_room(&self) {
+        let step = self.options.bytes_max / 20;
+        let target = self.options.bytes_max - step;
+        let heads: Vec<_> = self.nodes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let share = target / heads.len().max(1);
+        let bytes = |head: &RwLock<NodeHead>| head.read().unwrap_or_else(PoisonError::into_inner).bytes();
+        let mut sized: Vec<_> = heads.into_iter().map(|head| (bytes(&head), head)).collect();
+        sized.sort_unstable_by_key(|&(bytes, _)| std::cmp::Reverse(bytes));
+        for (bytes, head) in sized {
+            let excess = self.counters.bytes.load(Relaxed).saturating_sub(target);
+            if excess == 0 || bytes <= share {
+                break;
+            }
+            let left = bytes.saturating_sub(excess).max(share);
+            let change = head.write().unwrap_or_else(PoisonError::into_inner).evict(left);
+            self.count(change);
+        }
+        // What cannot go, because it is the newest, is not looked for again before there is that much more.
+        self.counters.room_from.store(self.counters.bytes.load(Relaxed) + step, Relaxed);
     }
 
     /// The nodes that have data.

@@ -42,7 +42,7 @@ impl NodeHead {
         Self { groups: BTreeMap::new(), metrics: MetricIndex::default(), first_tile_ticks }
     }
 
-    pub(super) fn apply(&mut self, batch: &Arc<Batch>, received: Timestamp, window_ms: i64, is_full: bool) -> Change {
+    pub(super) fn apply(&mut self, batch: &Arc<Batch>, received: Timestamp, window_ms: i64) -> Change {
         let mut change = Change::default();
         for (place, tick) in batch.ticks.iter().enumerate() {
             let row = Row::new(batch, place);
@@ -58,8 +58,21 @@ impl NodeHead {
                 self.metrics.learn(tick.layout.group, &self.groups);
             }
             if let Some(group) = self.groups.get_mut(&tick.layout.group) {
-                group.expire(window_ms, is_full, &mut change);
+                group.expire(window_ms, &mut change);
             }
+        }
+        change
+    }
+
+    /// Lets the oldest tiles go until no more than this is left, or only what is newest.
+    pub(super) fn evict(&mut self, bytes_max: usize) -> Change {
+        let mut change = Change::default();
+        let bytes = self.bytes();
+        while bytes - change.bytes_removed > bytes_max {
+            let oldest = |group: &&mut Group| group.sealed.front().map(SealedTile::last_time);
+            let groups = self.groups.values_mut().filter(|group| !group.sealed.is_empty());
+            let Some(group) = groups.min_by_key(oldest) else { break };
+            group.drop_oldest(&mut change);
         }
         change
     }
@@ -183,20 +196,19 @@ impl Group {
         self.open_ticks_max = TICKS_PER_TILE;
     }
 
-    /// Lets go of tiles that are older than the window, and of the oldest one when memory is full.
-    fn expire(&mut self, window_ms: i64, is_full: bool, change: &mut Change) {
+    /// Lets go of tiles that are older than the window.
+    fn expire(&mut self, window_ms: i64, change: &mut Change) {
         let horizon = self.newest.time().plus_millis(-window_ms);
-        let mut may_evict = is_full;
-        while let Some(oldest) = self.sealed.front() {
-            if oldest.last_time() >= horizon {
-                if !may_evict {
-                    return;
-                }
-                may_evict = false;
-                change.ticks_evicted += oldest.times.len() as u64;
-            }
+        while self.sealed.front().is_some_and(|oldest| oldest.last_time() < horizon) {
+            change.bytes_removed += self.sealed.pop_front().map_or(0, |oldest| oldest.bytes());
+        }
+    }
+
+    /// Lets the oldest tile go before its time.
+    fn drop_oldest(&mut self, change: &mut Change) {
+        if let Some(oldest) = self.sealed.pop_front() {
             change.bytes_removed += oldest.bytes();
-            self.sealed.pop_front();
+            change.ticks_evicted += oldest.times.len() as u64;
         }
     }
 
@@ -346,7 +358,7 @@ mod tests {
         let series = Box::new([Arc::new(SeriesDefinition { metric, label_values: Box::default() })]);
         let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series });
         let tick = Tick { layout, time: Timestamp::from_millis(second * 1000), values: vec![Raw::integer(second)] };
-        head.apply(&Arc::new(Batch { ticks: vec![tick] }), Timestamp::from_millis(second * 1000), 10_000, false);
+        head.apply(&Arc::new(Batch { ticks: vec![tick] }), Timestamp::from_millis(second * 1000), 10_000);
     }
 
     #[test]

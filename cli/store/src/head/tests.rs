@@ -21,11 +21,15 @@ fn layout(devices: &[&str]) -> Arc<Layout> {
 }
 
 fn apply(head: &Head, layout: &Arc<Layout>, second: i64, value: i64) {
+    apply_to(head, 1, layout, second, value);
+}
+
+fn apply_to(head: &Head, node: u32, layout: &Arc<Layout>, second: i64, value: i64) {
     let values = vec![Raw::integer(value); layout.series.len()];
     let tick = Tick { layout: Arc::clone(layout), time: Timestamp::from_millis(second * 1000), values };
     // Long after all of them: no clock was ahead.
     let received = Timestamp::from_millis(1_000_000_000);
-    head.apply(NodeId(1), &Arc::new(Batch { ticks: vec![tick] }), received);
+    head.apply(NodeId(node), &Arc::new(Batch { ticks: vec![tick] }), received);
 }
 
 fn read(head: &Head, device: &str, after: i64, until: i64, newest_only: bool) -> Vec<(i64, Option<i64>)> {
@@ -113,6 +117,33 @@ fn memory_is_bounded_and_the_newest_value_survives() {
     assert_eq!(read(&head, "a", 0, 99_999, true).len(), 1);
     head.remove(NodeId(1));
     assert_eq!(head.statistics().bytes, 0, "what was counted in is counted out");
+}
+
+/// A node whose layout is another one with each batch fills memory in no time.
+#[test]
+fn what_one_node_makes_costs_the_others_nothing() {
+    let head = Head::new(HeadOptions { window_ms: 1_000_000_000, bytes_max: 400_000 });
+    let quiet = layout(&["a", "b", "c", "d"]);
+    for node in 2..6 {
+        for second in 0..1_000 {
+            apply_to(&head, node, &quiet, second, second);
+        }
+    }
+    let history = |node: u32| {
+        let range = TimeRange { after: Timestamp::from_millis(-1), until: Timestamp::from_millis(1_000_000_000) };
+        let selection = Selection { metric: None, filter: &|_| true, range, newest_only: false };
+        head.select(NodeId(node), &selection).iter().map(|series| series.samples.len()).sum::<usize>()
+    };
+    let before = history(2);
+    let names: Vec<String> = (0..500).map(|place| format!("device {place}")).collect();
+    for second in 0..2_000 {
+        let some: Vec<&str> = names.iter().skip((second % 2) as usize).map(String::as_str).collect();
+        apply_to(&head, 1, &layout(&some), second, 1);
+    }
+    let statistics = head.statistics();
+    assert!(statistics.bytes < 500_000, "{statistics:?}");
+    assert!(statistics.ticks_evicted > 0, "{statistics:?}");
+    assert_eq!(history(2), before);
 }
 
 proptest! {

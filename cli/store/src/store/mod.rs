@@ -162,7 +162,8 @@ impl Store {
     pub fn open(directory: &Path, options: StoreOptions, now: Timestamp) -> Result<(Self, Recovery), StoreError> {
         let path = directory.join("journal");
         fs::create_dir_all(&path).map_err(|source| StoreError::Directory { path: path.clone(), source })?;
-        let journal_options = Options { segment_bytes: options.segment_bytes, ..Options::default() };
+        let preallocate = Disk::of(&path).is_none_or(|disk| disk.has_room_for_segment(&options));
+        let journal_options = Options { segment_bytes: options.segment_bytes, preallocate, ..Options::default() };
         let (journal, recovery) = Journal::open(&path, journal_options).map_err(StoreError::Journal)?;
         let head = Arc::new(Head::new(options.head));
         let replayed = replay(&journal, &head, now);
@@ -245,12 +246,16 @@ impl Store {
     }
 
     /// Refuses to write when the disk has no more room than what is left to others.
-    fn keep_reserve(&self) -> Result<(), StoreError> {
+    fn keep_reserve(&mut self) -> Result<(), StoreError> {
         // A disk that does not say how full it is will say so when it is.
-        let Ok(disk) = rustix::fs::statvfs(&self.path) else { return Ok(()) };
-        let (free, total) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        let reserve = self.options.reserve_bytes.min(total / 20);
-        if free < reserve { Err(StoreError::Reserve { path: self.path.clone(), free, reserve }) } else { Ok(()) }
+        let Some(disk) = Disk::of(&self.path) else { return Ok(()) };
+        self.log.set_preallocate(disk.has_room_for_segment(&self.options));
+        let (free, reserve) = (disk.free, disk.reserve(&self.options));
+        // What is preallocated is the journal's already.
+        if free >= reserve || self.log.journal().spare_bytes() > 0 {
+            return Ok(());
+        }
+        Err(StoreError::Reserve { path: self.path.clone(), free, reserve })
     }
 
     /// Deletes what is older or larger than the journal may be.
@@ -287,6 +292,28 @@ impl Store {
             unreadable: self.unreadable,
             segments_cut: self.segments_cut,
         }
+    }
+}
+
+/// How full the disk of a directory is, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Disk {
+    free: u64,
+    total: u64,
+}
+
+impl Disk {
+    fn of(path: &Path) -> Option<Self> {
+        let disk = rustix::fs::statvfs(path).ok()?;
+        Some(Self { free: disk.f_bavail * disk.f_frsize, total: disk.f_blocks * disk.f_frsize })
+    }
+
+    fn reserve(self, options: &StoreOptions) -> u64 {
+        options.reserve_bytes.min(self.total / 20)
+    }
+
+    fn has_room_for_segment(self, options: &StoreOptions) -> bool {
+        self.free >= self.reserve(options) + u64::from(options.segment_bytes)
     }
 }
 
