@@ -134,6 +134,20 @@ impl Settings {
                 return Err(document.refuse(&["labels", name], &error.to_string()));
             }
         }
+        if let Some(collector) = &file.collector
+            && !is_host_and_port(collector)
+        {
+            return Err(document.refuse(&["collector"], "collector must be HOST:PORT, such as belfry.example.org:7460"));
+        }
+        for (key, path) in [("proc", &file.paths.proc), ("sys", &file.paths.sys), ("root", &file.paths.root)] {
+            if let Some(path) = path
+                && !path.is_dir()
+            {
+                return Err(
+                    document.refuse(&["paths", key], &format!("paths.{key} is no directory: `{}`", path.display()))
+                );
+            }
+        }
         let spool_bytes_max = file.spool.size_max.map_or(default.spool_bytes_max, |size| size.0);
         if spool_bytes_max < SPOOL_BYTES_MIN {
             let message = format!("spool.size_max must be at least {} MiB", SPOOL_BYTES_MIN >> 20);
@@ -175,6 +189,14 @@ impl Settings {
     }
 }
 
+/// `host:7460`, `192.0.2.1:7460`, `[2001:db8::1]:7460`
+pub(crate) fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+        !host.is_empty() && !is_bare_ipv6 && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
 fn is_whole(interval: Duration) -> bool {
     (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) && interval.subsec_nanos().is_multiple_of(1_000_000)
 }
@@ -201,6 +223,11 @@ mod tests {
             "collector = \"c:7460\"\n[samplers.disk]\ninterval = \"5s\"",
             &expect![[r#"Some("c:7460") {"disk": SamplerSettings { is_enabled: true, interval: Some(5s) }}"#]],
         );
+        check(
+            "\ncollector = \"belfry.example.org\"",
+            &expect!["agent.toml:2: collector must be HOST:PORT, such as belfry.example.org:7460"],
+        );
+        check("[paths]\nproc = \"/host/prok\"", &expect!["agent.toml:2: paths.proc is no directory: `/host/prok`"]);
         check(
             "[samplers.dsik]\ninterval = \"5s\"",
             &expect!["agent.toml:1: unknown sampler `dsik`, expected one of `cpu`, `disk`; did you mean `disk`?"],

@@ -14,7 +14,7 @@ mod spool;
 mod statistics;
 mod uplink;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use belfry_common::identity::TokenError;
 use clap::{Parser, Subcommand};
@@ -58,6 +58,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match commands::execute(&cli) {
         Ok(code) => code,
+        // Whoever reads has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // The only thing left to do with a broken standard error is nothing.
             drop(commands::print_error(&error));
@@ -65,4 +67,8 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is::<TokenError>() { 2 } else { 1 })
         }
     }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -80,6 +80,8 @@ pub(crate) struct AlertingStatistics {
     pub(crate) arrivals_lost: AtomicU64,
     /// From the time of a tick to the end of its evaluation, the last time.
     pub(crate) lag_ms: AtomicU64,
+    /// Why the rules were not read again the last time, if they were not.
+    refused: Mutex<Option<String>>,
     /// When the thread last took something up.
     alive_at_ms: AtomicI64,
     /// Firing and pending alerts by node, for the status.
@@ -337,7 +339,10 @@ impl Alerting {
     }
 
     async fn reload(&mut self) -> Result<usize, AlertingError> {
-        let rules = Arc::new(self.files.load()?);
+        let loaded = self.files.load();
+        let refused = loaded.as_ref().err().map(|error| ErrorChain(error).to_string());
+        *self.statistics.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        let rules = Arc::new(loaded?);
         let count = rules.len();
         let outcome = self.engine.reload(rules, clock::now().as_millis());
         self.keep(outcome).await;
@@ -410,6 +415,11 @@ impl Alerting {
 }
 
 impl AlertingStatistics {
+    /// Why the rules were not read again the last time, if they were not: the ones before are in force.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Firing and pending alerts of a node.
     pub(crate) fn of_node(&self, node: &str) -> (u64, u64) {
         self.by_node.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied().unwrap_or_default()

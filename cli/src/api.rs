@@ -242,6 +242,8 @@ pub(crate) struct Health {
     pub(crate) batches: u64,
     pub(crate) rules: u64,
     pub(crate) rules_failing: u64,
+    /// Why rules were not read again the last time, if they were not.
+    pub(crate) rules_refused: Option<String>,
     pub(crate) next_event: u64,
     /// Processor time of the collector so far; none where there is no `/proc`.
     pub(crate) cpu_seconds: Option<f64>,

@@ -52,7 +52,9 @@ pub(crate) enum ClientError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Nobody listens on this machine.
-    #[error("nothing answers at {address}: is the collector running? (`belfry collect`, or `systemctl status belfry`)")]
+    #[error(
+        "nothing answers at {address}: is the collector running? (`belfry collect`, or `systemctl status belfry-collector`)"
+    )]
     NotRunning { address: SocketAddr },
     /// It has ended a stream that has no end.
     #[error("the collector stops or restarts")]

@@ -115,6 +115,11 @@ fn of_alerting(services: &Services) -> Vec<OwnCount> {
             alerting.arrivals_lost.load(Relaxed),
         ),
         ("belfry_collector_evaluation_lag_seconds", Kind::Gauge, Resolution::MILLI, lag_help, lag),
+        gauge(
+            "belfry_collector_rules_last_reload_successful",
+            "Whether the rules were accepted when they were read last.",
+            i64::from(alerting.refused().is_none()),
+        ),
         count("belfry_collector_alert_events_total", "Events of alerts.", alerting.events.load(Relaxed)),
     ]
 }

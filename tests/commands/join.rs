@@ -33,9 +33,10 @@ async fn an_agent_joins_with_the_printed_line_and_runs() {
     let words: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(words[0], "belfry-agent", "{line}");
     let said = cli::agent(&state, &[&words[1..], &["--name", "node-1"]].concat()).await;
+    let (address, place) = (collector.address(), state.display());
     assert_eq!(
         said.done(),
-        format!("joined {} as node-1; now start the agent: belfry-agent run\n", collector.address())
+        format!("joined {address} as node-1; now start the agent: belfry-agent --state-dir {place} run\n")
     );
     assert_eq!(modes(&state), [0o700, 0o600]);
 

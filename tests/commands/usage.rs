@@ -61,7 +61,9 @@ async fn what_only_the_collector_can_find_wrong_ends_with_two_as_well() {
     for (words, message) in [
         (&["tail", "node_load1{"][..], "\"node_load1{\" is no selector: unclosed brace at 1:11"),
         (&["tail", "rate(x[5m])"], "\"rate(x[5m])\" is no selector: a plain selector such as"),
-        (&["alerts", "--cursor", "../x"], "\"../x\" is not valid"),
+        (&["tail", "node_load1 offset 5m"], "leave out `offset` and `@`"),
+        (&["tail", "node_load1 @ 5"], "leave out `offset` and `@`"),
+        (&["alerts", "--cursor", "../x"], "\"../x\" is no name for a cursor"),
         (&["token", "create", "--ttl", "0s"], "a token lives for more than nothing"),
         (&["nodes", "revoke", "../x"], "\"../x\" is not valid"),
     ] {

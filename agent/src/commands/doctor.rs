@@ -89,9 +89,11 @@ fn failure(subject: &'static str, detail: String) -> Finding {
 }
 
 fn state_directory(directory: &Path) -> Finding {
+    if !directory.exists() {
+        return warning("state", format!("{} is not there: `belfry-agent join` makes it", directory.display()));
+    }
     let probe = directory.join(".doctor");
-    let written =
-        fs::create_dir_all(directory).and_then(|()| fs::write(&probe, b"x")).and_then(|()| fs::remove_file(&probe));
+    let written = fs::write(&probe, b"x").and_then(|()| fs::remove_file(&probe));
     match written {
         Ok(()) => ok("state", format!("{} can be written", directory.display())),
         Err(error) => failure("state", format!("{} cannot be written: {error}", directory.display())),

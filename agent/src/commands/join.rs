@@ -20,14 +20,14 @@ use super::{
     output::{Output, csv_line},
     runtime,
 };
-use crate::config::Settings;
+use crate::config::{Settings, is_host_and_port};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The line that `belfry token create` printed
     token: String,
     /// The collector's address
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     collector: String,
     /// The node's name [default: its host name]
     #[arg(long)]
@@ -69,13 +69,27 @@ fn print(subject: &Subject, directory: &Path, collector: &str, output: Output) -
         json!({"name": name, "role": role, "collector": collector, "directory": directory.display().to_string()});
     let mut out = super::output::output();
     match output.format {
-        Format::Table => writeln!(out, "joined {collector} as {name}; now start the agent: belfry-agent run"),
+        Format::Table => {
+            let place = match directory == Settings::default().state_directory {
+                true => String::new(),
+                false => format!(" --state-dir {}", directory.display()),
+            };
+            writeln!(out, "joined {collector} as {name}; now start the agent: belfry-agent{place} run")
+        }
         Format::Json => writeln!(out, "{object:#}"),
         Format::Jsonl => writeln!(out, "{object}"),
         Format::Csv => {
             let columns = ["name", "role", "collector", "directory"];
             writeln!(out, "{}\n{}", columns.join(","), csv_line(&object, &columns))
         }
+    }
+}
+
+fn host_and_port(text: &str) -> Result<String, &'static str> {
+    if is_host_and_port(text) {
+        Ok(text.to_string())
+    } else {
+        Err("it must be HOST:PORT, such as belfry.example.org:7460")
     }
 }
 

@@ -221,6 +221,10 @@ fn clock_skew(skew_ms: i64) -> Finding {
 async fn of_lists(client: &Client, health: &Health) -> Vec<Finding> {
     let mut findings = Vec::new();
     match client.ask::<Vec<RuleRow>>(&Request::Rules).await {
+        Ok(_) if let Some(why) = &health.rules_refused => {
+            let help = "mend the file and reload: the rules before are in force; `belfry rules check FILE` finds what is wrong";
+            findings.push(warning("rules", format!("the last reload was refused: {}", why.replace('\n', " ")), help));
+        }
         Ok(rules) => findings.push(of_rules(&rules)),
         Err(error) => findings.push(failure("rules", ErrorChain(&error).to_string(), "see the collector's log")),
     }
@@ -382,6 +386,7 @@ mod tests {
             journal_bytes: 64 << 20,
             batches: 1,
             rules: 12,
+            rules_refused: None,
             rules_failing: 0,
             next_event: 1,
         }

@@ -66,7 +66,7 @@ fn done(output: &Output, node: &str, done: &str, next: &str) -> Result<(), Outpu
 }
 
 const COLUMNS: &[Column] = &[
-    Column::left("NODE", Fit::Flexible(12)),
+    Column::left("NODE", Fit::Name(32)),
     Column::left("STATE", Fit::Always),
     Column::right("SEEN", Fit::Always),
     Column::right("SERIES", Fit::Always),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use belfry_common::{clock, identity::JoinToken};
+use belfry_common::{clock, identity::JoinToken, limits};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,12 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
     super::start_logging(global, tracing::level_filters::LevelFilter::WARN);
     if args.nodes == 0 || args.nodes > 20_000 {
         return Err(UsageError("--nodes must be between 1 and 20000".into()).into());
+    }
+    if args.series > limits::SERIES_PER_NODE_DEFAULT {
+        let most = limits::SERIES_PER_NODE_DEFAULT;
+        return Err(
+            UsageError(format!("--series must be at most {most}: a collector takes no more of one node")).into()
+        );
     }
     if args.interval < Duration::from_millis(100) {
         return Err(UsageError("--interval must be at least 100ms".into()).into());

@@ -87,7 +87,7 @@ const COLUMNS: &[Column] = &[
     Column::left("STATE", Fit::Always),
     Column::left("SEVERITY", Fit::Always),
     Column::right("FOR", Fit::Always),
-    Column::left("NODE", Fit::Flexible(12)),
+    Column::left("NODE", Fit::Name(32)),
     Column::left("ALERT", Fit::Flexible(16)),
     Column::left("SUMMARY", Fit::Flexible(20)),
     Column::left("LABELS", Fit::Droppable),

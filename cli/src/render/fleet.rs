@@ -17,7 +17,7 @@ pub(super) const FULL: (f64, f64) = (0.9, 0.97);
 pub(super) const HOT_CELSIUS: (f64, f64) = (80.0, 88.0);
 
 const COLUMNS: &[Column] = &[
-    Column::left("NODE", Fit::Flexible(12)),
+    Column::left("NODE", Fit::Name(32)),
     Column::left("STATE", Fit::Always),
     Column::right("CPU", Fit::Droppable),
     Column::right("MEM", Fit::Droppable),
@@ -168,7 +168,11 @@ fn alerts_cell(node: &NodeStatus, alerts: &[&StandingAlert]) -> Cell {
         let words = alert.words();
         words.strip_prefix(&node.name).and_then(|rest| rest.strip_prefix(' ')).unwrap_or(words).to_string()
     };
-    let firing: Vec<_> = alerts.iter().filter(|alert| alert.is_firing()).collect();
+    let mut firing: Vec<_> = alerts.iter().filter(|alert| alert.is_firing()).collect();
+    // What fired last is about why it is not up; what fired before is about what it was.
+    if node.state != "up" {
+        firing.sort_by(|a, b| b.fired_at.cmp(&a.fired_at));
+    }
     match firing.split_first() {
         Some((first, [])) => Cell::new(&words(first), first.style()),
         Some((first, more)) => Cell::new(&format!("{} (+{})", words(first), more.len()), first.style()),

@@ -21,6 +21,9 @@ use super::{
     text::{cut, width},
 };
 
+/// To look for input takes as long when there is none; with no time at all crossterm would not even look.
+const INPUT_TIMEOUT: Duration = Duration::from_millis(1);
+
 /// The alternate screen of the terminal, as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Screen {
@@ -64,13 +67,13 @@ impl Screen {
         self.output.flush()
     }
 
-    /// Whether somebody has asked to end since this was last called, or changed the size of the window. Does not wait.
+    /// Whether somebody has asked to end since this was last called, or changed the size of the window. Waits for next to nothing.
     ///
     /// # Errors
     /// Whatever the terminal refuses; its end, for one.
     pub(crate) fn input(&mut self) -> io::Result<Option<Input>> {
         let mut input = None;
-        while event::poll(Duration::ZERO)? {
+        while event::poll(INPUT_TIMEOUT)? {
             match event::read()? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => {
                     let is_control_c = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);

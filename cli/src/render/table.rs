@@ -6,7 +6,7 @@
 use super::{
     Look,
     style::Style,
-    text::{cut, escape, width},
+    text::{cut, cut_middle, escape, width},
 };
 
 const GAP: &str = "  ";
@@ -54,6 +54,12 @@ impl Cell {
         self.0.push(span);
     }
 
+    /// The same in at most `columns`, each of its texts cut in the middle.
+    fn cut_middle(&self, columns: usize) -> Self {
+        let cut = |span: &Span| Span { text: cut_middle(&span.text, columns), style: span.style };
+        Self(self.0.iter().map(cut).collect())
+    }
+
     /// As the terminal shows it, in at most `columns`.
     pub(crate) fn paint(&self, columns: usize, is_colored: bool) -> String {
         if self.width() <= columns {
@@ -91,6 +97,8 @@ pub(crate) enum Fit {
     Droppable,
     /// Stays, and is cut down to so many columns at worst.
     Flexible(usize),
+    /// As flexible, but cut in the middle: names of nodes differ at their end.
+    Name(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -138,7 +146,10 @@ impl Table<'_> {
             if !cell.is_empty() {
                 let before = if column.is_right { padding } else { 0 };
                 line.extend(std::iter::repeat_n(' ', gap + before));
-                line.push_str(&cell.paint(wide, is_colored));
+                line.push_str(&match column.fit {
+                    Fit::Name(_) => cell.cut_middle(wide).paint(wide, is_colored),
+                    _ => cell.paint(wide, is_colored),
+                });
                 gap = 0;
             }
             // Spaces are owed until something follows them: no line ends with one.
@@ -182,7 +193,7 @@ impl Table<'_> {
 
 fn least(column: &Column, natural: usize) -> usize {
     match column.fit {
-        Fit::Flexible(least) => natural.min(least.max(width(column.title))),
+        Fit::Flexible(least) | Fit::Name(least) => natural.min(least.max(width(column.title))),
         Fit::Always | Fit::Droppable => natural,
     }
 }

@@ -247,12 +247,12 @@ fn names_cannot_act_on_the_terminal_or_break_the_table() {
         Some(120),
         &(document, alerts),
         &expect![[r#"
-        2 nodes up · 1 GPU: 1 ok · 1 alert firing                                                                      14:03:27Z
+            2 nodes up · 1 GPU: 1 ok · 1 alert firing                                                                      14:03:27Z
 
-        NODE                 STATE  CPU              MEM  GPUS  UTIL    GPU MEM  TEMP  POWER       NET ↓/↑  ALERTS
-        evil\u{1b}[2J\r\n\…  up     31%  0.8/2.0 TiB 41%  ▄      50%  37/80 GiB  53°C  375 W  1.2/3.4 GB/s  line 1\nline 2\u{9b…
-        node-xxxxxxxxxxxxx…  up     31%  0.8/2.0 TiB 41%                                      1.2/3.4 GB/s
-    "#]],
+            NODE                               STATE  CPU              MEM  GPUS  UTIL    GPU MEM  TEMP  POWER  ALERTS
+            evil\u{1b}[2J\r\n\u{202e}txt       up     31%  0.8/2.0 TiB 41%  ▄      50%  37/80 GiB  53°C  375 W  line 1\nline 2\u{9b…
+            node-xxxxxxxxxxx…xxxxxxxxxxxxxxxx  up     31%  0.8/2.0 TiB 41%
+        "#]],
     );
 }
 

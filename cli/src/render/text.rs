@@ -57,6 +57,22 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     out
 }
 
+/// The text in at most `columns`; what is left out is in the middle, and marked with `…`.
+pub(crate) fn cut_middle(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_string();
+    }
+    let begin = cut(text, columns.div_ceil(2));
+    let mut room = columns.saturating_sub(width(&begin));
+    let mut end = Vec::new();
+    for character in text.chars().rev() {
+        let Some(left) = room.checked_sub(character.width().unwrap_or(0)) else { break };
+        room = left;
+        end.push(character);
+    }
+    begin + &end.iter().rev().collect::<String>()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -77,6 +93,11 @@ mod tests {
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(cut("abc", 1), "…");
         assert_eq!(cut("abc", 0), "");
+        assert_eq!(cut_middle("rack12-node001", 14), "rack12-node001");
+        assert_eq!(cut_middle("rack12-node001", 9), "rack…e001");
+        assert_eq!(cut_middle("日本語日本語", 5), "日…語");
+        assert_eq!(cut_middle("abc", 1), "…");
+        assert_eq!(cut_middle("abc", 0), "");
     }
 
     proptest! {
@@ -88,6 +109,7 @@ mod tests {
         #[test]
         fn cut_text_fits(text: String, columns in 0..40_usize) {
             prop_assert!(width(&cut(&escape(&text), columns)) <= columns);
+            prop_assert!(width(&cut_middle(&escape(&text), columns)) <= columns);
         }
     }
 }

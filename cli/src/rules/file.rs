@@ -67,7 +67,7 @@ impl Checker<'_> {
         let items = self.items(fields.get("rules"), "rules");
         let mut rules = Vec::new();
         for (at, item) in items.iter().enumerate() {
-            self.enter_rule(name_of(item).map_or_else(|| (at + 1).to_string(), |name| format!("{name:?}")));
+            self.enter_rule(name_of(item).map_or_else(|| (at + 1).to_string(), str::to_owned));
             rules.extend(self.rule(item, &name, &labels, interval_ms));
         }
         self.enter_group(None);
@@ -145,7 +145,7 @@ impl Checker<'_> {
                 // The position in the file takes the place of the one in the expression.
                 let within = error.span().map_or_else(String::new, |span| format!(" at {span}"));
                 let message = format!("the expression is not valid: {}", chain(&error).replacen(&within, "", 1));
-                self.error(position, message, "try it with `belfry query`");
+                self.error(position, message, "mend the expression");
                 None
             }
         }

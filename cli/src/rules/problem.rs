@@ -46,7 +46,11 @@ impl fmt::Display for Problem {
         if let Some(group) = &self.group {
             write!(f, "group {group:?}")?;
             if let Some(rule) = &self.rule {
-                write!(f, ", rule {rule}")?;
+                // Its number, where it has no name.
+                match rule.bytes().all(|byte| byte.is_ascii_digit()) {
+                    true => write!(f, ", rule {rule}")?,
+                    false => write!(f, ", rule {rule:?}")?,
+                }
             }
             f.write_str(": ")?;
         }

@@ -171,7 +171,7 @@ impl Seen {
             file: self.file.clone(),
             position: Some(self.position),
             group: Some(key.group.clone()),
-            rule: Some(format!("{:?}", key.name)),
+            rule: Some(key.name.clone()),
             message,
             help: help.to_owned(),
         }

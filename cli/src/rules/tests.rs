@@ -90,12 +90,12 @@ fn every_problem_of_a_file_is_told() {
 "#,
         &expect![[r#"
             a.yml:3:5: error: unknown field "intervall" in a group; did you mean "interval"?
-            a.yml:6:15: error: group "one", rule "Broken": the expression is not valid: unclosed left parenthesis; try it with `belfry query`
+            a.yml:6:15: error: group "one", rule "Broken": the expression is not valid: unclosed left parenthesis; mend the expression
             a.yml:7:9: error: group "one", rule "Broken": unknown field "fore" in a rule; did you mean "for"?
             a.yml:8:9: error: group "one", rule "NoExpression": the rule has no expression; add `expr: …`
             a.yml:9:9: error: group "one", rule 3: the rule has neither `alert` nor `record`; give it a name: `alert: …` to alert, `record: …` to store the result
             a.yml:10:17: error: group "one", rule "both": the rule has both `alert` and `record`; make two rules of it
-            a.yml:14:15: error: group "one", rule "Function": the expression is not valid: unknown function `rates`; try it with `belfry query`
+            a.yml:14:15: error: group "one", rule "Function": the expression is not valid: unknown function `rates`; mend the expression
             a.yml:15:14: error: group "one", rule "Function": `for`: "5 minutes" is not a valid duration; write it like 30s, 5m or 1h30m
             a.yml:17:37: error: group "one", rule "Function": annotation "summary": variable `$valu` is not defined; use $labels, $value, $externalLabels or $externalURL
             a.yml:18:5: error: group "one": a group of this name stands further up in the file; rename one, or join their rules
@@ -289,10 +289,10 @@ fn errors_in_expressions_and_templates_are_placed_within_them() {
         annotations: { summary: "{{ \"\n\" }} {{ query \"up\" }}" }
 "#,
         &expect![[r#"
-            a.yml:7:17: error: group "a", rule "Block": the expression is not valid: unknown function `unknown_function`; try it with `belfry query`
+            a.yml:7:17: error: group "a", rule "Block": the expression is not valid: unknown function `unknown_function`; mend the expression
             a.yml:11:23: error: group "a", rule "Block": annotation "summary": function "humanise" is not defined; check its spelling
-            a.yml:15:15: error: group "a", rule "Folded": the expression is not valid: invalid regular expression in matcher of label `a`: malformed regular expression `(`: unclosed group; try it with `belfry query`
-            a.yml:17:37: error: group "a", rule "Quoted": the expression is not valid: unknown function `nothing`; try it with `belfry query`
+            a.yml:15:15: error: group "a", rule "Folded": the expression is not valid: invalid regular expression in matcher of label `a`: malformed regular expression `(`: unclosed group; mend the expression
+            a.yml:17:37: error: group "a", rule "Quoted": the expression is not valid: unknown function `nothing`; mend the expression
             a.yml:18:37: error: group "a", rule "Quoted": annotation "summary": the quote is not closed; close it
         "#]],
     );
@@ -344,7 +344,7 @@ fn loading_is_all_or_nothing() {
     let error = RuleSet::load(&sources(&[good, bad])).expect_err("the second file is bad");
     expect![[r#"
         rules not loaded, 1 error:
-          b.yml:1:47: error: group "a", rule "x": the expression is not valid: unknown function `up`; try it with `belfry query`"#]].assert_eq(&error.to_string());
+          b.yml:1:47: error: group "a", rule "x": the expression is not valid: unknown function `up`; mend the expression"#]].assert_eq(&error.to_string());
     assert_eq!(RuleSet::load(&sources(&[good, good.replace("x,", "y,").as_str()])).expect("valid").len(), 2);
 }
 

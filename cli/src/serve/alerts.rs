@@ -102,7 +102,8 @@ pub(super) async fn move_cursor(member: &Member, name: &str, seq: u64) -> Result
 }
 
 fn cursor_name(name: &str) -> Result<NodeName, ServeError> {
-    name.parse().map_err(|error| ServeError::Invalid(format!("cursor: {}", ErrorChain(&error))))
+    let rule = "letters, digits, `.`, `_` and `-`, the first one a letter or digit";
+    name.parse().map_err(|_| ServeError::Invalid(format!("{name:?} is no name for a cursor: it must be of {rule}")))
 }
 
 /// The first event to send. A cursor stands before it when this returns: whoever is killed before the first event goes on

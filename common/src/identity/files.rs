@@ -103,8 +103,13 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`]: missing, unreadable or damaged.
     pub fn load(directory: &Path) -> Result<Self, IdentityError> {
-        if !directory.join(CERTIFICATE_FILE).exists() {
-            return Err(IdentityError::Missing { directory: directory.to_path_buf() });
+        let path = directory.join(CERTIFICATE_FILE);
+        match fs::metadata(&path) {
+            Ok(_) => {}
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(IdentityError::File { path, source });
+            }
+            Err(_) => return Err(IdentityError::Missing { directory: directory.to_path_buf() }),
         }
         let key_path = directory.join(KEY_FILE);
         let key =
