@@ -107,9 +107,21 @@ pub(crate) struct NodeStatus {
     pub(crate) cpu: CpuStatus,
     pub(crate) memory: MemoryStatus,
     pub(crate) disk: DiskStatus,
+    /// Of one node alone, when it was asked for by name: the fullest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) filesystems: Vec<FilesystemStatus>,
     pub(crate) network: NetworkStatus,
     pub(crate) gpus: Vec<GpuStatus>,
     pub(crate) alerts: AlertCounts,
+}
+
+/// A file system as `df` counts: what root alone may use is neither used nor available.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FilesystemStatus {
+    pub(crate) mountpoint: String,
+    pub(crate) used_ratio: f64,
+    pub(crate) size_bytes: f64,
+    pub(crate) available_bytes: f64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

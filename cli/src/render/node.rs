@@ -6,7 +6,7 @@ use super::{
     fleet::{FULL, Gpus, HOT_CELSIUS, glyphs, state, state_style, threshold, why, with_time},
     style::Style,
     table::{Cell, Column, Fit, Span, Table},
-    units::{MISSING, age_of, bytes_of, celsius, count, decimal, percent},
+    units::{MISSING, age_of, bytes, bytes_of, celsius, count, decimal, percent},
 };
 use crate::api::{GpuStatus, NodeStatus, StatusDocument};
 
@@ -21,6 +21,13 @@ const GPU_COLUMNS: &[Column] = &[
     Column::right("POWER", Fit::Always),
     Column::left("MODEL", Fit::Droppable),
     Column::left("UUID", Fit::Droppable),
+];
+
+const FILESYSTEM_COLUMNS: &[Column] = &[
+    Column::left("DISK", Fit::Flexible(12)),
+    Column::right("USED", Fit::Always),
+    Column::right("AVAILABLE", Fit::Always),
+    Column::right("SIZE", Fit::Always),
 ];
 
 const PROCESS_COLUMNS: &[Column] = &[
@@ -49,6 +56,10 @@ pub(crate) fn view(document: &StatusDocument, alerts: &[StandingAlert], look: &L
     if !node.gpus.is_empty() {
         out.push('\n');
         out.push_str(&gpus(node, look));
+    }
+    if node.filesystems.len() > 1 {
+        out.push('\n');
+        out.push_str(&filesystems(node, look));
     }
     let processes = processes(node, look);
     if !processes.is_empty() {
@@ -87,13 +98,25 @@ fn cpu(node: &NodeStatus) -> Cell {
 
 fn memory(node: &NodeStatus) -> Cell {
     let Some((used, total)) = node.memory.used_bytes.zip(node.memory.total_bytes) else { return Cell::known(None) };
-    Cell::new(&format!("{} of {}", percent(used / total), bytes_of(used, total)), threshold(used / total, FULL))
+    Cell::new(&format!("{}, {}", percent(used / total), bytes_of(used, total)), threshold(used / total, FULL))
 }
 
 fn disk(node: &NodeStatus) -> Cell {
     let Some(ratio) = node.disk.used_ratio_max else { return Cell::known(None) };
     let mountpoint = node.disk.mountpoint.as_deref().unwrap_or(MISSING);
     Cell::new(&format!("{} of {mountpoint}, the fullest", percent(ratio)), threshold(ratio, FULL))
+}
+
+fn filesystems(node: &NodeStatus, look: &Look) -> String {
+    let rows = node.filesystems.iter().map(|filesystem| {
+        vec![
+            Cell::plain(&filesystem.mountpoint),
+            Cell::new(&percent(filesystem.used_ratio), threshold(filesystem.used_ratio, FULL)),
+            Cell::plain(&bytes(filesystem.available_bytes)),
+            Cell::plain(&bytes(filesystem.size_bytes)),
+        ]
+    });
+    Table { columns: FILESYSTEM_COLUMNS, rows: rows.collect() }.render(look)
 }
 
 fn network(node: &NodeStatus) -> Cell {
@@ -121,7 +144,7 @@ fn gpus_together(node: &NodeStatus) -> Cell {
 fn agent(node: &NodeStatus) -> Cell {
     let own = env!("CARGO_PKG_VERSION");
     match node.agent_version.as_deref() {
-        Some(version) if version != own => Cell::plain(&format!("{version} (this is {own})")),
+        Some(version) if version.split(' ').next() != Some(own) => Cell::plain(&format!("{version} (this is {own})")),
         version => Cell::known(version.map(str::to_string)),
     }
 }
@@ -158,7 +181,7 @@ fn processes(node: &NodeStatus, look: &Look) -> String {
                 Cell::plain(&process.pid.to_string()),
                 Cell::plain(&process.user),
                 Cell::plain(process.job.as_deref().unwrap_or_default()),
-                Cell::plain(&super::units::bytes(process.memory_bytes)),
+                Cell::plain(&bytes(process.memory_bytes)),
                 Cell::plain(&process.command),
             ]
         })

@@ -11,7 +11,8 @@ use super::{
     units::parse_time,
 };
 use crate::api::{
-    AlertCounts, CpuStatus, DiskStatus, GpuProcess, GpuStatus, MemoryStatus, NetworkStatus, NodeStatus, StatusDocument,
+    AlertCounts, CpuStatus, DiskStatus, FilesystemStatus, GpuProcess, GpuStatus, MemoryStatus, NetworkStatus,
+    NodeStatus, StatusDocument,
 };
 
 const TIME: &str = "2026-11-23T14:03:27.000Z";
@@ -46,6 +47,7 @@ fn up(name: &str, utilizations: &[f64]) -> NodeStatus {
         cpu: CpuStatus { utilization_ratio: Some(0.31), cores: Some(192), load1: Some(58.2) },
         memory: MemoryStatus { used_bytes: Some(0.9e12), total_bytes: Some(2_199_023_255_552.0) },
         disk: DiskStatus { used_ratio_max: Some(0.62), mountpoint: Some("/".into()) },
+        filesystems: Vec::new(),
         network: NetworkStatus { receive_bytes_per_second: Some(1.2e9), transmit_bytes_per_second: Some(3.4e9) },
         gpus: utilizations.iter().enumerate().map(|(index, &utilization)| gpu(index, utilization)).collect(),
         alerts: AlertCounts::default(),
@@ -72,6 +74,7 @@ fn down(name: &str, reason: &str) -> NodeStatus {
         cpu: CpuStatus::default(),
         memory: MemoryStatus::default(),
         disk: DiskStatus::default(),
+        filesystems: Vec::new(),
         network: NetworkStatus::default(),
         gpus: Vec::new(),
         alerts: AlertCounts::default(),
@@ -280,6 +283,13 @@ fn a_node_in_full() {
     let (document, alerts) = picture();
     let mut dead = document.nodes[1].clone();
     dead.gpus.truncate(4);
+    let filesystem = |mountpoint: &str, used_ratio| FilesystemStatus {
+        mountpoint: mountpoint.into(),
+        used_ratio,
+        size_bytes: 2e12,
+        available_bytes: 2e12 * (1.0 - used_ratio),
+    };
+    dead.filesystems = vec![filesystem("/", 0.62), filesystem("/scratch", 0.05)];
     dead.gpus[0].processes = vec![GpuProcess {
         pid: 4242,
         user: "ada".into(),
@@ -292,7 +302,7 @@ fn a_node_in_full() {
         gpu-02  up                                                                                 14:03:27Z
 
         CPU        31% of 192 cores, load 58.20
-        Memory     41% of 0.8/2.0 TiB
+        Memory     41%, 0.8/2.0 TiB
         Disk       62% of /, the fullest
         Network    ↓ 1.2 GB/s  ↑ 3.4 GB/s
         GPUs       ▇▇▇✗  97%  213/239 GiB  72°C the hottest  2.0 kW
@@ -305,6 +315,10 @@ fn a_node_in_full() {
         1    ok         98%  72/80 GiB  72°C  663 W  NVIDIA H100 80GB HBM3
         2    ok         95%  70/80 GiB  71°C  645 W  NVIDIA H100 80GB HBM3
         3    ✗ failed    0%   0/80 GiB  33°C   75 W  NVIDIA H100 80GB HBM3
+
+        DISK      USED  AVAILABLE     SIZE
+        /          62%    708 GiB  1.8 TiB
+        /scratch    5%    1.7 TiB  1.8 TiB
 
         GPU   PID  USER  JOB         MEMORY  COMMAND
         0    4242  ada   slurm/1187  66 GiB  python train.py \u{1b}[31m

@@ -11,7 +11,8 @@ use belfry_store::{Head, NodeId, Selection, TimeRange};
 use super::ServeError;
 use crate::{
     api::{
-        self, AlertCounts, CpuStatus, DiskStatus, GpuStatus, MemoryStatus, NetworkStatus, NodeStatus, StatusDocument,
+        self, AlertCounts, CpuStatus, DiskStatus, FilesystemStatus, GpuStatus, MemoryStatus, NetworkStatus, NodeStatus,
+        StatusDocument,
     },
     fleet::{Node, standing},
     services::Services,
@@ -35,11 +36,11 @@ pub(super) fn document(services: &Services, node: Option<&str>) -> Result<Status
             vec![found.ok_or_else(missing)?]
         }
     };
-    let nodes = nodes.iter().map(|node| status(services, node, now)).collect();
+    let nodes = nodes.iter().map(|known| status(services, known, now, node.is_some())).collect();
     Ok(StatusDocument { time: api::time(now), nodes })
 }
 
-fn status(services: &Services, node: &Node, now: Timestamp) -> NodeStatus {
+fn status(services: &Services, node: &Node, now: Timestamp, is_full: bool) -> NodeStatus {
     let (state, cause) = standing(&node.facts, now);
     let values = Values {
         head: &services.head,
@@ -47,6 +48,7 @@ fn status(services: &Services, node: &Node, now: Timestamp) -> NodeStatus {
         now: node.tick_time.unwrap_or(now).max(now.plus_millis(-FRESH_MS)),
     };
     let (firing, pending) = services.alerting.statistics.of_node(node.name.as_str());
+    let filesystems = values.filesystems();
     NodeStatus {
         name: node.name.to_string(),
         state: state.as_str().to_string(),
@@ -58,7 +60,11 @@ fn status(services: &Services, node: &Node, now: Timestamp) -> NodeStatus {
             .map(|seconds| api::time(Timestamp::from_millis((seconds * 1000.0) as i64))),
         cpu: values.cpu(),
         memory: values.memory(),
-        disk: values.disk(),
+        disk: DiskStatus {
+            used_ratio_max: filesystems.first().map(|fullest| fullest.used_ratio),
+            mountpoint: filesystems.first().map(|fullest| fullest.mountpoint.clone()),
+        },
+        filesystems: if is_full { filesystems } else { Vec::new() },
         network: values.network(),
         gpus: values.gpus(),
         alerts: AlertCounts { firing, pending },
@@ -128,8 +134,8 @@ impl Values<'_> {
         MemoryStatus { used_bytes: used, total_bytes: total }
     }
 
-    /// The fullest file system, as `df` counts: what root alone may use is neither used nor free.
-    fn disk(&self) -> DiskStatus {
+    /// The file systems, the fullest first.
+    fn filesystems(&self) -> Vec<FilesystemStatus> {
         let mut sizes: HashMap<String, (f64, f64, f64)> = HashMap::new();
         let mut take = |metric: &str, put: fn(&mut (f64, f64, f64), f64)| {
             self.each(metric, |series, value| {
@@ -142,19 +148,15 @@ impl Values<'_> {
         take("node_filesystem_size_bytes", |entry, value| entry.0 = value);
         take("node_filesystem_free_bytes", |entry, value| entry.1 = value);
         take("node_filesystem_avail_bytes", |entry, value| entry.2 = value);
-        let ratio = |&(size, free, available): &(f64, f64, f64)| {
-            let used = size - free;
-            let usable = used + available;
-            if usable > 0.0 { used / usable } else { 0.0 }
+        let status = |(mountpoint, (size_bytes, free, available_bytes)): (String, (f64, f64, f64))| {
+            let used = size_bytes - free;
+            let usable = used + available_bytes;
+            let used_ratio = if usable > 0.0 { used / usable } else { 0.0 };
+            FilesystemStatus { mountpoint, used_ratio, size_bytes, available_bytes }
         };
-        let fullest = sizes
-            .iter()
-            .map(|(mount, entry)| (ratio(entry), mount))
-            .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
-        DiskStatus {
-            used_ratio_max: fullest.map(|(ratio, _)| ratio),
-            mountpoint: fullest.map(|(_, mount)| mount.clone()),
-        }
+        let mut all: Vec<_> = sizes.into_iter().map(status).collect();
+        all.sort_by(|a, b| b.used_ratio.total_cmp(&a.used_ratio).then_with(|| a.mountpoint.cmp(&b.mountpoint)));
+        all
     }
 
     /// All interfaces but the loopback. What crosses a bond or bridge and its parts is counted at each; it is a hint, not a bill.
