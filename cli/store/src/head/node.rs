@@ -255,10 +255,16 @@ impl Group {
             && self.open.last_time() > Some(selection.range.after)
             && first <= selection.range.until
         {
-            for (place, slot) in collector.enter(&self.open.index, first) {
-                for row in &self.open.rows {
-                    if let Some(raw) = row.raw(place) {
-                        collector.push(slot, row.time(), raw);
+            let slots = collector.enter(&self.open.index, first);
+            // Row by row: the readings of one stand together.
+            for row in &self.open.rows {
+                let (time, values) = (row.time(), row.values());
+                if !selection.range.contains(time) {
+                    continue;
+                }
+                for &(place, slot) in &slots {
+                    if let Some(&raw) = values.get(place as usize) {
+                        collector.push(slot, time, raw);
                     }
                 }
             }
