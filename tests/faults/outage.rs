@@ -323,7 +323,7 @@ async fn a_fleet_comes_back_after_its_collector_was_killed() {
     let mut collector = Collector::start().await;
     collector.listen_on(collector.address());
     let mut simulation = Command::new(binaries::belfry());
-    simulation.args(["simulate", "--series", "20", "--duration", "15s", "-o", "json", "--nodes", &NODES.to_string()]);
+    simulation.args(["simulate", "--series", "20", "--duration", "30s", "-o", "json", "--nodes", &NODES.to_string()]);
     simulation.arg("--identity").arg(collector.data_directory());
     let output = collector.scratch().join("report.json");
     let mut simulation = Process::start_split(&mut simulation, &output, &output.with_extension("log"));
@@ -333,7 +333,7 @@ async fn a_fleet_comes_back_after_its_collector_was_killed() {
     .await;
     collector.kill();
     collector.restart().await;
-    let status = simulation.end(Duration::from_secs(60)).await;
+    let status = simulation.end(Duration::from_secs(120)).await;
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&output).unwrap()).unwrap();
     assert!(status.success(), "{report}");
     assert!(report["connections_lost"].as_u64().unwrap() >= NODES as u64, "{report}");
