@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::DirBuilderExt as _,
     sync::Arc,
@@ -11,7 +12,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use belfry_common::{clock, identity::Identity, quic, stages::Stages};
+use belfry_common::{
+    clock,
+    identity::Identity,
+    quic::{self, EndpointError},
+    stages::Stages,
+};
 use belfry_store::{NodeId, Store};
 use quinn::Endpoint;
 use tokio::{net::TcpListener, runtime::Handle, sync::oneshot};
@@ -80,8 +86,11 @@ impl Collector {
             Alerting::open((settings.rules.clone(), rules), reader, Arc::clone(&fleet), state.clone(), down_since)
                 .await?;
 
-        let endpoint = quic::listen(settings.listen, access.server_config()?, &access.listener_secret())
-            .context("another collector may be using the address: choose one with --listen")?;
+        let endpoint =
+            quic::listen(settings.listen, access.server_config()?, &access.listener_secret()).map_err(|error| {
+                let help = listen_help(&error);
+                anyhow::Error::from(error).context(help)
+            })?;
         let address = reachable(endpoint.local_addr().context("failed to read the address in use")?);
         let listener = http::bind(settings.http).await.with_context(|| {
             format!("failed to listen on TCP {}: choose another address with --http", settings.http)
@@ -189,6 +198,16 @@ async fn enrol(state: &State, fleet: &Fleet) -> Result<(), StateError> {
         }
     }
     Ok(())
+}
+
+/// What to do about an address that cannot be listened on.
+fn listen_help(error: &EndpointError) -> &'static str {
+    match error {
+        EndpointError::Bind { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: choose one of its own with --listen"
+        }
+        _ => "another collector may be using the address: choose one with --listen",
+    }
 }
 
 /// How this machine reaches an address that may stand for all of its addresses.

@@ -164,6 +164,15 @@ async fn a_port_in_use_is_named() {
     }
 }
 
+/// An address that is not this machine's is not taken for one in use.
+#[tokio::test]
+async fn an_address_of_another_machine_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    // For documentation (RFC 5737): nobody's.
+    let said = refused(&directory.path().join("data"), &["--listen", "192.0.2.1:0"]).await;
+    assert!(said.error.contains("this machine has no such address"), "{}", said.error);
+}
+
 /// A data directory that cannot be written is named; so is one that is no directory.
 #[tokio::test]
 async fn an_unusable_data_directory_is_named() {
