@@ -81,7 +81,7 @@ pub(crate) struct AlertingStatistics {
     /// From the time of a tick to the end of its evaluation, the last time.
     pub(crate) lag_ms: AtomicU64,
     /// Why the rules were not read again the last time, if they were not.
-    refused: Mutex<Option<String>>,
+    rules_refused: Mutex<Option<String>>,
     /// When the thread last took something up.
     alive_at_ms: AtomicI64,
     /// Firing and pending alerts by node, for the status.
@@ -341,7 +341,7 @@ impl Alerting {
     async fn reload(&mut self) -> Result<usize, AlertingError> {
         let loaded = self.files.load();
         let refused = loaded.as_ref().err().map(|error| ErrorChain(error).to_string());
-        *self.statistics.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        *self.statistics.rules_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
         let rules = Arc::new(loaded?);
         let count = rules.len();
         let outcome = self.engine.reload(rules, clock::now().as_millis());
@@ -416,8 +416,8 @@ impl Alerting {
 
 impl AlertingStatistics {
     /// Why the rules were not read again the last time, if they were not: the ones before are in force.
-    pub(crate) fn refused(&self) -> Option<String> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn rules_refused(&self) -> Option<String> {
+        self.rules_refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Firing and pending alerts of a node.

@@ -118,7 +118,7 @@ fn of_alerting(services: &Services) -> Vec<OwnCount> {
         gauge(
             "belfry_collector_rules_last_reload_successful",
             "Whether the rules were accepted when they were read last.",
-            i64::from(alerting.refused().is_none()),
+            i64::from(alerting.rules_refused().is_none()),
         ),
         count("belfry_collector_alert_events_total", "Events of alerts.", alerting.events.load(Relaxed)),
     ]

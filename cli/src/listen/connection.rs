@@ -61,38 +61,17 @@ pub(super) async fn serve(connection: Connection, services: Arc<Services>, token
                 close_refused(&connection, refusal);
                 return;
             }
-            if services.connections.is_greedy(&subject) {
-                debug!(%address, name = %subject.name, "sent away: its holder has too many connections");
+            if let Some(why) = services.connections.no_room_for(&subject) {
+                debug!(%address, name = %subject.name, why, "sent away");
                 services.connections.count_refused();
-                CloseCode::Overloaded.close_until(
-                    &connection,
-                    "this identity has too many connections",
-                    OVERLOADED_WAIT,
-                );
-                return;
-            }
-            if subject.role == Role::Agent && services.connections.is_full() {
-                debug!(%address, name = %subject.name, "sent away: there are too many connections");
-                services.connections.count_refused();
-                CloseCode::Overloaded.close_until(
-                    &connection,
-                    "the collector has too many connections",
-                    OVERLOADED_WAIT,
-                );
+                CloseCode::Overloaded.close_until(&connection, why, OVERLOADED_WAIT);
                 return;
             }
             let number = services.connections.add(subject.clone(), connection.clone());
-            let member = Member {
-                subject,
-                address,
-                number,
-                connection: connection.clone(),
-                services: Arc::clone(&services),
-                token,
-            };
-            serve_member(&connection, &member).await;
+            let member = Member { subject, address, number, connection, services: Arc::clone(&services), token };
+            serve_member(&member).await;
             if member.token.is_cancelled() {
-                services.connections.dismiss(&connection);
+                services.connections.dismiss(&member.connection);
             }
             services.connections.remove(number);
         }
@@ -116,17 +95,16 @@ fn identify(connection: &Connection, services: &Services) -> Result<Peer, String
     services.access.identify(&certificate, clock::now()).map_err(|error| ErrorChain(&error).to_string())
 }
 
-async fn serve_member(connection: &Connection, member: &Member) {
+async fn serve_member(member: &Member) {
     let streams = TaskTracker::new();
     loop {
         let opened = tokio::select! {
             biased;
             () = member.token.cancelled() => break,
-            opened = connection.accept_bi() => opened,
+            opened = member.connection.accept_bi() => opened,
         };
         let Ok((send, receive)) = opened else { break };
         let member = member.clone();
-        let connection = connection.clone();
         streams.spawn(async move {
             let (writer, reader) = (FrameWriter::new(send), FrameReader::new(receive));
             if let Err(error) = serve_stream(&member, writer, reader).await {
@@ -135,7 +113,7 @@ async fn serve_member(connection: &Connection, member: &Member) {
                     warn!(name = %member.subject.name, address = %member.address, error = %ErrorChain(&error), "peer broke the protocol");
                     // An honest peer on a bad path is slow, too: it may come again at once.
                     let code = if matches!(error, StreamError::TooSlow) { CloseCode::TooSlow } else { CloseCode::Protocol };
-                    code.close(&connection, &ErrorChain(&error).to_string());
+                    code.close(&member.connection, &ErrorChain(&error).to_string());
                 }
             }
         });

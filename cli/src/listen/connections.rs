@@ -102,17 +102,19 @@ impl Connections {
         CloseCode::Stopping.close_until(connection, "the collector stops", wait);
     }
 
-    /// Whether the holder has as many connections as it may.
-    pub(crate) fn is_greedy(&self, subject: &Subject) -> bool {
+    /// Why there is no room for one more connection of this holder, if there is none. People are let in where agents are not.
+    pub(crate) fn no_room_for(&self, subject: &Subject) -> Option<&'static str> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let own = open.values().filter(|(other, _)| other.role == subject.role && other.name == subject.name);
-        let most = if subject.role == Role::Agent { PER_AGENT_MAX } else { PER_PERSON_MAX };
-        open.len() >= most && own.take(most).count() >= most
-    }
-
-    /// Whether there is no room for one more agent.
-    pub(crate) fn is_full(&self) -> bool {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).len() >= self.connections_max
+        let is_agent = subject.role == Role::Agent;
+        let most = if is_agent { PER_AGENT_MAX } else { PER_PERSON_MAX };
+        if own.take(most).count() >= most {
+            Some("this identity has too many connections")
+        } else if is_agent && open.len() >= self.connections_max {
+            Some("the collector has too many connections")
+        } else {
+            None
+        }
     }
 
     pub(crate) fn count_refused(&self) {

@@ -190,7 +190,7 @@ async fn health(member: &Member, with_audit: bool) -> Result<Health, ServeError>
         batches: writer.batches.load(Relaxed),
         rules: rules.len() as u64,
         rules_failing: failing as u64,
-        rules_refused: services.alerting.statistics.refused(),
+        rules_refused: services.alerting.statistics.rules_refused(),
         next_event: *services.alerting.next_event().borrow(),
     })
 }

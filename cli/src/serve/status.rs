@@ -40,7 +40,7 @@ pub(super) fn document(services: &Services, node: Option<&str>) -> Result<Status
     Ok(StatusDocument { time: api::time(now), nodes })
 }
 
-fn status(services: &Services, node: &Node, now: Timestamp, is_full: bool) -> NodeStatus {
+fn status(services: &Services, node: &Node, now: Timestamp, is_alone: bool) -> NodeStatus {
     let (state, cause) = standing(&node.facts, now);
     let values = Values {
         head: &services.head,
@@ -64,7 +64,7 @@ fn status(services: &Services, node: &Node, now: Timestamp, is_full: bool) -> No
             used_ratio_max: filesystems.first().map(|fullest| fullest.used_ratio),
             mountpoint: filesystems.first().map(|fullest| fullest.mountpoint.clone()),
         },
-        filesystems: if is_full { filesystems } else { Vec::new() },
+        filesystems: if is_alone { filesystems } else { Vec::new() },
         network: values.network(),
         gpus: values.gpus(),
         alerts: AlertCounts { firing, pending },

@@ -7,7 +7,7 @@ use belfry_common::{
     error_chain::ErrorChain,
     model::{Layout, SeriesDefinition, Timestamp},
 };
-use belfry_promql::{METRIC_NAME, Plan, Selector};
+use belfry_promql::{METRIC_NAME, Plan, PlanOptions, Selector};
 use belfry_store::{NodeId, Selection, SeriesData, TimeRange};
 use serde_json::json;
 use std::sync::Arc;
@@ -68,20 +68,12 @@ fn wish(text: &str) -> Result<Wish, ServeError> {
     let invalid = |why: String| ServeError::Invalid(format!("{text:?} is no selector: {why}"));
     let plan = Plan::parse(text).map_err(|error| invalid(ErrorChain(&error).to_string()))?;
     match (plan.is_instant_selector(), plan.selectors().pop()) {
-        (true, Some(selector))
-            if selector.pinned || selector.after_ms != 0 || selector.before_ms != default_reach() =>
-        {
+        (true, Some(selector)) if selector.pinned || selector.before_ms != PlanOptions::default().lookback_ms => {
             Err(invalid("tail shows samples as they arrive: leave out `offset` and `@`".into()))
         }
         (true, Some(selector)) => Ok(Wish::Selector(selector)),
         _ => Err(invalid("a plain selector such as `node_load1{instance=\"n\"}` or a glob of names is needed".into())),
     }
-}
-
-/// How far a selector without an offset looks back.
-fn default_reach() -> i64 {
-    let plain = Plan::parse("up").map(|plan| plan.selectors());
-    plain.ok().and_then(|selectors| selectors.first().map(|selector| selector.before_ms)).unwrap_or_default()
 }
 
 /// Sends samples until the client goes.
