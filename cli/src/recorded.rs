@@ -38,7 +38,7 @@ impl Recorder {
             };
             let tick = tick(group, &name, Timestamp::from_millis(time_ms), samples);
             let received = tick.time;
-            head.apply(NodeId::COLLECTOR, &Arc::new(Batch { ticks: vec![tick] }), received);
+            head.apply(NodeId::COLLECTOR, &Batch { ticks: vec![tick] }, received);
         }
         left_out
     }

@@ -1,7 +1,8 @@
 //! The store's head as the query engine sees it: every series with `instance` and `job`, missing readings as stale markers.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -9,7 +10,8 @@ use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_promql::{
     Labels, METRIC_NAME, MatchOp, Matcher, ReadError, ReadRequest, STALE_NAN, Sample, Series, SeriesReader,
 };
-use belfry_store::{Head, NodeId, Selection, SeriesData, TimeRange};
+use belfry_store::{Head, NodeId, Selected, Selection, TimeRange};
+use rustc_hash::FxHashMap;
 
 use crate::fleet::Fleet;
 
@@ -24,11 +26,20 @@ pub(crate) struct HeadReader {
     head: Arc<Head>,
     fleet: Arc<Fleet>,
     label_sets: Arc<Mutex<LabelSets>>,
+    /// Of the reader that reads now; another one at the same time makes its own.
+    buffers: Arc<Mutex<Buffers>>,
+}
+
+/// Memory that one read after the other uses.
+#[derive(Debug, Default)]
+struct Buffers {
+    selected: Selected,
+    samples: Vec<Sample>,
 }
 
 impl HeadReader {
     pub(crate) fn new(head: Arc<Head>, fleet: Arc<Fleet>) -> Self {
-        Self { head, fleet, label_sets: Arc::default() }
+        Self { head, fleet, label_sets: Arc::default(), buffers: Arc::default() }
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -46,10 +57,45 @@ impl HeadReader {
         nodes.push((NodeId::COLLECTOR, Arc::from("")));
         nodes
     }
+
+    /// Hands what was selected of a node to the visitor.
+    fn pass_on(
+        &self,
+        node: NodeId,
+        name: &str,
+        Buffers { selected, samples }: &mut Buffers,
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for (definition, found) in selected.iter() {
+            let labels = self.label_sets.lock().unwrap_or_else(PoisonError::into_inner).of(definition, node, name);
+            samples.clear();
+            samples.extend(
+                found.iter().map(|sample| Sample {
+                    time_ms: sample.time.as_millis(),
+                    value: sample.value.unwrap_or(STALE_NAN),
+                }),
+            );
+            visitor(&labels, samples)?;
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 impl SeriesReader for HeadReader {
     fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
+        let mut found = Vec::new();
+        self.visit(request, &mut |labels, samples| {
+            found.push(Series { labels: labels.clone(), samples: samples.to_vec() });
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+
+    fn visit(
+        &self,
+        request: &ReadRequest<'_>,
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
         let mut metric = None;
         let (mut instance, mut others) = (Vec::new(), Vec::new());
         for matcher in request.matchers {
@@ -57,7 +103,7 @@ impl SeriesReader for HeadReader {
                 METRIC_NAME if matcher.op() == MatchOp::Equal && metric.is_none() => metric = Some(matcher.value()),
                 INSTANCE => instance.push(matcher),
                 name if name == JOB.0 && matcher.matches(JOB.1) => {}
-                name if name == JOB.0 => return Ok(Vec::new()),
+                name if name == JOB.0 => return Ok(()),
                 _ => others.push(matcher),
             }
         }
@@ -65,7 +111,7 @@ impl SeriesReader for HeadReader {
             after: Timestamp::from_millis(request.start_ms),
             until: Timestamp::from_millis(request.end_ms),
         };
-        let mut found = Vec::new();
+        let mut buffers = std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner));
         for (node, name) in self.candidates(&instance) {
             let is_own = node == NodeId::COLLECTOR;
             let filter = |series: &SeriesDefinition| {
@@ -73,11 +119,13 @@ impl SeriesReader for HeadReader {
                     && others.iter().all(|matcher| matcher.matches(label(series, matcher.name(), is_own)))
             };
             let selection = Selection { metric, filter: &filter, range, newest_only: request.last_only };
-            let selected = self.head.select(node, &selection);
-            let mut label_sets = self.label_sets.lock().unwrap_or_else(PoisonError::into_inner);
-            found.extend(selected.iter().map(|data| series(data, label_sets.of(&data.definition, node, &name))));
+            self.head.select(node, &selection, &mut buffers.selected);
+            if self.pass_on(node, &name, &mut buffers, visitor).is_break() {
+                break;
+            }
         }
-        Ok(found)
+        *self.buffers.lock().unwrap_or_else(PoisonError::into_inner) = buffers;
+        Ok(())
     }
 }
 
@@ -101,19 +149,14 @@ fn shown_name(name: &str, is_own: bool) -> &str {
 
 /// All labels of a series of the node with this name.
 pub(crate) fn labels(series: &SeriesDefinition, node: &str, is_own: bool) -> Labels {
-    let given = series.metric.label_names.iter().zip(&series.label_values);
-    let given = given.map(|(name, value)| (shown_name(name, is_own), &**value));
-    let instance = (!is_own).then_some((INSTANCE, node));
-    Labels::from_pairs([(METRIC_NAME, &*series.metric.name), JOB].into_iter().chain(instance).chain(given))
+    Labels::from_pairs(pairs(series, node, is_own))
 }
 
-fn series(data: &SeriesData, labels: Labels) -> Series {
-    let samples = data
-        .samples
-        .iter()
-        .map(|sample| Sample { time_ms: sample.time.as_millis(), value: sample.value.unwrap_or(STALE_NAN) })
-        .collect();
-    Series { labels, samples }
+fn pairs<'a>(series: &'a SeriesDefinition, node: &'a str, is_own: bool) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let given = series.metric.label_names.iter().zip(&series.label_values);
+    let given = given.map(move |(name, value)| (shown_name(name, is_own), &**value));
+    let instance = (!is_own).then_some((INSTANCE, node));
+    [(METRIC_NAME, &*series.metric.name), JOB].into_iter().chain(instance).chain(given)
 }
 
 /// Label sets of series that were read before. Rules read the same series each second, and making a set costs more than
@@ -121,7 +164,9 @@ fn series(data: &SeriesData, labels: Labels) -> Series {
 #[derive(Debug, Default)]
 struct LabelSets {
     /// By the address of the definition. The weak reference keeps the address from being given to another.
-    sets: HashMap<(NodeId, usize), (Weak<SeriesDefinition>, Labels)>,
+    sets: FxHashMap<(NodeId, usize), (Weak<SeriesDefinition>, Labels)>,
+    /// Names and values of all these sets: a fleet has few different ones.
+    texts: HashSet<Arc<str>>,
 }
 
 /// About 40 series of each of 5,000 nodes. Beyond that all are forgotten and made again.
@@ -134,10 +179,20 @@ impl LabelSets {
             return labels.clone();
         }
         if self.sets.len() >= LABEL_SETS_MAX {
-            self.sets.clear();
+            *self = Self::default();
         }
-        let labels = labels(definition, name, node == NodeId::COLLECTOR);
+        let pairs = pairs(definition, name, node == NodeId::COLLECTOR);
+        let labels = Labels::from_pairs(pairs.map(|(name, value)| (self.text(name), self.text(value))));
         self.sets.insert(key, (Arc::downgrade(definition), labels.clone()));
         labels
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&new));
+        new
     }
 }

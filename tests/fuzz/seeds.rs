@@ -137,14 +137,17 @@ fn messages(bodies: &[Vec<u8>]) -> std::io::Result<()> {
 }
 
 fn columns() -> std::io::Result<()> {
-    let integers =
-        (0..40).map(|i| if i == 20 { Raw::missing(Reason::Timeout) } else { Raw::integer(i * 1000 + i % 3) });
-    let floats = (0..40).map(|i| Raw::float(f64::from(i).sin()));
+    let integer = |i| if i == 20 { Raw::missing(Reason::Timeout) } else { Raw::integer(i * 1000 + i % 3) };
+    let integers: Vec<Raw> = (0..40).map(integer).collect();
+    let floats: Vec<Raw> = (0..40).map(|i| Raw::float(f64::from(i).sin())).collect();
     let mut bytes = vec![40, 0];
-    column::encode(Resolution::ONE, integers, &mut bytes);
+    column::encode(Resolution::ONE, &integers, &mut bytes);
     write("column", &bytes)?;
     let mut bytes = vec![40, 255];
-    column::encode(Resolution::Float, floats, &mut bytes);
+    column::encode(Resolution::Float, &floats, &mut bytes);
+    write("column", &bytes)?;
+    let mut bytes = vec![40, 0];
+    column::encode(Resolution::ONE, &[Raw::integer(7); 40], &mut bytes);
     write("column", &bytes)
 }
 

@@ -67,6 +67,11 @@ impl Hasher for FastHasher {
     }
 
     #[inline]
+    fn write_u64(&mut self, number: u64) {
+        self.mix(number);
+    }
+
+    #[inline]
     fn write_usize(&mut self, number: usize) {
         self.mix(number as u64);
     }

@@ -6,16 +6,57 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
+
+use crate::hash::FastState;
 
 /// The label that holds the metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone)]
 struct Label {
     name: Arc<str>,
     value: Arc<str>,
+    /// Of name and value. Sets are compared and looked up far more often than they are made, and then their texts are not in any
+    /// cache.
+    hash: u64,
+}
+
+impl Label {
+    fn new(name: Arc<str>, value: Arc<str>) -> Self {
+        /// Seeded at random, so that nobody can choose labels which collide.
+        static SEED: LazyLock<FastState> = LazyLock::new(FastState::default);
+        let hash = SEED.hash_one((&*name, &*value));
+        Self { name, value, hash }
+    }
+}
+
+impl PartialEq for Label {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b) || a == b;
+        self.hash == other.hash && same(&self.name, &other.name) && same(&self.value, &other.value)
+    }
+}
+
+impl Eq for Label {}
+
+impl PartialOrd for Label {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Label {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (&self.name, &self.value).cmp(&(&other.name, &other.value))
+    }
+}
+
+impl Hash for Label {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 /// A set of labels, sorted by name, including `__name__`.
@@ -57,10 +98,10 @@ impl Labels {
         V: Into<Arc<str>>,
     {
         let mut labels: Vec<Label> =
-            pairs.into_iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect();
+            pairs.into_iter().map(|(name, value)| Label::new(name.into(), value.into())).collect();
         if !labels.is_sorted_by(|a, b| a.name < b.name) {
             let by_name: BTreeMap<_, _> = labels.into_iter().map(|label| (label.name, label.value)).collect();
-            labels = by_name.into_iter().map(|(name, value)| Label { name, value }).collect();
+            labels = by_name.into_iter().map(|(name, value)| Label::new(name, value)).collect();
         }
         labels.retain(|label| !label.value.is_empty());
         Self::of(labels)
@@ -110,7 +151,7 @@ impl Labels {
         let mut labels: Vec<Label> = self.filtered(|label| label != name).collect();
         if !value.is_empty() {
             let at = labels.partition_point(|label| *label.name < *name);
-            labels.insert(at, Label { name: name.into(), value: value.into() });
+            labels.insert(at, Label::new(name.into(), value.into()));
         }
         Self::of(labels)
     }

@@ -146,16 +146,18 @@ fn queries_end_when_they_are_cancelled() {
     assert!(matches!(evaluate_instant(&plan, &store(), 500 * SECOND_MS, &limits), Err(EvalError::Cancelled)));
 }
 
+/// A store that counts what is read of it. Reading one by one falls back on `select`.
+struct Counting(Vec<Series>, Cell<usize>);
+
+impl SeriesReader for Counting {
+    fn select(&self, request: &belfry_promql::ReadRequest<'_>) -> Result<Vec<Series>, belfry_promql::ReadError> {
+        self.1.set(self.1.get() + 1);
+        self.0.select(request)
+    }
+}
+
 #[test]
 fn equal_selectors_are_read_once_and_distant_ones_apart() {
-    struct Counting(Vec<Series>, Cell<usize>);
-    impl SeriesReader for Counting {
-        fn select(&self, request: &belfry_promql::ReadRequest<'_>) -> Result<Vec<Series>, belfry_promql::ReadError> {
-            self.1.set(self.1.get() + 1);
-            self.0.select(request)
-        }
-    }
-    // Reading one by one falls back on `select`.
     for (expression, reads) in [
         ("a / a", 1),
         ("a / on (gpu, instance) sum by (gpu, instance) (rate(a[1m]))", 1),
@@ -165,6 +167,21 @@ fn equal_selectors_are_read_once_and_distant_ones_apart() {
         let reader = Counting(store(), Cell::new(0));
         let plan = Plan::parse(expression).expect("a valid expression");
         evaluate_range(&plan, &reader, 0, 900 * SECOND_MS, 10 * SECOND_MS, &Limits::default()).expect("a result");
+        assert_eq!(reader.1.get(), reads, "{expression}");
+    }
+}
+
+#[test]
+fn what_an_empty_left_side_decides_is_not_read() {
+    for (expression, reads) in [
+        ("a > 1e300 and rate(a[1m]) > 0 and avg_over_time(a[1m]) > 0", 1),
+        ("(a > 1e300) * 0 + rate(a[1m]) + delta(a[1m])", 1),
+        ("(a < 1e300) * 0 + rate(a[1m]) + delta(a[1m])", 2),
+        ("a > 1e300 or rate(a[1m]) > 0", 2),
+    ] {
+        let reader = Counting(store(), Cell::new(0));
+        let plan = Plan::parse(expression).expect("a valid expression");
+        evaluate_instant(&plan, &reader, 500 * SECOND_MS, &Limits::default()).expect("a result");
         assert_eq!(reader.1.get(), reads, "{expression}");
     }
 }

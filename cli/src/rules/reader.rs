@@ -1,6 +1,7 @@
 //! Views of a store: what one evaluation is to see of it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 
 use belfry_promql::{
     Labels, METRIC_NAME, MatchOp, Matcher, PatternError, ReadError, ReadRequest, Sample, Series, SeriesReader, is_stale,
@@ -28,11 +29,25 @@ impl<'a> OnNodes<'a> {
     }
 }
 
+impl OnNodes<'_> {
+    fn matchers(&self, request: &ReadRequest<'_>) -> Vec<Matcher> {
+        request.matchers.iter().chain([&self.nodes]).cloned().collect()
+    }
+}
+
 impl SeriesReader for OnNodes<'_> {
     fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
-        let mut matchers = request.matchers.to_vec();
-        matchers.push(self.nodes.clone());
+        let matchers = self.matchers(request);
         self.reader.select(&ReadRequest { matchers: &matchers, ..*request })
+    }
+
+    fn visit(
+        &self,
+        request: &ReadRequest<'_>,
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let matchers = self.matchers(request);
+        self.reader.visit(&ReadRequest { matchers: &matchers, ..*request }, visitor)
     }
 }
 

@@ -6,7 +6,7 @@ use belfry_common::{
     clock,
     model::{SeriesDefinition, Timestamp},
 };
-use belfry_store::{Head, NodeId, Selection, TimeRange};
+use belfry_store::{Head, NodeId, Selected, Selection, TimeRange};
 
 use super::ServeError;
 use crate::{
@@ -83,9 +83,11 @@ impl Values<'_> {
     fn each(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
         let range = TimeRange { after: self.now.plus_millis(-FRESH_MS), until: self.now.plus_millis(FRESH_MS) };
         let selection = Selection { metric: Some(metric), filter: &|_| true, range, newest_only: true };
-        for series in self.head.select(self.node, &selection) {
-            if let Some(Ok(value)) = series.samples.last().map(|sample| sample.value) {
-                visit(&series.definition, value);
+        let mut found = Selected::default();
+        self.head.select(self.node, &selection, &mut found);
+        for (definition, samples) in found.iter() {
+            if let Some(Ok(value)) = samples.last().map(|sample| sample.value) {
+                visit(definition, value);
             }
         }
     }
@@ -100,13 +102,15 @@ impl Values<'_> {
     fn each_rate(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
         let range = TimeRange { after: self.now.plus_millis(-RATE_MS), until: self.now.plus_millis(FRESH_MS) };
         let selection = Selection { metric: Some(metric), filter: &|_| true, range, newest_only: false };
-        for series in self.head.select(self.node, &selection) {
-            let known = series.samples.iter().filter_map(|sample| Some((sample.time, sample.value.ok()?)));
+        let mut found = Selected::default();
+        self.head.select(self.node, &selection, &mut found);
+        for (definition, samples) in found.iter() {
+            let known = samples.iter().filter_map(|sample| Some((sample.time, sample.value.ok()?)));
             let known: Vec<(Timestamp, f64)> = known.collect();
             let (Some(first), Some(last)) = (known.first(), known.last()) else { continue };
             let seconds = last.0.millis_since(first.0) as f64 / 1000.0;
             if seconds > 0.0 && last.1 >= first.1 {
-                visit(&series.definition, (last.1 - first.1) / seconds);
+                visit(definition, (last.1 - first.1) / seconds);
             }
         }
     }

@@ -8,7 +8,7 @@ use belfry_common::{
     model::{Layout, SeriesDefinition, Timestamp},
 };
 use belfry_promql::{METRIC_NAME, Plan, PlanOptions, Selector};
-use belfry_store::{NodeId, Selection, SeriesData, TimeRange};
+use belfry_store::{NodeId, Sample, Selected, Selection, TimeRange};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -145,9 +145,9 @@ struct Shown {
 }
 
 impl Shown {
-    fn note(&mut self, node: NodeId, series: &SeriesData) {
-        if let Some(last) = series.samples.last() {
-            self.until.insert((node, Arc::clone(&series.definition)), last.time);
+    fn note(&mut self, node: NodeId, definition: &Arc<SeriesDefinition>, samples: &[Sample]) {
+        if let Some(last) = samples.last() {
+            self.until.insert((node, Arc::clone(definition)), last.time);
         }
     }
 
@@ -192,22 +192,24 @@ impl Tail<'_> {
         let is_own = node == NodeId::COLLECTOR;
         let filter = |definition: &SeriesDefinition| self.wanted.matches(&series::labels(definition, name, is_own));
         let selection = Selection { metric: None, filter: &filter, range, newest_only: false };
-        let found = self.services.head.select(node, &selection);
+        let mut found = Selected::default();
+        self.services.head.select(node, &selection, &mut found);
         let mut samples = Vec::new();
-        for (place, series) in found.iter().enumerate() {
-            samples.extend(series.samples.iter().map(|sample| (sample.time, place, sample.value)));
-            self.shown.note(node, series);
+        let mut labels = Vec::new();
+        for (place, (definition, of_series)) in found.iter().enumerate() {
+            samples.extend(of_series.iter().map(|sample| (sample.time, place, sample.value)));
+            labels.push((&*definition.metric.name, label_map(definition, name, is_own)));
+            self.shown.note(node, definition, of_series);
         }
         samples.sort_by_key(|&(time, place, _)| (time, place));
-        let labels: Vec<_> = found.iter().map(|data| label_map(&data.definition, name, is_own)).collect();
         let mut pieces = vec![String::new()];
         for (time, place, value) in samples {
-            let (Some(series), Some(labels)) = (found.get(place), labels.get(place)) else { continue };
+            let Some((metric, labels)) = labels.get(place) else { continue };
             if pieces.last().is_none_or(|lines| lines.len() >= LINES_BYTES) {
                 pieces.push(String::new());
             }
             if let Some(lines) = pieces.last_mut() {
-                write_line(time, &series.definition.metric.name, labels, value, lines)?;
+                write_line(time, metric, labels, value, lines)?;
             }
         }
         pieces.retain(|lines| !lines.is_empty());

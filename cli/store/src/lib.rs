@@ -14,7 +14,7 @@ mod record;
 mod replay;
 mod store;
 
-pub use head::{Head, HeadOptions, HeadStatistics, Sample, Selection, SeriesData, TimeRange};
+pub use head::{Head, HeadOptions, HeadStatistics, Sample, Selected, Selection, TimeRange};
 pub use history::LogRecord;
 pub use store::{Added, Entry, LogStatistics, Store, StoreError, StoreOptions, Writes};
 

@@ -1,9 +1,6 @@
 //! Reads the journal at the start: what is stored, and the last minutes for the head.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use belfry_common::{
     error_chain::ErrorChain,
@@ -139,7 +136,7 @@ impl Replay<'_> {
     fn keep(&self, node: NodeId, mut batch: Batch, received: Timestamp) {
         batch.ticks.retain(|tick| tick.time >= self.horizon);
         if !batch.ticks.is_empty() {
-            self.head.apply(node, &Arc::new(batch), received);
+            self.head.apply(node, &batch, received);
         }
     }
 

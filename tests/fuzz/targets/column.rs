@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let resolution = if resolution == 255 { Resolution::Float } else { Resolution::Decimal(resolution % 10) };
     let readings = read(resolution, bytes, count.into());
     let mut written = Vec::new();
-    encode(resolution, readings.iter().copied(), &mut written);
+    encode(resolution, &readings, &mut written);
     assert_eq!(read(resolution, &written, readings.len()), readings);
 });
 

@@ -123,7 +123,7 @@ pub fn evaluate_instant(
     limits: &Limits<'_>,
 ) -> Result<Output, EvalError> {
     let grid = Grid::instant(checked_time(time_ms)?);
-    let mut evaluator = Evaluator::new(plan, reader, grid, limits)?;
+    let mut evaluator = Evaluator::new(plan, reader, grid, limits);
     let value = match &plan.root {
         Expr::Scalar(scalar) => {
             let value = evaluator.scalar(scalar, grid)?.first().copied().unwrap_or(f64::NAN);
@@ -164,7 +164,7 @@ pub fn evaluate_range(
     if matches!(found, ValueType::Matrix | ValueType::String) {
         return Err(EvalError::NotForRange { found });
     }
-    let mut evaluator = Evaluator::new(plan, reader, grid, limits)?;
+    let mut evaluator = Evaluator::new(plan, reader, grid, limits);
     let block = match &plan.root {
         Expr::Vector(vector) => evaluator.vector(vector, grid)?,
         Expr::Scalar(scalar) => {
@@ -197,14 +197,9 @@ pub(crate) struct Evaluator<'q> {
 }
 
 impl<'q> Evaluator<'q> {
-    fn new(
-        plan: &'q Plan,
-        reader: &'q dyn SeriesReader,
-        query: Grid,
-        limits: &'q Limits<'q>,
-    ) -> Result<Self, EvalError> {
-        let sources = source::Sources::of(plan, reader, query, limits)?;
-        Ok(Self { options: plan.options, limits, query, sources, annotations: Vec::new() })
+    fn new(plan: &'q Plan, reader: &'q dyn SeriesReader, query: Grid, limits: &'q Limits<'q>) -> Self {
+        let sources = source::Sources::of(plan, reader, query, limits);
+        Self { options: plan.options, limits, query, sources, annotations: Vec::new() }
     }
 
     fn output(mut self, value: Value) -> Output {

@@ -1,11 +1,11 @@
 //! Reading: what each selector needs is worked out first, so that each stretch of each series is read once.
 
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::cell::{Cell, OnceCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use super::{EvalError, Grid};
+use crate::hash::FastMap;
 use crate::limits::Limits;
 use crate::plan::{
     Aggregate, At, Call, Expr, Plan, RangeExpr, RangeKind, ScalarExpr, ScalarKind, SelectId, VectorExpr, VectorKind,
@@ -25,16 +25,22 @@ impl Need {
         ReadRequest { matchers, start_ms: self.start_ms, end_ms: self.end_ms, last_only: self.last_only }
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
-        self.start_ms < other.end_ms && other.start_ms < self.end_ms
+    /// Whether one read for both costs less than two. The newest sample is cheap and may be all that is read in the end; of two
+    /// stretches it is the same one only if both end at one time.
+    fn joins(&self, other: &Self) -> bool {
+        match (self.last_only, other.last_only) {
+            (true, true) => self.end_ms == other.end_ms,
+            (false, false) => self.start_ms < other.end_ms && other.start_ms < self.end_ms,
+            _ => false,
+        }
     }
 
-    /// The newest sample of a stretch is that of both only if both end at one time; the older start is harmless.
+    /// Both in one; an older start is harmless to the newest sample.
     fn joined(&self, other: &Self) -> Self {
         Self {
             start_ms: self.start_ms.min(other.start_ms),
             end_ms: self.end_ms.max(other.end_ms),
-            last_only: self.last_only && other.last_only && self.end_ms == other.end_ms,
+            last_only: self.last_only,
         }
     }
 }
@@ -43,46 +49,29 @@ impl Need {
 pub(super) struct Sources<'q> {
     reader: &'q dyn SeriesReader,
     limits: &'q Limits<'q>,
-    /// By the number of the selector.
-    list: Vec<Source<'q>>,
+    reads: Vec<Read<'q>>,
+    /// The read that serves each selector, by its number.
+    by_selector: Vec<usize>,
     /// How many samples and series may still be read.
     budget: Cell<(usize, usize)>,
 }
 
-#[derive(Clone)]
-enum Source<'q> {
-    /// Read beforehand, for several selectors.
-    Shared(Rc<[Series]>),
-    /// Of one selector alone: read when it is evaluated, which is once, and never held.
-    Own { matchers: &'q [Matcher], need: Need },
+/// One read, for one selector or several.
+struct Read<'p> {
+    matchers: &'p [Matcher],
+    need: Need,
+    selectors: usize,
+    /// What was read for several, kept from the first on.
+    kept: OnceCell<Rc<[Series]>>,
 }
 
 impl<'q> Sources<'q> {
-    /// Works out what a plan needs at the steps of a query, and reads what several parts of it share.
-    pub(super) fn of(
-        plan: &'q Plan,
-        reader: &'q dyn SeriesReader,
-        grid: Grid,
-        limits: &'q Limits<'q>,
-    ) -> Result<Self, EvalError> {
+    /// Works out what a plan needs at the steps of a query. Nothing is read yet: an operator may never come to its right side.
+    pub(super) fn of(plan: &'q Plan, reader: &'q dyn SeriesReader, grid: Grid, limits: &'q Limits<'q>) -> Self {
         let mut needs = Needs { lookback_ms: plan.options.lookback_ms, query: grid, list: Vec::new() };
         needs.expr(&plan.root, grid);
-        let list = vec![Source::Shared(Rc::from([])); plan.selects];
-        let budget = Cell::new((limits.samples_max, limits.series_max));
-        let mut sources = Self { reader, limits, list, budget };
-        for read in merged(&needs.list) {
-            let source = if read.ids.len() > 1 {
-                Source::Shared(sources.read(read.matchers, read.need)?)
-            } else {
-                Source::Own { matchers: read.matchers, need: read.need }
-            };
-            for SelectId(id) in read.ids {
-                if let Some(place) = sources.list.get_mut(id) {
-                    *place = source.clone();
-                }
-            }
-        }
-        Ok(sources)
+        let (reads, by_selector) = merged(&needs.list, plan.selects);
+        Self { reader, limits, reads, by_selector, budget: Cell::new((limits.samples_max, limits.series_max)) }
     }
 
     /// Hands each series of a selector to `body`.
@@ -91,29 +80,32 @@ impl<'q> Sources<'q> {
         SelectId(id): SelectId,
         mut body: impl FnMut(&Labels, &[Sample]) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
-        match self.list.get(id) {
-            Some(Source::Shared(series)) => series.iter().try_for_each(|series| {
+        let read = self.by_selector.get(id).and_then(|&at| self.reads.get(at));
+        let Some(read) = read else { return Err(EvalError::Internal("a selector has no source")) };
+        if read.selectors > 1 {
+            return self.kept(read)?.iter().try_for_each(|series| {
                 super::check_cancelled(self.limits)?;
                 body(&series.labels, &series.samples)
-            }),
-            Some(Source::Own { matchers, need }) => {
-                let mut result = Ok(());
-                let mut visitor = |labels: &Labels, samples: &[Sample]| {
-                    result = self.spend(1, samples.len()).and_then(|()| body(labels, samples));
-                    if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                };
-                self.reader.visit(&need.request(matchers), &mut visitor).map_err(EvalError::Read)?;
-                result
-            }
-            None => Err(EvalError::Internal("a selector has no source")),
+            });
         }
+        // Of one selector alone: evaluated once, and never held.
+        let mut result = Ok(());
+        let mut visitor = |labels: &Labels, samples: &[Sample]| {
+            result = self.spend(1, samples.len()).and_then(|()| body(labels, samples));
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        self.reader.visit(&read.need.request(read.matchers), &mut visitor).map_err(EvalError::Read)?;
+        result
     }
 
-    fn read(&self, matchers: &[Matcher], need: Need) -> Result<Rc<[Series]>, EvalError> {
+    fn kept(&self, read: &Read<'_>) -> Result<Rc<[Series]>, EvalError> {
+        if let Some(series) = read.kept.get() {
+            return Ok(Rc::clone(series));
+        }
         super::check_cancelled(self.limits)?;
-        let series = self.reader.select(&need.request(matchers)).map_err(EvalError::Read)?;
+        let series = self.reader.select(&read.need.request(read.matchers)).map_err(EvalError::Read)?;
         self.spend(series.len(), series.iter().map(|series| series.samples.len()).sum())?;
-        Ok(series.into())
+        Ok(Rc::clone(read.kept.get_or_init(|| series.into())))
     }
 
     /// Counts what was read.
@@ -129,32 +121,31 @@ impl<'q> Sources<'q> {
     }
 }
 
-struct Read<'p> {
-    matchers: &'p [Matcher],
-    need: Need,
-    ids: Vec<SelectId>,
-}
-
-/// Joins the needs of equal selectors whose times overlap; reading apart what lies apart costs less.
-fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)]) -> Vec<Read<'p>> {
+/// Joins the needs of equal selectors; says which read serves each selector.
+#[expect(clippy::mutable_key_type, reason = "a compiled pattern has caches, which are no part of what a matcher is")]
+fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)], selectors: usize) -> (Vec<Read<'p>>, Vec<usize>) {
     let mut reads: Vec<Read<'p>> = Vec::new();
-    let mut by_matchers: HashMap<Vec<(&str, &str)>, Vec<usize>> = HashMap::new();
-    for &(id, matchers, need) in needs {
-        let key = matchers.iter().map(|matcher| (matcher.name(), matcher.value())).collect();
-        let candidates = by_matchers.entry(key).or_default();
-        let partner = candidates
-            .iter()
-            .copied()
-            .find(|&at| reads.get(at).is_some_and(|read| read.matchers == matchers && read.need.overlaps(&need)));
-        if let Some(read) = partner.and_then(|at| reads.get_mut(at)) {
-            read.need = read.need.joined(&need);
-            read.ids.push(id);
-        } else {
-            candidates.push(reads.len());
-            reads.push(Read { matchers, need, ids: vec![id] });
+    let mut by_selector = vec![usize::MAX; selectors];
+    let mut by_matchers: FastMap<&[Matcher], Vec<usize>> = FastMap::default();
+    for &(SelectId(id), matchers, need) in needs {
+        let candidates = by_matchers.entry(matchers).or_default();
+        let joins = |&at: &usize| reads.get(at).is_some_and(|read| read.need.joins(&need));
+        let at = candidates.iter().copied().find(joins).unwrap_or(reads.len());
+        match reads.get_mut(at) {
+            Some(read) => {
+                read.need = read.need.joined(&need);
+                read.selectors += 1;
+            }
+            None => {
+                candidates.push(at);
+                reads.push(Read { matchers, need, selectors: 1, kept: OnceCell::new() });
+            }
+        }
+        if let Some(place) = by_selector.get_mut(id) {
+            *place = at;
         }
     }
-    reads
+    (reads, by_selector)
 }
 
 /// Walks a plan with the steps at which each part of it will be evaluated.

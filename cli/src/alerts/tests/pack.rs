@@ -50,6 +50,7 @@ const INCIDENTS: &[(&[&str], &str)] = &[
          node_memory_MemAvailable_bytes{instance=n1} 500 20x90 500x209",
     ),
     (&["OomKill"], "node_vmstat_oom_kill{instance=n1} 3x60 4x400"),
+    (&["OomKill"], "node_vmstat_oom_kill{instance=n1} 0x60 1x400"),
     (
         &["DiskAlmostFull"],
         "node_filesystem_size_bytes{instance=n1,device=/dev/a,fstype=ext4,mountpoint=/} 1000x200

@@ -3,10 +3,13 @@
 //! One thread applies batches, any number read. Each node has its own lock, held for the time of one batch or
 //! of one node's part of a selection.
 //!
-//! A group's readings stand in *tiles*: the open one holds the batches as they came, a sealed one holds a run of
+//! A group's readings stand in *tiles*: the open one holds them tick by tick as they came, a sealed one holds a run of
 //! ticks column by column in the codec's bits, about a byte a reading.
 
+mod group;
+mod layout;
 mod node;
+mod select;
 mod tile;
 
 use std::{
@@ -20,6 +23,8 @@ use std::{
 use belfry_common::model::{Batch, Layout, Reason, SeriesDefinition, Timestamp};
 
 use crate::NodeId;
+pub use select::Selected;
+
 use node::{Change, NodeHead};
 
 /// How much the head holds.
@@ -80,15 +85,6 @@ pub struct Sample {
     pub value: Result<f64, Option<Reason>>,
 }
 
-/// A series and its samples in ascending order of time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeriesData {
-    /// Which series.
-    pub definition: Arc<SeriesDefinition>,
-    /// Its samples; there is at least one.
-    pub samples: Vec<Sample>,
-}
-
 /// What the head holds now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeadStatistics {
@@ -135,7 +131,7 @@ impl Head {
     }
 
     /// Takes in a batch that was received at this time.
-    pub fn apply(&self, node: NodeId, batch: &Arc<Batch>, received: Timestamp) {
+    pub fn apply(&self, node: NodeId, batch: &Batch, received: Timestamp) {
         let head = self.node_or_new(node);
         let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
         let change = head.apply(batch, received, self.options.window_ms);
@@ -185,11 +181,13 @@ impl Head {
         self.nodes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// Reads series of one node.
-    #[must_use]
-    pub fn select(&self, node: NodeId, selection: &Selection<'_>) -> Vec<SeriesData> {
+    /// Reads series of one node; `found` holds nothing else afterwards.
+    pub fn select(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) {
+        found.clear();
         let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
-        head.map_or_else(Vec::new, |head| head.read().unwrap_or_else(PoisonError::into_inner).select(selection))
+        if let Some(head) = head {
+            head.read().unwrap_or_else(PoisonError::into_inner).select(selection, found);
+        }
     }
 
     /// Calls `visit` with each series of a node's newest layouts.

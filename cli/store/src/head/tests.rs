@@ -29,16 +29,17 @@ fn apply_to(head: &Head, node: u32, layout: &Arc<Layout>, second: i64, value: i6
     let tick = Tick { layout: Arc::clone(layout), time: Timestamp::from_millis(second * 1000), values };
     // Long after all of them: no clock was ahead.
     let received = Timestamp::from_millis(1_000_000_000);
-    head.apply(NodeId(node), &Arc::new(Batch { ticks: vec![tick] }), received);
+    head.apply(NodeId(node), &Batch { ticks: vec![tick] }, received);
 }
 
 fn read(head: &Head, device: &str, after: i64, until: i64, newest_only: bool) -> Vec<(i64, Option<i64>)> {
     let range = TimeRange { after: Timestamp::from_millis(after * 1000), until: Timestamp::from_millis(until * 1000) };
     let filter = |series: &SeriesDefinition| &*series.label_values[0] == device;
     let selection = Selection { metric: Some("reads_total"), filter: &filter, range, newest_only };
-    let found = head.select(NodeId(1), &selection);
+    let mut found = Selected::default();
+    head.select(NodeId(1), &selection, &mut found);
     assert!(found.len() <= 1, "one series at most: {found:?}");
-    let samples = found.into_iter().flat_map(|series| series.samples);
+    let samples = found.iter().flat_map(|(_, samples)| samples);
     samples
         .map(|sample| (sample.time.as_millis() / 1000, sample.value.ok().map(|value| (value * 100.0) as i64)))
         .collect()
@@ -94,7 +95,7 @@ fn a_clock_that_is_set_back_does_not_hide_the_present() {
     let apply = |second: i64, received: i64, value| {
         let values = vec![Raw::integer(value); layout.series.len()];
         let tick = Tick { layout: Arc::clone(&layout), time: Timestamp::from_millis(second * 1000), values };
-        head.apply(NodeId(1), &Arc::new(Batch { ticks: vec![tick] }), Timestamp::from_millis(received * 1000));
+        head.apply(NodeId(1), &Batch { ticks: vec![tick] }, Timestamp::from_millis(received * 1000));
     };
     apply(800, 500, 1);
     assert_eq!(read(&head, "a", 0, 1000, true), [(800, Some(1))]);
@@ -132,7 +133,9 @@ fn what_one_node_makes_costs_the_others_nothing() {
     let history = |node: u32| {
         let range = TimeRange { after: Timestamp::from_millis(-1), until: Timestamp::from_millis(1_000_000_000) };
         let selection = Selection { metric: None, filter: &|_| true, range, newest_only: false };
-        head.select(NodeId(node), &selection).iter().map(|series| series.samples.len()).sum::<usize>()
+        let mut found = Selected::default();
+        head.select(NodeId(node), &selection, &mut found);
+        found.iter().map(|(_, samples)| samples.len()).sum::<usize>()
     };
     let before = history(2);
     let names: Vec<String> = (0..500).map(|place| format!("device {place}")).collect();

@@ -1,7 +1,7 @@
 use belfry_common::model::{GapReason, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
 
 use super::*;
-use crate::{Selection, TimeRange};
+use crate::{Selected, Selection, TimeRange};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const EPOCH: Epoch = Epoch(7);
@@ -26,8 +26,9 @@ fn entry(layout: &Arc<Layout>, node: u32, sequence: u64) -> Entry {
 fn values(store: &Store, node: u32) -> Vec<f64> {
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
     let selection = Selection { metric: None, filter: &|_| true, range, newest_only: false };
-    let found = store.head().select(NodeId(node), &selection);
-    found.into_iter().flat_map(|series| series.samples).map(|sample| sample.value.unwrap()).collect()
+    let mut found = Selected::default();
+    store.head().select(NodeId(node), &selection, &mut found);
+    found.iter().flat_map(|(_, samples)| samples).map(|sample| sample.value.unwrap()).collect()
 }
 
 #[test]

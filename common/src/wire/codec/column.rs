@@ -4,8 +4,11 @@
 //! the others.
 //!
 //! ```text
-//! column = 1 bit: some reading is missing · for each reading: [ if so: reason, 4 bits ] value
+//! column  = 1 bit: all readings are the same · 1 bit: some reading is missing · reading, for each one or once
+//! reading = [ if some is missing: reason, 4 bits ] value
 //! ```
+//!
+//! Most counters of errors and most settings stay what they are for minutes: such a column is one reading.
 
 use super::{
     CodecError, REASON_BITS,
@@ -15,17 +18,20 @@ use super::{
 use crate::model::{Raw, Reason, Resolution};
 
 /// Appends the column of these readings to `out`.
-pub fn encode(resolution: Resolution, readings: impl Iterator<Item = Raw> + Clone, out: &mut Vec<u8>) {
+pub fn encode(resolution: Resolution, readings: &[Raw], out: &mut Vec<u8>) {
     let mut bits = BitWriter::new(out);
-    let has_missing = readings.clone().any(|raw| raw.reason().is_some());
+    let is_constant = readings.first().is_none_or(|first| readings.iter().all(|reading| reading == first));
+    let written = if is_constant { readings.get(..1).unwrap_or_default() } else { readings };
+    let has_missing = written.iter().any(|reading| reading.reason().is_some());
+    bits.write_flag(is_constant);
     bits.write_flag(has_missing);
     let mut predictor = Predictor::new(resolution);
-    for raw in readings {
+    for reading in written {
         if has_missing {
-            bits.write(u64::from(raw.reason().map_or(0, Reason::code)), REASON_BITS);
+            bits.write(u64::from(reading.reason().map_or(0, Reason::code)), REASON_BITS);
         }
-        if raw.reason().is_none() {
-            predictor.encode(raw.bits(), &mut bits);
+        if reading.reason().is_none() {
+            predictor.encode(reading.bits(), &mut bits);
         }
     }
     bits.finish();
@@ -36,6 +42,9 @@ pub fn encode(resolution: Resolution, readings: impl Iterator<Item = Raw> + Clon
 pub struct Column<'a> {
     bits: BitReader<'a>,
     has_missing: bool,
+    is_constant: bool,
+    /// The reading of a constant column, once it is read.
+    constant: Option<Raw>,
     predictor: Predictor,
 }
 
@@ -46,15 +55,27 @@ impl<'a> Column<'a> {
     /// [`CodecError::Truncated`] when there is nothing.
     pub fn new(resolution: Resolution, bytes: &'a [u8]) -> Result<Self, CodecError> {
         let mut bits = BitReader::new(bytes);
+        let is_constant = bits.read_flag()?;
         let has_missing = bits.read_flag()?;
-        Ok(Self { bits, has_missing, predictor: Predictor::new(resolution) })
+        Ok(Self { bits, has_missing, is_constant, constant: None, predictor: Predictor::new(resolution) })
     }
 
     /// The next reading. The column does not know how many it has: its owner does.
     ///
     /// # Errors
-    /// [`CodecError::Truncated`] past the end.
+    /// [`CodecError::Truncated`] past the end, which a constant column has none of.
     pub fn next_reading(&mut self) -> Result<Raw, CodecError> {
+        if let Some(constant) = self.constant {
+            return Ok(constant);
+        }
+        let reading = self.read()?;
+        if self.is_constant {
+            self.constant = Some(reading);
+        }
+        Ok(reading)
+    }
+
+    fn read(&mut self) -> Result<Raw, CodecError> {
         if self.has_missing {
             let reason = self.bits.read(REASON_BITS)? as u8;
             if reason != 0 {
@@ -71,16 +92,32 @@ mod tests {
 
     use super::*;
 
+    fn reading() -> impl Strategy<Value = Raw> {
+        prop_oneof![any::<i64>().prop_map(Raw::integer), (0..6_usize).prop_map(|i| Raw::missing(Reason::ALL[i]))]
+    }
+
+    fn readings() -> impl Strategy<Value = Vec<Raw>> {
+        let constant = (reading(), 0..100_usize).prop_map(|(reading, count)| vec![reading; count]);
+        prop_oneof![proptest::collection::vec(reading(), 0..100), constant]
+    }
+
     proptest! {
         #[test]
-        fn columns_come_back(values in proptest::collection::vec(prop_oneof![any::<i64>().prop_map(Raw::integer), (0..6_usize).prop_map(|i| Raw::missing(Reason::ALL[i]))], 0..100), float: bool) {
+        fn columns_come_back(values in readings(), float: bool) {
             let resolution = if float { Resolution::Float } else { Resolution::ONE };
             let mut out = vec![1, 2, 3];
-            encode(resolution, values.iter().copied(), &mut out);
+            encode(resolution, &values, &mut out);
             let mut column = Column::new(resolution, &out[3..]).unwrap();
             for value in values {
                 prop_assert_eq!(column.next_reading().unwrap(), value);
             }
         }
+    }
+
+    #[test]
+    fn a_column_that_stays_what_it_is_costs_one_reading() {
+        let mut out = Vec::new();
+        encode(Resolution::ONE, &[Raw::integer(3); 1000], &mut out);
+        assert!(out.len() <= 2, "{}", out.len());
     }
 }

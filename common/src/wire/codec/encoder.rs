@@ -105,14 +105,17 @@ impl Encoder {
     fn define(&mut self, ticks: &BTreeMap<u16, &Tick>) -> Option<Definitions> {
         let mut definitions = Definitions { metrics: Vec::new(), layouts: Vec::new() };
         for (&number, tick) in ticks {
-            let known = self.groups.remove(&number);
-            let group = match known {
-                Some(mut group) if Arc::ptr_eq(&group.layout, &tick.layout) || group.layout == tick.layout => {
-                    group.layout = Arc::clone(&tick.layout);
-                    group
+            if let Some(group) = self.groups.get_mut(&number) {
+                if Arc::ptr_eq(&group.layout, &tick.layout) {
+                    continue;
                 }
-                known => self.relayout(known, &tick.layout, &mut definitions),
-            };
+                if group.layout == tick.layout {
+                    group.layout = Arc::clone(&tick.layout);
+                    continue;
+                }
+            }
+            let known = self.groups.remove(&number);
+            let group = self.relayout(known, &tick.layout, &mut definitions);
             self.groups.insert(number, group);
         }
         (!definitions.layouts.is_empty()).then_some(definitions)

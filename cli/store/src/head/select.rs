@@ -1,0 +1,172 @@
+//! Reading series from tiles.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use belfry_common::model::{SeriesDefinition, Timestamp};
+
+use super::{
+    Sample, Selection, TimeRange,
+    layout::{IndexedLayout, MetricKey},
+    tile::{OpenTile, SealedTile},
+};
+
+/// Series that were selected, each with its samples in ascending order of time. To be used for one selection after the other: its
+/// memory stays.
+#[derive(Debug, Default)]
+pub struct Selected {
+    series: Vec<(Arc<SeriesDefinition>, Range<usize>)>,
+    samples: Vec<Sample>,
+}
+
+impl Selected {
+    /// How many series there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// The series, each with at least one sample.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<SeriesDefinition>, &[Sample])> {
+        self.series.iter().map(|(definition, range)| (definition, self.samples.get(range.clone()).unwrap_or_default()))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.series.clear();
+        self.samples.clear();
+    }
+
+    /// Adds a series with the samples that `read` appends, or the newest of them; without any it is not added.
+    pub(super) fn add(
+        &mut self,
+        definition: &Arc<SeriesDefinition>,
+        newest_only: bool,
+        read: impl FnOnce(&mut Vec<Sample>),
+    ) {
+        let from = self.samples.len();
+        read(&mut self.samples);
+        put_in_order(&mut self.samples, from);
+        if newest_only && self.samples.len() > from {
+            self.samples.drain(from..self.samples.len() - 1);
+        }
+        if self.samples.len() > from {
+            self.series.push((Arc::clone(definition), from..self.samples.len()));
+        }
+    }
+}
+
+/// Puts samples that came late in their place; of two at one time the one that came last counts.
+fn put_in_order(samples: &mut Vec<Sample>, from: usize) {
+    let added = samples.get_mut(from..).unwrap_or_default();
+    if !added.is_sorted_by(|a, b| a.time < b.time) {
+        let mut added = samples.split_off(from);
+        added.sort_by_key(|sample| sample.time);
+        added.reverse();
+        added.dedup_by_key(|sample| sample.time);
+        samples.extend(added.into_iter().rev());
+    }
+}
+
+/// A selection with its metric's name hashed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) selection: &'a Selection<'a>,
+    pub(super) metric: Option<MetricKey<'a>>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The series of a layout that are wanted, with their places.
+    pub(super) fn matching(self, index: &'a IndexedLayout) -> impl Iterator<Item = (u32, &'a Arc<SeriesDefinition>)> {
+        let places = self.metric.map_or(index.all_places(), |metric| index.places(metric));
+        let series = places.iter().filter_map(|&place| Some((place, index.layout.series.get(place as usize)?)));
+        series.filter(move |(_, definition)| (self.selection.filter)(definition))
+    }
+}
+
+/// A tile of either kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tile<'a> {
+    Sealed(&'a SealedTile),
+    Open(&'a OpenTile),
+}
+
+impl<'a> Tile<'a> {
+    fn index(self) -> &'a Arc<IndexedLayout> {
+        match self {
+            Self::Sealed(tile) => &tile.index,
+            Self::Open(tile) => &tile.index,
+        }
+    }
+
+    pub(super) fn first_time(&self) -> Timestamp {
+        match self {
+            Self::Sealed(tile) => tile.first_time(),
+            Self::Open(tile) => tile.first_time().unwrap_or_default(),
+        }
+    }
+
+    fn last_time(self) -> Timestamp {
+        match self {
+            Self::Sealed(tile) => tile.last_time(),
+            Self::Open(tile) => tile.last_time().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn overlaps(self, range: TimeRange) -> bool {
+        self.last_time() > range.after && self.first_time() <= range.until
+    }
+
+    fn read(self, place: u32, range: TimeRange, samples: &mut Vec<Sample>) {
+        match self {
+            Self::Sealed(tile) => tile.read(place, range, samples),
+            Self::Open(tile) => tile.read(place, range, samples),
+        }
+    }
+}
+
+/// Reads what is wanted from tiles in the order of their first times.
+pub(super) fn from_tiles(tiles: &[Tile<'_>], wanted: Wanted<'_>, found: &mut Selected) {
+    let runs: Vec<&[Tile<'_>]> = tiles.chunk_by(|a, b| Arc::ptr_eq(a.index(), b.index())).collect();
+    // By far the most common case: the layout has not changed.
+    if let [run] = *runs {
+        let Selection { range, newest_only, .. } = *wanted.selection;
+        for (place, definition) in series_of(run, wanted) {
+            found.add(definition, newest_only, |samples| run.iter().for_each(|tile| tile.read(place, range, samples)));
+        }
+    } else {
+        across_layouts(&runs, wanted, found);
+    }
+}
+
+/// Reads runs of tiles, each with a layout of its own. A series that a layout has no more ends at the beginning of that run.
+fn across_layouts<'a>(runs: &[&[Tile<'a>]], wanted: Wanted<'a>, found: &mut Selected) {
+    let Selection { range, newest_only, .. } = *wanted.selection;
+    let places = |run: &&[Tile<'a>]| series_of(run, wanted).map(|(place, definition)| (definition, place)).collect();
+    let places: Vec<HashMap<&Arc<SeriesDefinition>, u32>> = runs.iter().map(places).collect();
+    let mut known = HashSet::new();
+    for (_, definition) in runs.iter().flat_map(|run| series_of(run, wanted)).filter(|(_, new)| known.insert(*new)) {
+        found.add(definition, newest_only, |samples| {
+            let from = samples.len();
+            for (run, places) in runs.iter().zip(&places) {
+                if let Some(&place) = places.get(definition) {
+                    run.iter().for_each(|tile| tile.read(place, range, samples));
+                } else if let Some(time) = run.first().map(Tile::first_time).filter(|time| range.contains(*time))
+                    && samples.iter().skip(from).next_back().is_some_and(|last| last.value != Err(None))
+                {
+                    samples.push(Sample { time, value: Err(None) });
+                }
+            }
+        });
+    }
+}
+
+fn series_of<'a>(
+    run: &[Tile<'a>],
+    wanted: Wanted<'a>,
+) -> impl Iterator<Item = (u32, &'a Arc<SeriesDefinition>)> + use<'a> {
+    run.first().map(|tile| tile.index()).into_iter().flat_map(move |index| wanted.matching(index))
+}
