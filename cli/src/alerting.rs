@@ -3,12 +3,12 @@
 //! A thread of its own, because evaluation is computation. What the engine hands out is durable before anybody is
 //! told; followers read events from the log, so that nobody can miss one.
 
+mod statistics;
+
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
-    },
+    iter,
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -25,6 +25,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{error, info, warn};
+
+pub(crate) use statistics::AlertingStatistics;
 
 use crate::{
     alerts::{AlertRecord, AlertView, Change, Context, Engine, Interest, Options, Outcome, RuleView, Tick},
@@ -47,8 +49,6 @@ pub(crate) const ARRIVALS_MAX: usize = 256;
 const REQUESTS_MAX: usize = 64;
 /// The longest sleep: what nobody announces is looked for at least this often.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// A thread that has not taken anything up for this long is stuck.
-const STUCK_AFTER_MS: i64 = 30_000;
 /// One evaluation of a rule may read this much; a fleet of 5,000 nodes has about 3 million series in all.
 const SAMPLES_MAX: usize = 20_000_000;
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -69,23 +69,6 @@ pub(crate) struct AlertingHandle {
     /// The number that the next event will have.
     next_event: watch::Receiver<u64>,
     pub(crate) statistics: Arc<AlertingStatistics>,
-}
-
-/// What alerting counts.
-#[derive(Debug, Default)]
-pub(crate) struct AlertingStatistics {
-    pub(crate) evaluations: AtomicU64,
-    pub(crate) evaluation_micros: AtomicU64,
-    pub(crate) events: AtomicU64,
-    pub(crate) arrivals_lost: AtomicU64,
-    /// From the time of a tick to the end of its evaluation, the last time.
-    pub(crate) lag_ms: AtomicU64,
-    /// Why the rules were not read again the last time, if they were not.
-    rules_refused: Mutex<Option<String>>,
-    /// When the thread last took something up.
-    alive_at_ms: AtomicI64,
-    /// Firing and pending alerts by node, for the status.
-    by_node: Mutex<HashMap<String, (u64, u64)>>,
 }
 
 impl AlertingHandle {
@@ -109,7 +92,7 @@ impl AlertingHandle {
 
     /// Whether rules are evaluated: the thread takes something up again and again.
     pub(crate) fn is_alive(&self) -> bool {
-        clock::now().as_millis() - self.statistics.alive_at_ms.load(Relaxed) <= STUCK_AFTER_MS
+        self.statistics.is_alive(clock::now())
     }
 
     /// Tells when there are new events.
@@ -167,16 +150,19 @@ impl Alerting {
     ) -> Result<(AlertingHandle, Self), AlertingError> {
         let rules = Arc::new(rules);
         info!(rules = rules.len(), "rules loaded");
-        let now = clock::now().as_millis();
-        let mut engine = Engine::new(rules, Options::default(), now);
+        let now = clock::now();
+        let mut engine = Engine::new(rules, Options::default(), now.as_millis());
         let (rows, next) =
             state.read(|view| Ok::<_, StateError>((alert_table::all(view)?, events::kept(view)?.end))).await?;
         let records: Result<Vec<AlertRecord>, _> = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect();
-        let outcome =
-            engine.restore(records.map_err(AlertingError::Record)?, down_since.map(Timestamp::as_millis), now);
+        let outcome = engine.restore(
+            records.map_err(AlertingError::Record)?,
+            down_since.map(Timestamp::as_millis),
+            now.as_millis(),
+        );
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (next_event, watch) = watch::channel(next);
-        let statistics = Arc::new(AlertingStatistics { alive_at_ms: now.into(), ..AlertingStatistics::default() });
+        let statistics = Arc::new(AlertingStatistics::new(now));
         let handle = AlertingHandle { requests, next_event: watch, statistics: Arc::clone(&statistics) };
         let mut alerting = Self {
             engine,
@@ -200,7 +186,7 @@ impl Alerting {
     pub(crate) fn run(mut self, mut subscription: Subscription, runtime: &Handle) {
         runtime.block_on(async {
             loop {
-                self.statistics.alive_at_ms.store(clock::now().as_millis(), Relaxed);
+                self.statistics.note_alive(clock::now());
                 let sleep = self.sleep();
                 // A fixed moment, which requests do not put off.
                 let again_at = self.unwritten.again_at;
@@ -241,14 +227,15 @@ impl Alerting {
 
     /// Evaluates what has arrived, what waits in one go, and keeps the outcome once.
     async fn arrived(&mut self, first: Arrivals, subscription: &mut Subscription) {
+        let waiting = || subscription.arrivals.try_recv().ok();
         let mut outcome = Outcome::default();
-        let mut next = Some(first);
-        for _ in 0..COMMITS_AT_ONCE {
-            let Some(arrivals) = next else { break };
+        for arrivals in iter::once(first).chain(iter::from_fn(waiting)).take(COMMITS_AT_ONCE) {
             for arrival in &*arrivals {
                 self.evaluate(arrival, &mut outcome);
             }
-            next = if outcome.transitions.is_empty() { subscription.arrivals.try_recv().ok() } else { None };
+            if !outcome.transitions.is_empty() {
+                break;
+            }
         }
         self.keep(outcome).await;
     }
@@ -270,29 +257,24 @@ impl Alerting {
                 None => return,
             },
         };
+        // All rules of one node after the other: what they read of it is then still in the cache.
         for tick in &arrival.batch.ticks {
             let interest = self.interest(&tick.layout);
             if interest.is_empty() && self.engine.is_current(&interest) {
                 continue;
             }
-            let began = clock::monotonic();
-            let found = match &name {
-                Some(name) => {
-                    let now = clock::now();
-                    let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest };
-                    self.engine.on_tick(&tick, &context(&self.reader, now.as_millis(), &|| began.elapsed()))
-                }
-                // The collector's own series are about many nodes at once.
-                None => {
-                    self.engine.touch(&interest);
-                    continue;
-                }
+            // The collector's own series are about many nodes at once.
+            let Some(name) = &name else {
+                self.engine.touch(&interest);
+                continue;
             };
+            let began = clock::monotonic();
+            let now_ms = clock::now().as_millis();
+            let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest };
+            let found = self.engine.on_tick(&tick, &context(&self.reader, now_ms, &|| began.elapsed()));
             outcome.transitions.extend(found.transitions);
             outcome.samples.extend(found.samples);
-            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.statistics.evaluations.fetch_add(1, Relaxed);
-            self.statistics.evaluation_micros.fetch_add(micros, Relaxed);
+            self.statistics.note_evaluation(began.elapsed());
         }
         let lag = clock::now().millis_since(time).max(0).unsigned_abs();
         self.statistics.lag_ms.store(lag, Relaxed);
@@ -341,7 +323,7 @@ impl Alerting {
     async fn reload(&mut self) -> Result<usize, AlertingError> {
         let loaded = self.files.load();
         let refused = loaded.as_ref().err().map(|error| ErrorChain(error).to_string());
-        *self.statistics.rules_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        self.statistics.set_rules_refused(refused);
         let rules = Arc::new(loaded?);
         let count = rules.len();
         let outcome = self.engine.reload(rules, clock::now().as_millis());
@@ -410,19 +392,7 @@ impl Alerting {
                 _ => counts.0 += 1,
             }
         }
-        *self.statistics.by_node.lock().unwrap_or_else(PoisonError::into_inner) = by_node;
-    }
-}
-
-impl AlertingStatistics {
-    /// Why the rules were not read again the last time, if they were not: the ones before are in force.
-    pub(crate) fn rules_refused(&self) -> Option<String> {
-        self.rules_refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Firing and pending alerts of a node.
-    pub(crate) fn of_node(&self, node: &str) -> (u64, u64) {
-        self.by_node.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied().unwrap_or_default()
+        self.statistics.set_by_node(by_node);
     }
 }
 

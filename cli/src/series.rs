@@ -48,12 +48,13 @@ impl HeadReader {
 
     /// The nodes whose series can match, with their names. The collector's own series name other nodes as their instance.
     fn candidates(&self, instance: &[&Matcher]) -> Vec<(NodeId, Arc<str>)> {
-        let named = instance.iter().find_map(|matcher| matcher.possible_values());
-        let mut nodes: Vec<(NodeId, Arc<str>)> = match named {
-            Some(names) => names.iter().filter_map(|name| self.fleet.by_name(name)).collect(),
-            None => self.fleet.names(),
+        let listed = instance.iter().enumerate().find_map(|(at, matcher)| Some((at, matcher.possible_values()?)));
+        let (by_list, mut nodes): (_, Vec<(NodeId, Arc<str>)>) = match listed {
+            Some((at, names)) => (Some(at), names.iter().filter_map(|name| self.fleet.by_name(name)).collect()),
+            None => (None, self.fleet.names()),
         };
-        nodes.retain(|(_, name)| instance.iter().all(|matcher| matcher.matches(name)));
+        let others = || instance.iter().enumerate().filter(|(at, _)| Some(*at) != by_list);
+        nodes.retain(|(_, name)| others().all(|(_, matcher)| matcher.matches(name)));
         nodes.push((NodeId::COLLECTOR, Arc::from("")));
         nodes
     }

@@ -63,6 +63,18 @@ impl Matcher {
         Ok(Self { name: name.into(), op, value, pattern })
     }
 
+    /// That the label has one of these values: an equality, or a regular expression of literals that is not compiled.
+    #[must_use]
+    pub fn any_of(name: impl Into<Arc<str>>, values: &[&str]) -> Self {
+        let name = name.into();
+        if let [value] = values {
+            return Self { name, op: MatchOp::Equal, value: (*value).into(), pattern: None };
+        }
+        let escaped: Vec<String> = values.iter().map(|value| regex::escape(value)).collect();
+        let pattern = Pattern::Literals(values.iter().map(ToString::to_string).collect());
+        Self { name, op: MatchOp::Regex, value: escaped.join("|").into(), pattern: Some(Arc::new(pattern)) }
+    }
+
     /// The label the condition is about.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -1,6 +1,7 @@
 //! What the engine is given from outside with each call, and how it is set up.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_promql::{Limits, SeriesReader};
@@ -70,7 +71,7 @@ pub(crate) struct Tick<'a> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interest {
     pub(super) generation: u64,
-    pub(super) rules: Vec<crate::rules::RuleId>,
+    pub(super) rules: Arc<[crate::rules::RuleId]>,
 }
 
 impl Interest {

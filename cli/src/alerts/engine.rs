@@ -208,7 +208,7 @@ impl Engine {
         let is_local =
             running.is_separable && nodes.len() <= limits::SCOPE_NODES_MAX && due().all(|alert| alert.node().is_some());
         let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
-        let restricted = is_local.then(|| OnNodes::some(context.reader, &nodes).ok()).flatten();
+        let restricted = is_local.then(|| OnNodes::some(context.reader, &nodes));
         let transitions = match &restricted {
             Some(reader) => self.alert(work, alert, Scope::Nodes(&nodes), &Context { reader, ..*context }),
             None => {

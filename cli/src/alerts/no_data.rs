@@ -92,7 +92,7 @@ impl View<'_> {
         let is_local = self.is_separable
             && nodes.len() <= limits::SCOPE_NODES_MAX
             && alerts.iter().all(|alert| alert.node().is_some());
-        let restricted = is_local.then(|| OnNodes::some(self.reader, &nodes).ok()).flatten();
+        let restricted = is_local.then(|| OnNodes::some(self.reader, &nodes));
         let reader = restricted.as_ref().map_or(self.reader, |restricted| restricted);
         let rows = match evaluate(self.rule, &AsItWas { reader, back_ms }, data_ms, self.limits) {
             Ok((rows, _)) => rows,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use belfry_promql::{
-    Labels, METRIC_NAME, MatchOp, Matcher, PatternError, ReadError, ReadRequest, Sample, Series, SeriesReader, is_stale,
+    Labels, METRIC_NAME, MatchOp, Matcher, ReadError, ReadRequest, Sample, Series, SeriesReader, is_stale,
 };
 
 use super::rule::INSTANCE;
@@ -18,14 +18,12 @@ pub(crate) struct OnNodes<'a> {
 impl<'a> OnNodes<'a> {
     /// Restricts a reader to one node, named as in the label `instance`.
     pub(crate) fn one(reader: &'a dyn SeriesReader, node: &str) -> Self {
-        let nodes = Matcher::new(INSTANCE, MatchOp::Equal, node).expect("an equality has no pattern to be malformed");
-        Self { reader, nodes }
+        Self::some(reader, &[node])
     }
 
-    /// Restricts a reader to some nodes. Fails if there are too many.
-    pub(crate) fn some(reader: &'a dyn SeriesReader, nodes: &[&str]) -> Result<Self, PatternError> {
-        let escaped: Vec<_> = nodes.iter().map(|node| regex::escape(node)).collect();
-        Ok(Self { reader, nodes: Matcher::new(INSTANCE, MatchOp::Regex, escaped.join("|"))? })
+    /// Restricts a reader to some nodes.
+    pub(crate) fn some(reader: &'a dyn SeriesReader, nodes: &[&str]) -> Self {
+        Self { reader, nodes: Matcher::any_of(INSTANCE, nodes) }
     }
 }
 

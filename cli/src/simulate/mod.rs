@@ -12,7 +12,6 @@ use std::{sync::Arc, time::Duration};
 
 use belfry_common::{
     client::{self, ConnectError},
-    clock,
     identity::{Identity, JoinToken},
 };
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -69,9 +68,8 @@ pub(crate) async fn enrol(plan: &Plan, token: &JoinToken, progress: impl Fn()) -
 /// Runs all nodes until the token is cancelled and what they sent is acknowledged, or given up.
 pub(crate) async fn run(plan: &Plan, identities: Vec<Identity>, meter: Arc<Meter>, token: CancellationToken) {
     let mut nodes = JoinSet::new();
-    let began = clock::now();
     for (place, identity) in identities.into_iter().enumerate() {
-        let node = Node::new(place, plan, identity, Arc::clone(&meter), began);
+        let node = Node::new(place, plan, identity, Arc::clone(&meter));
         nodes.spawn(node.run(token.clone()));
     }
     while nodes.join_next().await.is_some() {}

@@ -40,6 +40,9 @@ struct Pending {
     batch: Batch,
 }
 
+/// Agents wait this long for their slowest sampler.
+const SAMPLING_MS_MAX: i64 = 50;
+
 #[derive(Debug)]
 pub(super) struct Node {
     collector: String,
@@ -49,16 +52,17 @@ pub(super) struct Node {
     interval: Duration,
     epoch: u64,
     next: Sequence,
-    /// When the next batch is due: nodes are spread over the interval.
+    /// The time of the next batch, a multiple of the interval: the ticks of a fleet line up.
     due: Timestamp,
+    /// How long after its time a batch is sent: as long as an agent takes to read everything.
+    sampling_ms: i64,
     pending: Mutex<BTreeMap<Sequence, Pending>>,
     was_connected: bool,
 }
 
 impl Node {
-    pub(super) fn new(place: usize, plan: &Plan, identity: Identity, meter: Arc<Meter>, began: Timestamp) -> Self {
+    pub(super) fn new(place: usize, plan: &Plan, identity: Identity, meter: Arc<Meter>) -> Self {
         let interval_ms = i64::try_from(plan.interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        let phase = place as i64 * 7919 % interval_ms;
         Self {
             collector: plan.collector.clone(),
             identity,
@@ -67,7 +71,8 @@ impl Node {
             interval: plan.interval,
             epoch: fastrand::u64(..),
             next: 1,
-            due: began.plus_millis(phase),
+            due: next_multiple(clock::now(), interval_ms),
+            sampling_ms: place as i64 * 7919 % SAMPLING_MS_MAX,
             pending: Mutex::default(),
             was_connected: false,
         }
@@ -153,7 +158,8 @@ impl Node {
             self.send_one(&mut encoder, writer, sequence, &batch).await?;
         }
         loop {
-            let wait = self.due.millis_since(clock::now()).max(0).unsigned_abs();
+            let at = self.due.plus_millis(self.sampling_ms);
+            let wait = at.millis_since(clock::now()).max(0).unsigned_abs();
             tokio::select! {
                 () = token.cancelled() => break,
                 () = sleep(Duration::from_millis(wait)) => {}
@@ -201,7 +207,7 @@ impl Node {
         self.due = time.plus_millis(interval);
         if clock::now().millis_since(self.due) > interval {
             // After an outage: a real agent would have spooled; this one goes on from now.
-            self.due = clock::now();
+            self.due = next_multiple(clock::now(), interval);
         }
         let tick = |group: &mut Group| Tick {
             layout: Arc::clone(&group.layout),
@@ -210,6 +216,11 @@ impl Node {
         };
         Batch { ticks: self.groups.iter_mut().map(tick).collect() }
     }
+}
+
+/// The next instant after this one that is a multiple of the interval.
+fn next_multiple(now: Timestamp, interval_ms: i64) -> Timestamp {
+    now.plus_millis(interval_ms - now.as_millis().rem_euclid(interval_ms))
 }
 
 struct Receiver {

@@ -597,6 +597,19 @@ fn data_about_many_nodes_is_looked_at_once() {
 }
 
 #[test]
+fn series_of_one_node_that_cannot_be_evaluated_do_not_concern_the_others() {
+    let mut world = World::new(&file("{alert: A, expr: a / on (instance) b > 5}"));
+    run(
+        &mut world,
+        "a{instance=n1} 9\nb{instance=n1} 1\na{instance=n2} 9\nb{instance=n2,x=1} 1\nb{instance=n2,x=2} 1\n\
+         a{instance=n3} 9\nb{instance=n3} 1",
+    );
+    assert_eq!(world.states(), "A n1 firing, A n3 firing");
+    let failure = serde_json::to_string(&world.engine.rule_views()).expect("JSON");
+    assert!(failure.contains("many-to-many"), "{failure}");
+}
+
+#[test]
 fn an_outdated_interest_is_an_interest_in_everything() {
     let mut world = World::new(&file("{alert: A, expr: b > 5}"));
     let interest = world.engine.interest(["a"]);
