@@ -3,6 +3,9 @@
 //! Connections carry a few long-lived streams, so every window here is small: quinn's defaults would let one
 //! authenticated peer hold 250 MB of the collector's memory. No retries here, no meaning of messages.
 
+mod connection_ids;
+mod small_socket;
+
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
@@ -15,12 +18,14 @@ use quinn::{
     ServerConfig, TokioRuntime, TransportConfig, VarInt, WriteError,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use quinn_proto::{HashedConnectionIdGenerator, RandomConnectionIdGenerator};
+use quinn_proto::RandomConnectionIdGenerator;
 use ring::hmac;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::time::Instant;
 use tracing::warn;
+
+use connection_ids::TaggedIds;
 
 use crate::{
     clock, limits,
@@ -159,11 +164,10 @@ pub fn listen(address: SocketAddr, tls: rustls::ServerConfig, secret: &[u8; 32])
 /// Both follow from the secret: which connection IDs are ours, and the token that ends a connection of such an ID.
 fn resettable(secret: &[u8; 32]) -> EndpointConfig {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    let mut seed = [0; 8];
-    seed.iter_mut().zip(hmac::sign(&key, b"connection IDs").as_ref()).for_each(|(to, from)| *to = *from);
+    let ids_secret = hmac::sign(&key, b"connection IDs");
+    let ids = TaggedIds::new(hmac::Key::new(hmac::HMAC_SHA256, ids_secret.as_ref()));
     let mut config = EndpointConfig::new(Arc::new(key));
-    let generator = move || Box::new(HashedConnectionIdGenerator::from_key(u64::from_le_bytes(seed))) as Box<_>;
-    config.cid_generator(generator).min_reset_interval(RESET_INTERVAL);
+    config.cid_generator(move || Box::new(ids.clone())).min_reset_interval(RESET_INTERVAL);
     config
 }
 
@@ -194,7 +198,8 @@ pub fn client_endpoint(remote: SocketAddr) -> Result<Endpoint, EndpointError> {
     let mut config = EndpointConfig::default();
     // One connection per socket needs no connection ID to be found by: eight bytes less on each packet.
     config.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(0)));
-    Endpoint::new(config, None, socket, Arc::new(TokioRuntime)).map_err(EndpointError::Socket)
+    let socket = small_socket::wrap(socket).map_err(EndpointError::Socket)?;
+    Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(TokioRuntime)).map_err(EndpointError::Socket)
 }
 
 /// The settings of the connecting side.

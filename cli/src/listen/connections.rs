@@ -2,9 +2,9 @@
 //! when it connects a second time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 
 use belfry_common::{
     identity::{Role, Subject},
-    model::Timestamp,
+    model::{NodeName, Timestamp},
     quic::CloseCode,
 };
 use quinn::Connection;
@@ -25,13 +25,20 @@ use crate::access::{Access, Refusal};
 pub(crate) struct Connections {
     connections_max: usize,
     next: AtomicU64,
-    open: Mutex<HashMap<u64, (Subject, Connection)>>,
+    open: Mutex<Open>,
     /// The connection on which each node sends.
     senders: Mutex<HashMap<u64, u64>>,
     refused: AtomicU64,
     failed: AtomicU64,
     dismissed: AtomicU64,
     denials: Mutex<Denials>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    by_number: HashMap<u64, (Subject, Connection)>,
+    /// How many each holder has.
+    by_holder: HashMap<(Role, NodeName), usize>,
 }
 
 /// How many connections may come back each second after a stop: what one core can shake hands with.
@@ -65,12 +72,23 @@ impl Connections {
     /// Takes in a connection and gives it a number.
     pub(crate) fn add(&self, subject: Subject, connection: Connection) -> u64 {
         let number = self.next.fetch_add(1, Relaxed);
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, (subject, connection));
+        let mut open = self.open();
+        *open.by_holder.entry((subject.role, subject.name.clone())).or_default() += 1;
+        open.by_number.insert(number, (subject, connection));
         number
     }
 
     pub(crate) fn remove(&self, number: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        let mut open = self.open();
+        if let Some((subject, _)) = open.by_number.remove(&number)
+            && let Entry::Occupied(mut count) = open.by_holder.entry((subject.role, subject.name))
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        drop(open);
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, sender| *sender != number);
     }
 
@@ -78,14 +96,14 @@ impl Connections {
     pub(crate) fn supersede(&self, node: u64, number: u64) {
         let before = self.senders.lock().unwrap_or_else(PoisonError::into_inner).insert(node, number);
         let Some(before) = before.filter(|&before| before != number) else { return };
-        if let Some((_, connection)) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(&before) {
+        if let Some((_, connection)) = self.open().by_number.get(&before) {
             CloseCode::Superseded.close(connection, "the same node has connected again");
         }
     }
 
     /// Closes every connection whose holder may not speak any more.
     pub(crate) fn close_refused(&self, access: &Access, now: Timestamp) {
-        for (subject, connection) in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for (subject, connection) in self.open().by_number.values() {
             match access.refusal(subject, now) {
                 Some(Refusal::Revoked) => CloseCode::Revoked.close(connection, "this identity is revoked"),
                 Some(Refusal::Expired) => CloseCode::Expired.close(connection, "this certificate has expired"),
@@ -104,17 +122,20 @@ impl Connections {
 
     /// Why there is no room for one more connection of this holder, if there is none. People are let in where agents are not.
     pub(crate) fn no_room_for(&self, subject: &Subject) -> Option<&'static str> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = open.values().filter(|(other, _)| other.role == subject.role && other.name == subject.name);
+        let open = self.open();
+        let own = open.by_holder.get(&(subject.role, subject.name.clone())).copied().unwrap_or_default();
         let is_agent = subject.role == Role::Agent;
-        let most = if is_agent { PER_AGENT_MAX } else { PER_PERSON_MAX };
-        if own.take(most).count() >= most {
+        if own >= if is_agent { PER_AGENT_MAX } else { PER_PERSON_MAX } {
             Some("this identity has too many connections")
-        } else if is_agent && open.len() >= self.connections_max {
+        } else if is_agent && open.by_number.len() >= self.connections_max {
             Some("the collector has too many connections")
         } else {
             None
         }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn count_refused(&self) {
@@ -126,7 +147,7 @@ impl Connections {
     }
 
     pub(crate) fn open_now(&self) -> u64 {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        self.open().by_number.len() as u64
     }
 
     /// Counts a request that was not allowed. If it is to be written down: how many before it were not.
