@@ -30,6 +30,9 @@ pub(crate) struct HeadReader {
     buffers: Arc<Mutex<Buffers>>,
 }
 
+/// Rules read far less of a node; who once reads much more gives the memory back.
+const BUFFERS_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
 /// Memory that one read after the other uses.
 #[derive(Debug, Default)]
 struct Buffers {
@@ -125,7 +128,9 @@ impl SeriesReader for HeadReader {
                 break;
             }
         }
-        *self.buffers.lock().unwrap_or_else(PoisonError::into_inner) = buffers;
+        if buffers.selected.bytes() <= BUFFERS_BYTES_KEPT {
+            *self.buffers.lock().unwrap_or_else(PoisonError::into_inner) = buffers;
+        }
         Ok(())
     }
 }

@@ -156,7 +156,7 @@ mod tests {
             let selection = Selection { metric: Some(&name), filter: &|_| true, range, newest_only: false };
             let mut found = Selected::default();
             head.select(&selection, &mut found);
-            found.len() > 0
+            found.iter().next().is_some()
         };
         assert!((990..1000).all(is_found));
         assert!(!(0..980).any(is_found));

@@ -23,16 +23,15 @@ pub struct Selected {
 }
 
 impl Selected {
-    /// How many series there are.
-    #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
-    pub fn len(&self) -> usize {
-        self.series.len()
-    }
-
     /// The series, each with at least one sample.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<SeriesDefinition>, &[Sample])> {
         self.series.iter().map(|(definition, range)| (definition, self.samples.get(range.clone()).unwrap_or_default()))
+    }
+
+    /// What it occupies, filled or not.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.samples.capacity() * size_of::<Sample>() + self.series.capacity() * size_of::<(usize, Range<usize>)>()
     }
 
     pub(super) fn clear(&mut self) {

@@ -38,7 +38,7 @@ fn read(head: &Head, device: &str, after: i64, until: i64, newest_only: bool) ->
     let selection = Selection { metric: Some("reads_total"), filter: &filter, range, newest_only };
     let mut found = Selected::default();
     head.select(NodeId(1), &selection, &mut found);
-    assert!(found.len() <= 1, "one series at most: {found:?}");
+    assert!(found.iter().count() <= 1, "one series at most: {found:?}");
     let samples = found.iter().flat_map(|(_, samples)| samples);
     samples
         .map(|sample| (sample.time.as_millis() / 1000, sample.value.ok().map(|value| (value * 100.0) as i64)))
