@@ -137,9 +137,9 @@ fn messages(bodies: &[Vec<u8>]) -> std::io::Result<()> {
 }
 
 fn columns() -> std::io::Result<()> {
-    let integer = |i| if i == 20 { Raw::missing(Reason::Timeout) } else { Raw::integer(i * 1000 + i % 3) };
+    let integer = |i: i64| if i == 20 { Raw::missing(Reason::Timeout) } else { Raw::integer(i * 1000 + i % 3) };
     let integers: Vec<Raw> = (0..40).map(integer).collect();
-    let floats: Vec<Raw> = (0..40).map(|i| Raw::float(f64::from(i).sin())).collect();
+    let floats: Vec<Raw> = (0..40_i32).map(|i| Raw::float(f64::from(i).sin())).collect();
     let mut bytes = vec![40, 0];
     column::encode(Resolution::ONE, &integers, &mut bytes);
     write("column", &bytes)?;
