@@ -97,14 +97,13 @@ impl Labels {
         N: Into<Arc<str>>,
         V: Into<Arc<str>>,
     {
-        let mut labels: Vec<Label> =
-            pairs.into_iter().map(|(name, value)| Label::new(name.into(), value.into())).collect();
-        if !labels.is_sorted_by(|a, b| a.name < b.name) {
-            let by_name: BTreeMap<_, _> = labels.into_iter().map(|label| (label.name, label.value)).collect();
-            labels = by_name.into_iter().map(|(name, value)| Label::new(name, value)).collect();
+        let mut pairs: Vec<(Arc<str>, Arc<str>)> =
+            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
+            pairs = pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
         }
-        labels.retain(|label| !label.value.is_empty());
-        Self::of(labels)
+        pairs.retain(|(_, value)| !value.is_empty());
+        Self::of(pairs.into_iter().map(|(name, value)| Label::new(name, value)).collect::<Arc<[Label]>>())
     }
 
     /// The value of a label.

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use belfry_promql::{
-    EvalError, Labels, Limits, Plan, PlanError, Sample, Series, SeriesReader, Value, evaluate_instant, evaluate_range,
-    limits,
+    EvalError, Labels, Limits, Output, Plan, PlanError, Sample, Series, SeriesReader, Value, evaluate_instant,
+    evaluate_range, limits,
 };
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -156,33 +156,40 @@ impl SeriesReader for Counting {
     }
 }
 
+/// How often the store is read while an expression is evaluated.
+fn reads(expression: &str, evaluate: impl Fn(&Plan, &Counting) -> Result<Output, EvalError>) -> usize {
+    let reader = Counting(store(), Cell::new(0));
+    let plan = Plan::parse(expression).expect("a valid expression");
+    evaluate(&plan, &reader).expect("a result");
+    reader.1.get()
+}
+
 #[test]
 fn equal_selectors_are_read_once_and_distant_ones_apart() {
-    for (expression, reads) in [
+    for (expression, expected) in [
         ("a / a", 1),
         ("a / on (gpu, instance) sum by (gpu, instance) (rate(a[1m]))", 1),
         ("a - a offset 1h", 2),
         ("a + c", 2),
     ] {
-        let reader = Counting(store(), Cell::new(0));
-        let plan = Plan::parse(expression).expect("a valid expression");
-        evaluate_range(&plan, &reader, 0, 900 * SECOND_MS, 10 * SECOND_MS, &Limits::default()).expect("a result");
-        assert_eq!(reader.1.get(), reads, "{expression}");
+        let over_range = |plan: &Plan, reader: &Counting| {
+            evaluate_range(plan, reader, 0, 900 * SECOND_MS, 10 * SECOND_MS, &Limits::default())
+        };
+        assert_eq!(reads(expression, over_range), expected, "{expression}");
     }
 }
 
 #[test]
 fn what_an_empty_left_side_decides_is_not_read() {
-    for (expression, reads) in [
+    for (expression, expected) in [
         ("a > 1e300 and rate(a[1m]) > 0 and avg_over_time(a[1m]) > 0", 1),
         ("(a > 1e300) * 0 + rate(a[1m]) + delta(a[1m])", 1),
         ("(a < 1e300) * 0 + rate(a[1m]) + delta(a[1m])", 2),
         ("a > 1e300 or rate(a[1m]) > 0", 2),
     ] {
-        let reader = Counting(store(), Cell::new(0));
-        let plan = Plan::parse(expression).expect("a valid expression");
-        evaluate_instant(&plan, &reader, 500 * SECOND_MS, &Limits::default()).expect("a result");
-        assert_eq!(reader.1.get(), reads, "{expression}");
+        let at_once =
+            |plan: &Plan, reader: &Counting| evaluate_instant(plan, reader, 500 * SECOND_MS, &Limits::default());
+        assert_eq!(reads(expression, at_once), expected, "{expression}");
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! After a restart, packets of connections that are not known any more are answered with a reset, so that agents come back at
 //! once. An ID that is given out again meanwhile would take such packets for its own, and its former holder would wait for its idle
-//! timeout: quinn's generator has nonces of 3 bytes, of which a fleet of 4,000 met one in each restart.
+//! timeout. The nonces of 3 bytes that quinn's own generator has are too few: of 4,000 nodes a few meet in each restart.
 
 use std::time::Duration;
 
