@@ -25,9 +25,7 @@ impl<'a> OnNodes<'a> {
     pub(crate) fn some(reader: &'a dyn SeriesReader, nodes: &[&str]) -> Self {
         Self { reader, nodes: Matcher::any_of(INSTANCE, nodes) }
     }
-}
 
-impl OnNodes<'_> {
     fn matchers(&self, request: &ReadRequest<'_>) -> Vec<Matcher> {
         request.matchers.iter().chain([&self.nodes]).cloned().collect()
     }

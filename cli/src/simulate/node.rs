@@ -49,7 +49,7 @@ pub(super) struct Node {
     identity: Identity,
     meter: Arc<Meter>,
     groups: Vec<Group>,
-    interval: Duration,
+    interval_ms: u32,
     epoch: u64,
     next: Sequence,
     /// The time of the next batch, a multiple of the interval: the ticks of a fleet line up.
@@ -62,13 +62,13 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(place: usize, plan: &Plan, identity: Identity, meter: Arc<Meter>) -> Self {
-        let interval_ms = i64::try_from(plan.interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let interval_ms = u32::try_from(plan.interval.as_millis()).unwrap_or(u32::MAX);
         Self {
             collector: plan.collector.clone(),
             identity,
             meter,
-            groups: catalogue::groups(place, plan.series, interval_ms as u32),
-            interval: plan.interval,
+            groups: catalogue::groups(place, plan.series, interval_ms),
+            interval_ms,
             epoch: fastrand::u64(..),
             next: 1,
             due: next_multiple(clock::now(), interval_ms),
@@ -82,7 +82,7 @@ impl Node {
     pub(super) async fn run(mut self, token: CancellationToken) {
         let Ok(mut backoff) = Backoff::try_new(Duration::from_secs(1), Duration::from_secs(60)) else { return };
         // Not all at the same instant: agents are started by people and tools, not by one loop.
-        let mut wait = self.interval.mul_f64(fastrand::f64());
+        let mut wait = Duration::from_millis(self.interval_ms.into()).mul_f64(fastrand::f64());
         loop {
             tokio::select! {
                 () = token.cancelled() => break,
@@ -127,7 +127,7 @@ impl Node {
             epoch: self.epoch,
             next_sequence: self.next,
             time_ms: clock::now().as_millis(),
-            interval_ms: self.interval.as_millis() as u32,
+            interval_ms: self.interval_ms,
         };
         writer.send(Kind::Hello, &hello).await?;
         let Welcome { .. } = client::answer(&mut reader, Kind::Welcome).await?;
@@ -203,11 +203,10 @@ impl Node {
     /// The batch that is due, with its own time.
     fn batch(&mut self) -> Batch {
         let time = self.due;
-        let interval = i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX);
-        self.due = time.plus_millis(interval);
-        if clock::now().millis_since(self.due) > interval {
+        self.due = time.plus_millis(self.interval_ms.into());
+        if clock::now().millis_since(self.due) > self.interval_ms.into() {
             // After an outage: a real agent would have spooled; this one goes on from now.
-            self.due = next_multiple(clock::now(), interval);
+            self.due = next_multiple(clock::now(), self.interval_ms);
         }
         let tick = |group: &mut Group| Tick {
             layout: Arc::clone(&group.layout),
@@ -219,7 +218,8 @@ impl Node {
 }
 
 /// The next instant after this one that is a multiple of the interval.
-fn next_multiple(now: Timestamp, interval_ms: i64) -> Timestamp {
+fn next_multiple(now: Timestamp, interval_ms: u32) -> Timestamp {
+    let interval_ms = i64::from(interval_ms);
     now.plus_millis(interval_ms - now.as_millis().rem_euclid(interval_ms))
 }
 
