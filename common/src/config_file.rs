@@ -81,11 +81,19 @@ fn place(text: &str, key: &[&str]) -> Option<usize> {
 /// # Errors
 /// [`ConfigError`] with file and line.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Document), ConfigError> {
+    parse(path, text(path)?)
+}
+
+/// The text of a configuration file.
+///
+/// # Errors
+/// [`ConfigError`] when it cannot be read or is too large.
+pub fn text(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Read { path: path.to_path_buf(), source };
     if fs::metadata(path).map_err(unreadable)?.len() > BYTES_MAX {
         return Err(ConfigError::TooLarge { path: path.to_path_buf() });
     }
-    parse(path, fs::read_to_string(path).map_err(unreadable)?)
+    fs::read_to_string(path).map_err(unreadable)
 }
 
 /// Parses the text of a configuration file.

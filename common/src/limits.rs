@@ -52,6 +52,12 @@ pub const FRAME_UNPACKED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A control message (hello, request) is text for one node, never bulk.
 pub const CONTROL_BYTES_MAX: usize = 64 * 1024;
 
+/// Processes in one inventory: eight GPUs with the most clients that MPS allows are 384.
+pub const INVENTORY_PROCESSES_MAX: usize = 512;
+
+/// An inventory: 500 bytes for each of its processes.
+pub const INVENTORY_BYTES_MAX: usize = 256 * 1024;
+
 /// One record of a journal: a frame of either side with its envelope.
 pub const RECORD_BYTES_MAX: usize = FRAME_UNPACKED_BYTES_MAX + 64 * 1024;
 

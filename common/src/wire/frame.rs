@@ -12,10 +12,12 @@
 
 use thiserror::Error;
 
-use super::{PROTOCOL_VERSION, compress};
+use super::compress;
 use crate::limits;
 
 const MAGIC: [u8; 2] = [0xBF, 0x59];
+/// Of the envelope. What is in it has its version in the handshake, see [`super::PROTOCOL_VERSION`].
+const FRAME_VERSION: u8 = 1;
 const PACKED: u32 = 1 << 31;
 /// Below this, packing costs more time than it saves bytes.
 const PACK_FROM_BYTES: usize = 512;
@@ -53,16 +55,26 @@ pub enum Kind {
     Goodbye = 12,
     /// Either: what went wrong; the stream ends.
     Failure = 13,
+    /// Agent: who uses the GPUs. Since protocol version 2.
+    Inventory = 14,
     /// Client: a request, JSON.
     Request = 20,
     /// Collector: a piece of the reply, JSON.
     Reply = 21,
     /// Collector: the reply is complete.
     End = 22,
+    /// Agent, to its own GPU worker: read this. This kind and those after it are refused on the network.
+    GpuRequest = 40,
+    /// GPU worker: the driver's state.
+    GpuReady = 41,
+    /// GPU worker: what was read.
+    GpuReadings = 42,
+    /// GPU worker: an error that the driver reported.
+    GpuEvent = 43,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 21] = [
         Self::Hello,
         Self::Welcome,
         Self::Batches,
@@ -76,9 +88,14 @@ impl Kind {
         Self::Join,
         Self::Goodbye,
         Self::Failure,
+        Self::Inventory,
         Self::Request,
         Self::Reply,
         Self::End,
+        Self::GpuRequest,
+        Self::GpuReady,
+        Self::GpuReadings,
+        Self::GpuEvent,
     ];
 
     fn from_code(code: u8) -> Option<Self> {
@@ -89,8 +106,9 @@ impl Kind {
     #[must_use]
     pub fn payload_bytes_max(self) -> usize {
         match self {
-            Self::Batches => limits::FRAME_BYTES_MAX,
+            Self::Batches | Self::GpuReadings => limits::FRAME_BYTES_MAX,
             Self::Reply => limits::REPLY_CHUNK_BYTES_MAX,
+            Self::Inventory => limits::INVENTORY_BYTES_MAX,
             _ => limits::CONTROL_BYTES_MAX,
         }
     }
@@ -98,7 +116,7 @@ impl Kind {
     /// The most bytes that a packed payload of this kind may unpack to.
     fn unpacked_bytes_max(self) -> usize {
         match self {
-            Self::Batches => limits::FRAME_UNPACKED_BYTES_MAX,
+            Self::Batches | Self::GpuReadings => limits::FRAME_UNPACKED_BYTES_MAX,
             kind => kind.payload_bytes_max(),
         }
     }
@@ -111,9 +129,7 @@ pub enum FrameError {
     #[error("not a frame of this protocol")]
     Magic,
     /// The peer speaks a version that this build does not know.
-    #[error(
-        "peer speaks version {0} of the protocol, this build version {PROTOCOL_VERSION}; update the older of the two"
-    )]
+    #[error("peer uses frames of version {0}, this build version {FRAME_VERSION}; update the older of the two")]
     Version(u8),
     /// The peer uses a kind of message that this build does not know.
     #[error("peer sent a message of unknown kind {0}; update the older of the two")]
@@ -158,7 +174,7 @@ impl Header {
         if [m0, m1] != MAGIC {
             return Err(FrameError::Magic);
         }
-        if u16::from(version) != PROTOCOL_VERSION {
+        if version != FRAME_VERSION {
             return Err(FrameError::Version(version));
         }
         let kind = Kind::from_code(kind).ok_or(FrameError::Kind(kind))?;
@@ -202,7 +218,7 @@ impl Header {
 /// Appends a frame with this payload to `out`, packed if that pays.
 pub fn seal(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     let packed = if payload.len() >= PACK_FROM_BYTES { compress::pack(payload) } else { None };
-    let mut head = [MAGIC[0], MAGIC[1], PROTOCOL_VERSION as u8, kind as u8, 0, 0, 0, 0];
+    let mut head = [MAGIC[0], MAGIC[1], FRAME_VERSION, kind as u8, 0, 0, 0, 0];
     let (length, size) = match &packed {
         Some(packed) => ((packed.len() + 4) as u32 | PACKED, Some(payload.len() as u32)),
         None => (payload.len() as u32, None),

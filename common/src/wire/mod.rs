@@ -7,8 +7,13 @@ mod compress;
 pub mod frame;
 pub mod message;
 
-/// The version of frames and of everything in them. One number: both ends must know a whole protocol.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// The version of the messages. Both ends say what they know, and speak the newest that both know.
+///
+/// 1: the first. 2: an agent may send [`message::Inventory`].
+pub const PROTOCOL_VERSION: u16 = 2;
+
+/// The version from which on an agent may send [`message::Inventory`].
+pub const PROTOCOL_WITH_INVENTORY: u16 = 2;
 
 /// The oldest version that this build still speaks.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;

@@ -4,7 +4,13 @@
 //! for more memory than there is. Types here are what travels, with nothing checked; the rest of the
 //! program sees them parsed into [`crate::model`].
 
+mod gpu;
+
 use bincode::{BorrowDecode, Decode, Encode};
+
+pub use gpu::{
+    GpuEvent, GpuIdentity, GpuProcess, GpuReadings, GpuReady, GpuRequest, Inventory, InventoryJob, InventoryProcess,
+};
 
 use super::codec::CodecError;
 use crate::{
