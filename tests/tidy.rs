@@ -22,11 +22,11 @@ const PACKAGES: [(&str, &[&str]); 5] = [
 
 /// One file names each heavy neighbour.
 const NEIGHBOURS: [(&str, &str, &str); 7] = [
-    ("bincode", "", "common/src/wire/message.rs"),
+    ("bincode", "", "common/src/wire/message/"),
     ("zstd", "", "common/src/wire/compress.rs"),
     ("rusqlite", "", "cli/src/state/sqlite.rs"),
     ("promql_parser", "", "cli/promql/src/plan/"),
-    ("nvml_wrapper", "", "agent/src/gpu/nvml.rs"),
+    ("nvml_wrapper", "", "agent/src/gpu/nvml/library/"),
     ("stdout()", "cli/", "cli/src/render/output.rs"),
     ("stdout()", "agent/", "agent/src/commands/output.rs"),
 ];
@@ -53,7 +53,7 @@ const PURE_BUT: [&str; 1] = ["cli/src/rules/load.rs"];
 const UPSTREAM: [(&str, &[&str]); 8] = [
     ("agent/src/samplers/", &["readings", "samplers"]),
     ("agent/src/lanes.rs", &["readings", "samplers"]),
-    ("agent/src/sampling.rs", &["config", "lanes", "readings", "samplers", "schedule", "statistics"]),
+    ("agent/src/sampling.rs", &["config", "lanes", "readings", "samplers", "schedule", "statistics", "urgent"]),
     ("agent/src/spool/", &["spool", "statistics"]),
     ("agent/src/outbox.rs", &["spool", "statistics"]),
     ("agent/src/uplink/", &["outbox", "spool", "statistics", "uplink"]),

@@ -8,16 +8,17 @@ use std::{
 };
 
 use anyhow::Context as _;
-use belfry_common::{identity::Identity, stages::Stages};
+use belfry_common::{identity::Identity, stages::Stages, wire::message::Inventory};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
     config::Settings,
+    gpu,
     itself::{Itself, NodeLabels},
     outbox::{LiveSlot, Outbox},
     samplers::{self, Sampler},
@@ -25,6 +26,7 @@ use crate::{
     spool::worker::{SpoolHandle, SpoolSettings},
     statistics::Statistics,
     uplink::{Uplink, UplinkSettings},
+    urgent::Urgent,
 };
 
 /// Batches between sampling and the outbox, which never waits for anything slow.
@@ -42,16 +44,28 @@ pub(crate) enum Outcome {
 }
 
 /// Every sampler, the agent's own included.
-pub(crate) fn all_samplers(settings: &Settings, statistics: &Arc<Statistics>) -> Vec<Box<dyn Sampler>> {
+fn all_samplers(
+    settings: &Settings,
+    statistics: &Arc<Statistics>,
+    urgent: &Arc<Urgent>,
+    inventory: &watch::Sender<Inventory>,
+) -> Vec<Box<dyn Sampler>> {
     let mut all = samplers::all(&settings.roots);
     all.push(Box::new(Itself::new(&settings.roots, Arc::clone(statistics))));
     all.push(Box::new(NodeLabels::new(&settings.labels)));
+    // New ones come last: the place is the group's number.
+    all.extend(gpu::samplers(settings, urgent, inventory));
     all
+}
+
+/// Every sampler, for a run that sends nothing.
+pub(crate) fn dry_samplers(settings: &Settings, statistics: &Arc<Statistics>) -> Vec<Box<dyn Sampler>> {
+    all_samplers(settings, statistics, &Urgent::new(), &watch::Sender::default())
 }
 
 /// The names under which samplers can be configured.
 pub(crate) fn sampler_names() -> Vec<&'static str> {
-    all_samplers(&Settings::default(), &Statistics::new()).iter().map(|sampler| sampler.name()).collect()
+    dry_samplers(&Settings::default(), &Statistics::new()).iter().map(|sampler| sampler.name()).collect()
 }
 
 /// Runs the agent until it is told to stop or to reload.
@@ -73,18 +87,20 @@ pub(crate) async fn run(settings: &Settings, parent: &Parent) -> anyhow::Result<
         SpoolHandle::start(spool_settings, Arc::clone(&statistics)).context("failed to open the spool")?;
     let live = Arc::new(LiveSlot::default());
     let (batches, batches_out) = mpsc::channel(BATCHES_MAX);
-    let samplers = all_samplers(settings, &statistics);
+    let urgent = Urgent::new();
+    let (inventory, inventories) = watch::channel(Inventory::default());
+    let samplers = all_samplers(settings, &statistics, &urgent, &inventory);
     let sampling = Sampling::new(samplers, settings, Arc::clone(&statistics)).context("failed to start a thread")?;
     let next_sequence = Arc::new(AtomicU64::new(next_sequence));
     let outbox = Outbox::new(Arc::clone(&next_sequence), spool.clone(), Arc::clone(&live), Arc::clone(&statistics));
     info!(node = %identity.subject.name, collector, "agent starts");
     let uplink_settings =
         UplinkSettings { collector, state_directory: directory.clone(), interval: sampling.interval_min() };
-    let uplink = Uplink { settings: uplink_settings, identity, spool, live, statistics, next_sequence };
+    let uplink = Uplink { settings: uplink_settings, identity, spool, live, statistics, next_sequence, inventories };
 
     let mut stages = Stages::new();
     stages.spawn("sampling", |token| async move {
-        sampling.run(batches, token).await;
+        sampling.run(urgent, batches, token).await;
         Ok(())
     });
     stages.spawn("outbox", |_| async move {

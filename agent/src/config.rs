@@ -20,6 +20,8 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// A spool smaller than this could not hold the segment that is written and one that waits.
 const SPOOL_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// Not `libnvidia-ml.so`: that link comes with the development files only.
+pub(crate) const NVML: &str = "libnvidia-ml.so.1";
 /// Where the agent keeps its identity and its spool.
 pub(crate) const STATE_DIRECTORY: &str = "/var/lib/belfry-agent";
 
@@ -33,6 +35,7 @@ struct File {
     labels: BTreeMap<String, String>,
     spool: SpoolFile,
     paths: PathsFile,
+    gpu: GpuFile,
     samplers: BTreeMap<String, SamplerFile>,
 }
 
@@ -49,6 +52,13 @@ struct PathsFile {
     proc: Option<PathBuf>,
     sys: Option<PathBuf>,
     root: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GpuFile {
+    library: Option<PathBuf>,
+    kernel_log: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,7 +101,23 @@ pub(crate) struct Settings {
     pub(crate) spool_bytes_max: u64,
     pub(crate) spool_sync_interval: Duration,
     pub(crate) roots: Roots,
+    pub(crate) gpu: GpuSettings,
     pub(crate) samplers: BTreeMap<String, SamplerSettings>,
+}
+
+/// What is configured for GPUs.
+#[derive(Debug, Clone)]
+pub(crate) struct GpuSettings {
+    /// NVML: a path, or a name that the system's loader finds.
+    pub(crate) library: PathBuf,
+    /// Where the kernel's messages are read.
+    pub(crate) kernel_log: PathBuf,
+}
+
+impl Default for GpuSettings {
+    fn default() -> Self {
+        Self { library: NVML.into(), kernel_log: "/dev/kmsg".into() }
+    }
 }
 
 /// What is configured for one sampler.
@@ -111,6 +137,7 @@ impl Default for Settings {
             spool_bytes_max: 256 * 1024 * 1024,
             spool_sync_interval: Duration::from_secs(5),
             roots: Roots::default(),
+            gpu: GpuSettings::default(),
             samplers: BTreeMap::new(),
         }
     }
@@ -148,6 +175,14 @@ impl Settings {
                 );
             }
         }
+        if let Some(library) = &file.gpu.library
+            && library.components().count() > 1
+            && !library.is_file()
+        {
+            return Err(
+                document.refuse(&["gpu", "library"], &format!("gpu.library is no file: `{}`", library.display()))
+            );
+        }
         let spool_bytes_max = file.spool.size_max.map_or(default.spool_bytes_max, |size| size.0);
         if spool_bytes_max < SPOOL_BYTES_MIN {
             let message = format!("spool.size_max must be at least {} MiB", SPOOL_BYTES_MIN >> 20);
@@ -178,6 +213,10 @@ impl Settings {
                 proc: file.paths.proc.unwrap_or(default.roots.proc),
                 sys: file.paths.sys.unwrap_or(default.roots.sys),
                 root: file.paths.root.unwrap_or(default.roots.root),
+            },
+            gpu: GpuSettings {
+                library: file.gpu.library.unwrap_or(default.gpu.library),
+                kernel_log: file.gpu.kernel_log.unwrap_or(default.gpu.kernel_log),
             },
             samplers,
         })
@@ -269,13 +308,14 @@ mod tests {
             labels: _,
             spool: SpoolFile { size_max: Some(_), sync_interval: Some(_) },
             paths: PathsFile { proc: Some(_), sys: Some(_), root: Some(_) },
+            gpu: GpuFile { library: Some(_), kernel_log: Some(_) },
             samplers: _,
         } = &file
         else {
             panic!("a key is not shown: {file:?}");
         };
 
-        let all = crate::app::all_samplers(&Settings::default(), &crate::statistics::Statistics::new());
+        let all = crate::app::dry_samplers(&Settings::default(), &crate::statistics::Statistics::new());
         let names: Vec<&str> = all.iter().map(|sampler| sampler.name()).collect();
         let settings = Settings::check(file, &document, &names).unwrap();
         let sampler = |interval| SamplerSettings { is_enabled: true, interval: Some(interval) };

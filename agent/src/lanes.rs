@@ -23,7 +23,10 @@ use belfry_common::{
 use tokio::sync::mpsc;
 use tracing::{debug, error, info};
 
-use crate::{readings::Readings, samplers::Sampler};
+use crate::{
+    readings::Readings,
+    samplers::{LaneName, Sampler},
+};
 
 /// Results of one round of all samplers: more than there can be at a time.
 const RESULTS_MAX: usize = 256;
@@ -77,7 +80,7 @@ struct Job {
 /// One lane. Dropping it lets its thread end when it is free.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    name: &'static str,
+    name: LaneName,
     jobs: blocking::Sender<Vec<Job>>,
     results: mpsc::Sender<Outcome>,
     /// Tells a thread that comes back from a hang that its place is taken.
@@ -85,12 +88,12 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn start(name: &'static str, results: mpsc::Sender<Outcome>) -> std::io::Result<Self> {
+    pub(crate) fn start(name: LaneName, results: mpsc::Sender<Outcome>) -> std::io::Result<Self> {
         let (jobs, inbox) = blocking::channel::<Vec<Job>>();
         let outbox = results.clone();
         let is_given_up = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_given_up);
-        thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
+        thread::Builder::new().name(name.as_str().into()).stack_size(STACK_BYTES).spawn(move || {
             while let Ok(jobs) = inbox.recv() {
                 for job in jobs {
                     let Some(mut outcome) = job.run() else { continue };
@@ -107,6 +110,10 @@ impl Lane {
         Ok(Self { name, jobs, results, is_given_up })
     }
 
+    pub(crate) fn name(&self) -> LaneName {
+        self.name
+    }
+
     /// A channel that holds a round of outcomes.
     pub(crate) fn outcomes() -> (mpsc::Sender<Outcome>, mpsc::Receiver<Outcome>) {
         mpsc::channel(RESULTS_MAX)
@@ -116,7 +123,7 @@ impl Lane {
     pub(crate) fn run(&self, time: Timestamp, slots: impl Iterator<Item = (usize, Slot)>) {
         let jobs: Vec<Job> = slots.map(|(place, slot)| Job { place, slot, time }).collect();
         if !jobs.is_empty() && self.jobs.send(jobs).is_err() {
-            error!(lane = self.name, "lane has ended");
+            error!(lane = self.name.as_str(), "lane has ended");
         }
     }
 
@@ -127,7 +134,7 @@ impl Lane {
                 self.is_given_up.store(true, Relaxed);
                 *self = lane;
             }
-            Err(error) => error!(lane = self.name, %error, "no thread to replace one that hangs"),
+            Err(error) => error!(lane = self.name.as_str(), %error, "no thread to replace one that hangs"),
         }
     }
 }

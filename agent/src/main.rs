@@ -3,6 +3,7 @@
 mod app;
 mod commands;
 mod config;
+mod gpu;
 mod itself;
 mod lanes;
 mod outbox;
@@ -13,6 +14,7 @@ mod schedule;
 mod spool;
 mod statistics;
 mod uplink;
+mod urgent;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -52,6 +54,11 @@ enum Command {
     Sample(commands::sample::Args),
     /// Checks this installation and says what to mend
     Doctor(commands::doctor::Args),
+    /// Lets go of the GPUs for a while, so that they can be reset or reconfigured
+    Gpu(commands::gpu::Args),
+    /// Reads the GPUs for an agent, which starts it
+    #[command(hide = true)]
+    GpuWorker(gpu::worker::Args),
 }
 
 fn main() -> ExitCode {

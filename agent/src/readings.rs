@@ -50,6 +50,25 @@ impl Readings {
         self.put(metric, labels, Raw::missing(reason));
     }
 
+    /// A reading that another process took, with the series as it described it.
+    pub(crate) fn copy(&mut self, series: &Arc<SeriesDefinition>, raw: Raw) {
+        if let Some(reason) = raw.reason() {
+            self.missing.push((Arc::clone(&series.metric), reason));
+        }
+        let place = self.values.len();
+        self.values.push(raw);
+        if let Some(changed) = &mut self.changed {
+            changed.push(Arc::clone(series));
+            return;
+        }
+        if self.layout.series.get(place).is_some_and(|known| Arc::ptr_eq(known, series) || known == series) {
+            return;
+        }
+        let mut changed: Vec<_> = self.layout.series.iter().take(place).cloned().collect();
+        changed.push(Arc::clone(series));
+        self.changed = Some(changed);
+    }
+
     fn put(&mut self, metric: &Arc<Metric>, labels: &[&str], raw: Raw) {
         if let Some(reason) = raw.reason() {
             self.missing.push((Arc::clone(metric), reason));

@@ -20,23 +20,22 @@ use crate::{
     config::Settings,
     lanes::{Lane, Outcome, Slot},
     readings::Readings,
-    samplers::Sampler,
+    samplers::{LaneName, Sampler},
     schedule::{Round, Schedule},
     statistics::Statistics,
+    urgent::Urgent,
 };
 
 /// How long a round waits for its slowest sampler. A tick is on its way within this, whatever hangs.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// After this a sampler counts as hung and its lane gets a new thread.
 const HANG: Duration = Duration::from_secs(3);
-/// Samplers due more often than this share the fast lane; the rest read devices and may be slow.
-const FAST: Duration = Duration::from_secs(5);
 
 /// Samplers on their lanes.
 pub(crate) struct Sampling {
     samplers: Vec<Entry>,
-    fast: Lane,
-    slow: Lane,
+    /// By their names.
+    lanes: [Lane; LaneName::ALL.len()],
     outcomes: mpsc::Receiver<Outcome>,
     statistics: Arc<Statistics>,
     /// What came too late for its own round.
@@ -45,6 +44,7 @@ pub(crate) struct Sampling {
 
 struct Entry {
     slot: Slot,
+    lane: LaneName,
     interval: Duration,
     state: State,
     /// The layout of its last tick: what is missing while it hangs.
@@ -78,11 +78,17 @@ impl Sampling {
             }
             let interval = configured.interval.unwrap_or(sampler.interval());
             let readings = Readings::new(group, sampler.name(), interval.as_millis() as u32);
-            entries.push(Entry { slot: Slot::new(sampler, readings), interval, state: State::Idle, layout: None });
+            let lane = sampler.lane();
+            entries.push(Entry {
+                slot: Slot::new(sampler, readings),
+                lane,
+                interval,
+                state: State::Idle,
+                layout: None,
+            });
         }
-        let fast = Lane::start("sample-fast", results.clone())?;
-        let slow = Lane::start("sample-slow", results)?;
-        Ok(Self { samplers: entries, fast, slow, outcomes, statistics, late: Vec::new() })
+        let [fast, slow, gpu] = LaneName::ALL.map(|name| Lane::start(name, results.clone()));
+        Ok(Self { samplers: entries, lanes: [fast?, slow?, gpu?], outcomes, statistics, late: Vec::new() })
     }
 
     /// The intervals, by place.
@@ -96,16 +102,21 @@ impl Sampling {
     }
 
     /// Samples until the token is cancelled. Batches that find no room are counted and dropped: sampling waits for nobody.
-    pub(crate) async fn run(mut self, batches: mpsc::Sender<Batch>, token: CancellationToken) {
+    pub(crate) async fn run(mut self, urgent: Arc<Urgent>, batches: mpsc::Sender<Batch>, token: CancellationToken) {
         let mut schedule = Schedule::new(&self.intervals(), clock::now());
+        let mut last_urgent = None;
         loop {
             let wait = schedule.wait(clock::now());
-            tokio::select! {
+            let round = tokio::select! {
                 biased;
                 () = token.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-            }
-            let Some(round) = schedule.take(clock::now()) else { continue };
+                () = tokio::time::sleep(wait) => schedule.take(clock::now()),
+                () = urgent.wait(last_urgent) => {
+                    last_urgent = Some(clock::monotonic());
+                    Some(Round { time: clock::now(), due: self.places(&urgent.take()), missed: 0 })
+                }
+            };
+            let Some(round) = round else { continue };
             let batch = self.sample(&round).await;
             if batch.ticks.is_empty() {
                 continue;
@@ -114,6 +125,11 @@ impl Sampling {
                 self.statistics.add(|statistics| &statistics.batches_dropped, 1);
             }
         }
+    }
+
+    fn places(&self, names: &[&'static str]) -> Vec<usize> {
+        let places = self.samplers.iter().enumerate();
+        places.filter(|(_, entry)| names.contains(&entry.slot.name)).map(|(place, _)| place).collect()
     }
 
     /// Reads what is due, once, and goes on without what takes longer than [`PATIENCE`].
@@ -178,15 +194,13 @@ impl Sampling {
                 self.statistics.sampler(entry.slot.name, |sampler| sampler.overruns += 1);
             }
         }
-        let slots = |is_fast: bool| {
-            let samplers = &self.samplers;
-            started.iter().filter_map(move |&place| {
-                let entry = samplers.get(place)?;
-                ((entry.interval < FAST) == is_fast).then(|| (place, entry.slot.clone()))
-            })
-        };
-        self.fast.run(round.time, slots(true));
-        self.slow.run(round.time, slots(false));
+        for lane in &self.lanes {
+            let slots = started.iter().filter_map(|&place| {
+                let entry = self.samplers.get(place)?;
+                (entry.lane == lane.name()).then(|| (place, entry.slot.clone()))
+            });
+            lane.run(round.time, slots);
+        }
         started
     }
 
@@ -216,9 +230,9 @@ impl Sampling {
     /// Replaces the thread of a lane whose present sampler does not come back. Samplers that only wait behind it are
     /// started again with the next round.
     fn give_up_hung(&mut self) {
-        for is_fast in [true, false] {
+        for lane in &mut self.lanes {
             let running_since = |entry: &Entry| match entry.state {
-                State::Running(since) if (entry.interval < FAST) == is_fast => Some(since),
+                State::Running(since) if entry.lane == lane.name() => Some(since),
                 _ => None,
             };
             // A lane works in order: who was started first is where it is, the others only wait behind.
@@ -230,11 +244,11 @@ impl Sampling {
             warn!(sampler = name, "sampler hangs: going on without it");
             self.statistics.sampler(name, |sampler| sampler.count_failure("*", Reason::Timeout));
             for entry in &mut self.samplers {
-                if (entry.interval < FAST) == is_fast && matches!(entry.state, State::Running(_)) {
+                if entry.lane == lane.name() && matches!(entry.state, State::Running(_)) {
                     entry.state = State::Idle;
                 }
             }
-            if is_fast { self.fast.replace() } else { self.slow.replace() }
+            lane.replace();
         }
     }
 

@@ -14,6 +14,7 @@ use belfry_common::{
     clock,
     error_chain::ErrorChain,
     identity::{Identity, client_config},
+    model::{Batch, SeriesDefinition},
     quic::CloseCode,
 };
 use serde_json::json;
@@ -23,7 +24,7 @@ use super::{
     output::{Output, csv_line},
     runtime,
 };
-use crate::{app, config::Settings, sampling::Sampling, schedule::Schedule, statistics::Statistics};
+use crate::{app, config::Settings, gpu::DriverState, sampling::Sampling, schedule::Schedule, statistics::Statistics};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
@@ -148,13 +149,14 @@ async fn collector(identity: &Identity, address: &str) -> Vec<Finding> {
 async fn samplers(settings: &Settings) -> io::Result<Vec<Finding>> {
     let statistics = Statistics::new();
     let mut sampling =
-        Sampling::new(app::all_samplers(settings, &statistics), settings, std::sync::Arc::clone(&statistics))?;
+        Sampling::new(app::dry_samplers(settings, &statistics), settings, std::sync::Arc::clone(&statistics))?;
     let mut schedule = Schedule::new(&sampling.intervals(), clock::now());
-    let mut readings = 0;
+    let mut batch = Batch::default();
     if let Some(round) = schedule.take(clock::now()) {
-        readings = sampling.sample_all(&round).await.readings();
+        batch = sampling.sample_all(&round).await;
     }
-    let mut findings = vec![ok("samplers", format!("{readings} readings"))];
+    let mut findings = vec![ok("samplers", format!("{} readings", batch.readings()))];
+    findings.extend(drivers(&batch));
     statistics.for_each_sampler(|name, sampler| {
         for ((reading, reason), count) in &sampler.failures {
             findings
@@ -162,6 +164,21 @@ async fn samplers(settings: &Settings) -> io::Result<Vec<Finding>> {
         }
     });
     Ok(findings)
+}
+
+/// How the drivers of GPUs stand, where there are GPUs.
+fn drivers(batch: &Batch) -> Vec<Finding> {
+    let series = batch.ticks.iter().flat_map(|tick| tick.layout.series.iter().zip(&tick.values));
+    let states = series.filter(|(series, raw)| &*series.metric.name == "gpu_driver_state" && raw.bits() == 1);
+    let finding = |series: &SeriesDefinition| {
+        let [maker, state] = &*series.label_values else { return None };
+        let words = |advice| format!("{maker}: {}: {advice}", state.replace('_', " "));
+        Some(match DriverState::from_word(state)?.advice() {
+            None => ok("gpu", format!("{maker}: its driver answers")),
+            Some(advice) => warning("gpu", words(advice)),
+        })
+    };
+    states.filter_map(|(series, _)| finding(series)).collect()
 }
 
 fn print(findings: &[Finding], output: Output) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! What the agent can be told to do, one file per command.
 
 pub(crate) mod doctor;
+pub(crate) mod gpu;
+mod gpu_worker;
 pub(crate) mod join;
 mod output;
 pub(crate) mod run;
@@ -29,6 +31,8 @@ pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Join(args) => join::execute(args, &settings, output),
         Command::Sample(args) => sample::execute(args, &settings, output),
         Command::Doctor(args) => doctor::execute(args, &settings, output),
+        Command::Gpu(args) => gpu::execute(args, &settings),
+        Command::GpuWorker(args) => gpu_worker::execute(args),
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn execute(args: &Args, settings: &Settings, output: Output) -> anyho
 
 async fn print(args: &Args, settings: &Settings, format: Format) -> io::Result<()> {
     let statistics = Statistics::new();
-    let mut sampling = Sampling::new(app::all_samplers(settings, &statistics), settings, statistics)?;
+    let mut sampling = Sampling::new(app::dry_samplers(settings, &statistics), settings, statistics)?;
     let mut schedule = Schedule::new(&sampling.intervals(), clock::now());
     let mut out = BufWriter::new(output());
     if format == Format::Csv {

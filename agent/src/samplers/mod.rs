@@ -10,7 +10,7 @@ mod cpu;
 mod cpu_frequency;
 mod cpu_info;
 mod cpu_throttle;
-mod declare;
+pub(crate) mod declare;
 mod disk;
 mod disk_info;
 mod dmi;
@@ -67,6 +67,29 @@ impl Default for Roots {
     }
 }
 
+/// Who is read one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LaneName {
+    /// The kernel's own counters, each second.
+    Fast,
+    /// Devices, which may be slow.
+    Slow,
+    /// Drivers of GPUs, which are waited for.
+    Gpu,
+}
+
+impl LaneName {
+    pub(crate) const ALL: [Self; 3] = [Self::Fast, Self::Slow, Self::Gpu];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Fast => "sample-fast",
+            Self::Slow => "sample-slow",
+            Self::Gpu => "sample-gpu",
+        }
+    }
+}
+
 /// One family of readings.
 pub(crate) trait Sampler: Send {
     /// The family's name: its group on the wire, its label in the agent's own metrics, its key in the configuration.
@@ -74,6 +97,11 @@ pub(crate) trait Sampler: Send {
 
     /// How often it is sampled unless configured otherwise.
     fn interval(&self) -> Duration;
+
+    /// The thread that it is read on.
+    fn lane(&self) -> LaneName {
+        if self.interval() < Duration::from_secs(5) { LaneName::Fast } else { LaneName::Slow }
+    }
 
     /// Reads everything once. A single reading that fails is said with [`Readings::missing`]; an error means
     /// that the family as a whole could not be read. Must not block beyond the time that its files take.

@@ -20,8 +20,9 @@ use belfry_common::{
     error_chain::ErrorChain,
     identity::{Identity, client_config},
     quic::CloseCode,
-    wire::message::FailureCode,
+    wire::message::{FailureCode, Inventory},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -52,6 +53,8 @@ pub(crate) struct Uplink {
     pub(crate) statistics: Arc<Statistics>,
     /// The number that the next batch will have.
     pub(crate) next_sequence: Arc<AtomicU64>,
+    /// Who uses the GPUs, whenever that is looked at.
+    pub(crate) inventories: watch::Receiver<Inventory>,
 }
 
 impl Uplink {

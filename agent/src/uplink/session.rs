@@ -18,14 +18,16 @@ use belfry_common::{
     model::Sequence,
     quic::{CloseCode, FrameReader, FrameWriter, StreamError},
     wire::{
-        PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
+        PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, PROTOCOL_WITH_INVENTORY,
         codec::Encoder,
         frame::Kind,
-        message::{Ack, Backlog, Batches, Credit, Gaps, Goodbye, Hello, Refused, Run, SealedBatch, Welcome, decode},
+        message::{
+            Ack, Backlog, Batches, Credit, Gaps, Goodbye, Hello, Inventory, Refused, Run, SealedBatch, Welcome, decode,
+        },
     },
 };
 use quinn::Connection;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -83,8 +85,9 @@ pub(super) async fn run(
     uplink.statistics.is_connected.store(true, Relaxed);
     uplink.statistics.add(|statistics| &statistics.connections, 1);
     let session = Session { uplink, shared: &shared, connection };
+    let inventories = (welcome.protocol >= PROTOCOL_WITH_INVENTORY).then(|| uplink.inventories.clone());
     let result = tokio::select! {
-        ended = session.send_live(live_writer, batches, token) => ended,
+        ended = session.send_live(live_writer, batches, inventories, token) => ended,
         error = session.receive(live_reader) => Err(error),
         error = session.receive(backlog_reader) => Err(error),
         error = session.send_backlog(backlog_writer) => Err(error),
@@ -97,6 +100,15 @@ pub(super) async fn run(
         CloseCode::Done.close(connection, "");
     }
     result
+}
+
+/// The next inventory; never, where the collector does not want any.
+async fn next(inventories: &mut Option<watch::Receiver<Inventory>>) -> Inventory {
+    let Some(inventories) = inventories else { return std::future::pending().await };
+    if inventories.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    inventories.borrow_and_update().clone()
 }
 
 async fn greet(uplink: &Uplink, writer: &mut FrameWriter, reader: &mut FrameReader) -> Result<Welcome, ConnectError> {
@@ -125,14 +137,23 @@ impl Session<'_> {
         &self,
         mut writer: FrameWriter,
         mut batches: mpsc::Receiver<Numbered>,
+        mut inventories: Option<watch::Receiver<Inventory>>,
         token: &CancellationToken,
     ) -> Result<Ended, ConnectError> {
         let mut encoder = Encoder::new();
+        // What was seen before this connection is news to the collector.
+        inventories.iter_mut().for_each(watch::Receiver::mark_changed);
         loop {
             let numbered = tokio::select! {
                 biased;
                 numbered = batches.recv() => numbered,
                 () = token.cancelled() => None,
+                inventory = next(&mut inventories) => {
+                    if inventory.time_ms > 0 {
+                        writer.send(Kind::Inventory, &inventory).await?;
+                    }
+                    continue;
+                }
             };
             let Some(Numbered { sequence, batch }) = numbered else { break };
             let mut body = Vec::new();

@@ -1,0 +1,227 @@
+//! One GPU: what it is, what it can do, and how its readings become values that can be believed.
+
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
+
+use belfry_common::model::{Metric, Reason, Timestamp};
+
+use super::{
+    instances::Instances,
+    library::{Clock, Device, Field, Gpm, Threshold},
+    metrics::Metrics,
+};
+use crate::readings::Readings;
+
+/// What a GPU does not offer is asked for again after this: a setting or a driver may have changed.
+const ASK_AGAIN_MS: i64 = 10 * 60_000;
+
+/// Labels of one series behind `gpu` and `uuid`.
+const MORE_LABELS_MAX: usize = 4;
+
+/// A GPU.
+pub(super) struct Gpu {
+    pub(super) device: Device,
+    pub(super) index: String,
+    pub(super) uuid: String,
+    pub(super) pci_bus_id: String,
+    pub(super) limits: Limits,
+    /// The instances that it is split into, if it is.
+    pub(super) instances: Option<Instances>,
+    /// Whether its units can be told apart, and what they had done at the last tick.
+    pub(super) gpm: Option<Gpm>,
+    /// Until when each reading that is not offered is not asked for.
+    unsupported: HashMap<Asked, Timestamp>,
+    now: Timestamp,
+    /// Since the beginning of this tick.
+    is_lost: bool,
+}
+
+/// One thing that a GPU can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Asked {
+    Call(&'static str),
+    /// A call with an argument: a clock, a fan, a place.
+    Of(&'static str, u32),
+    Field(Field),
+}
+
+/// The device's own bounds, which its readings have to keep.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    power_max_mw: Option<u32>,
+    /// °C at which it shuts down.
+    shutdown: Option<u32>,
+    pub(super) pcie_generation: Option<u32>,
+    pub(super) pcie_width: Option<u32>,
+}
+
+impl Limits {
+    fn of(device: &Device) -> Self {
+        Self {
+            power_max_mw: device.power_limits().map(|(_, max)| max).or_else(|_| device.power_limit_default()).ok(),
+            shutdown: device.temperature_threshold(Threshold::Shutdown).ok().filter(|celsius| *celsius < 200),
+            pcie_generation: device.pcie_generation_max().ok(),
+            pcie_width: device.pcie_width_max().ok(),
+        }
+    }
+
+    /// mW. Peaks of milliseconds go beyond the limit, but not to its double.
+    fn power(&self) -> RangeInclusive<u64> {
+        0..=self.power_max_mw.map_or(3_000_000, |max| 2 * u64::from(max))
+    }
+
+    /// °C. It may be reached and overrun, but not by much, for then it shuts down.
+    fn temperature(&self) -> RangeInclusive<i64> {
+        -50..=self.shutdown.map_or(150, |shutdown| i64::from(shutdown) + 20)
+    }
+}
+
+/// Percent of time or of the possible.
+pub(super) const PERCENT: RangeInclusive<f64> = 0.0..=100.0;
+/// What is counted in hardware starts with the driver; nothing has come this far (2^62).
+const COUNT_MAX: u64 = 1 << 62;
+
+impl Gpu {
+    /// Learns who the GPU is. One that is lost already has no name but its index.
+    pub(super) fn open(device: Device) -> Self {
+        Self {
+            index: device.index().to_string(),
+            uuid: device.uuid().unwrap_or_default(),
+            pci_bus_id: device.pci_address().unwrap_or_default(),
+            limits: Limits::of(&device),
+            instances: None,
+            gpm: matches!(device.has_gpm(), Ok(true)).then(Gpm::default),
+            unsupported: HashMap::new(),
+            now: Timestamp::default(),
+            is_lost: false,
+            device,
+        }
+    }
+
+    /// Begins a tick: whatever was lost gets another chance.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.now = now;
+        self.is_lost = false;
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    pub(super) fn unsupported(&self) -> usize {
+        self.unsupported.len()
+    }
+
+    /// Whether this is to be asked for: not while the GPU is known not to offer it.
+    pub(super) fn offers(&self, asked: Asked) -> bool {
+        self.unsupported.get(&asked).is_none_or(|until| self.now >= *until)
+    }
+
+    /// Asks, unless it is known that there is no answer: then, and when that turns out now, there is no reading at all.
+    /// Of a GPU that is lost nothing more is asked in this tick.
+    pub(super) fn ask<T>(
+        &mut self,
+        asked: Asked,
+        call: impl FnOnce(&Device) -> Result<T, Reason>,
+    ) -> Option<Result<T, Reason>> {
+        if !self.offers(asked) {
+            return None;
+        }
+        if self.is_lost {
+            return Some(Err(Reason::Lost));
+        }
+        let answer = call(&self.device);
+        self.note(asked, answer)
+    }
+
+    /// Remembers what an answer says of the GPU.
+    pub(super) fn note<T>(&mut self, asked: Asked, answer: Result<T, Reason>) -> Option<Result<T, Reason>> {
+        match &answer {
+            Err(Reason::Unsupported) => {
+                self.unsupported.insert(asked, self.now.plus_millis(ASK_AGAIN_MS));
+                return None;
+            }
+            Err(Reason::Lost) => self.is_lost = true,
+            Err(_) => {}
+            Ok(_) => {
+                self.unsupported.remove(&asked);
+            }
+        }
+        Some(answer)
+    }
+
+    /// A reading in a unit of its own: `scale` of them make one of the metric's base unit.
+    pub(super) fn scaled(
+        &self,
+        out: &mut Readings,
+        metric: &Arc<Metric>,
+        labels: &[&str],
+        value: Result<f64, Reason>,
+        scale: f64,
+    ) {
+        self.put(out, labels, |out, labels| match value {
+            Ok(value) => out.float(metric, labels, value / scale),
+            Err(reason) => out.missing(metric, labels, reason),
+        });
+    }
+
+    /// A share in percent.
+    pub(super) fn percent(
+        &self,
+        out: &mut Readings,
+        metric: &Arc<Metric>,
+        labels: &[&str],
+        percent: Result<f64, Reason>,
+    ) {
+        self.scaled(out, metric, labels, within(percent, &PERCENT), 100.0);
+    }
+
+    /// A count in steps of the metric's resolution.
+    pub(super) fn count(&self, out: &mut Readings, metric: &Arc<Metric>, labels: &[&str], count: Result<u64, Reason>) {
+        let count = count.and_then(|count| if count <= COUNT_MAX { Ok(count) } else { Err(Reason::OutOfRange) });
+        self.put(out, labels, |out, labels| match count {
+            Ok(count) => out.unsigned(metric, labels, count),
+            Err(reason) => out.missing(metric, labels, reason),
+        });
+    }
+
+    /// Yes or no.
+    pub(super) fn flag(&self, out: &mut Readings, metric: &Arc<Metric>, labels: &[&str], flag: Result<bool, Reason>) {
+        self.count(out, metric, labels, flag.map(u64::from));
+    }
+
+    /// °C
+    pub(super) fn temperature(
+        &self,
+        out: &mut Readings,
+        metrics: &Metrics,
+        sensor: &str,
+        celsius: Result<i64, Reason>,
+    ) {
+        let celsius = within(celsius, &self.limits.temperature());
+        self.scaled(out, &metrics.power.temperature, &[sensor], celsius.map(|celsius| celsius as f64), 1.0);
+    }
+
+    /// mW
+    pub(super) fn power(&self, out: &mut Readings, metric: &Arc<Metric>, milliwatts: Result<u64, Reason>) {
+        self.count(out, metric, &[], within(milliwatts, &self.limits.power()));
+    }
+
+    fn put(&self, out: &mut Readings, labels: &[&str], put: impl FnOnce(&mut Readings, &[&str])) {
+        let mut all = [""; 2 + MORE_LABELS_MAX];
+        let count = 2 + labels.len();
+        for (place, label) in all.iter_mut().zip([&*self.index, &*self.uuid].into_iter().chain(labels.iter().copied()))
+        {
+            *place = label;
+        }
+        put(out, all.get(..count).unwrap_or(&all));
+    }
+}
+
+/// A value that the range does not hold is no value.
+pub(super) fn within<T: PartialOrd>(value: Result<T, Reason>, range: &RangeInclusive<T>) -> Result<T, Reason> {
+    value.and_then(|value| if range.contains(&value) { Ok(value) } else { Err(Reason::OutOfRange) })
+}
+
+/// Words for the clocks.
+pub(super) const CLOCKS: [(&str, Clock); 4] =
+    [("graphics", Clock::Graphics), ("sm", Clock::Sm), ("memory", Clock::Memory), ("video", Clock::Video)];

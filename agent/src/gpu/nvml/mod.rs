@@ -1,0 +1,91 @@
+//! NVIDIA's GPUs, through NVML.
+//!
+//! Lives in the worker process. [`library`] is the only place that names NVML; the rest turns what it says into readings,
+//! each checked against what is possible: the field's published defects (0xFFFFFFFF percent, 9e18 °C, three times the power
+//! that a card can draw) are `out_of_range` here and never values.
+
+mod activity;
+mod condition;
+mod facts;
+mod gpu;
+mod instances;
+mod library;
+mod links;
+mod metrics;
+mod processes;
+
+use std::{path::Path, rc::Rc};
+
+use belfry_common::{
+    model::Timestamp,
+    wire::message::{GpuIdentity, GpuProcess},
+};
+
+use self::{facts::Versions, gpu::Gpu, library::Library, metrics::Metrics, processes::Processes};
+use super::{
+    board::Board,
+    driver::{Driver, DriverState, Events, Set, Unusable},
+};
+use crate::readings::Readings;
+
+/// NVIDIA's driver and the GPUs that it has.
+pub(super) struct Nvidia {
+    library: Library,
+    metrics: Metrics,
+    versions: Versions,
+    gpus: Vec<Gpu>,
+    processes: Processes,
+}
+
+impl Nvidia {
+    /// Opens the library and every GPU but those `without`.
+    pub(super) fn open(library: &Path, without: &[u32], board: Rc<Board>) -> Result<Self, Unusable> {
+        let library = Library::open(library, board)?;
+        let failed = |state, detail: &str| Unusable { state, detail: detail.to_owned() };
+        let count = library
+            .device_count()
+            .map_err(|reason| failed(DriverState::Failed, &format!("GPUs cannot be counted: {}", reason.as_str())))?;
+        if count == 0 {
+            return Err(failed(DriverState::NoDevices, "the driver is loaded and finds no GPU"));
+        }
+        let wanted = (0..count).filter(|index| !without.contains(index));
+        let mut gpus: Vec<Gpu> = wanted.filter_map(|index| Some(Gpu::open(library.device(index).ok()?))).collect();
+        gpus.iter_mut().for_each(instances::discover);
+        let versions = Versions::of(&library);
+        Ok(Self { library, metrics: Metrics::new(), versions, gpus, processes: Processes::default() })
+    }
+}
+
+impl Driver for Nvidia {
+    fn gpus(&self) -> Vec<GpuIdentity> {
+        let identity = |gpu: &Gpu| GpuIdentity {
+            index: gpu.device.index(),
+            uuid: gpu.uuid.clone(),
+            pci_bus_id: gpu.pci_bus_id.clone(),
+        };
+        self.gpus.iter().map(identity).collect()
+    }
+
+    fn sample(&mut self, set: Set, time: Timestamp, readings: &mut Readings) {
+        if set == Set::Facts {
+            self.versions.read(&self.metrics, readings);
+        }
+        for gpu in &mut self.gpus {
+            gpu.begin(time);
+            match set {
+                Set::Activity => activity::read(gpu, &self.metrics, readings),
+                Set::Condition => condition::read(gpu, &self.metrics, readings),
+                Set::Facts => facts::read(gpu, &self.versions, &self.metrics, readings),
+            }
+        }
+    }
+
+    fn processes(&mut self) -> Vec<GpuProcess> {
+        self.processes.read(&mut self.gpus)
+    }
+
+    fn events(&mut self) -> Option<Box<dyn Events>> {
+        let events = self.library.xid_events(self.gpus.iter().map(|gpu| &gpu.device)).ok()?;
+        Some(Box::new(events))
+    }
+}

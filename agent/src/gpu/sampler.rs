@@ -1,0 +1,210 @@
+//! The samplers of GPUs, as the agent schedules them: what a worker read becomes readings, and its silence too.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use belfry_common::{
+    clock,
+    model::{Layout, Metric, Raw, Reason, SeriesDefinition},
+    wire::message::Inventory,
+};
+use tokio::sync::watch;
+
+use super::{
+    driver::{DriverState, Set},
+    expected::Expected,
+    presence,
+    supervisor::Supervisor,
+    usage::Usage,
+};
+use crate::{
+    readings::Readings,
+    samplers::{
+        LaneName, MINUTE, Roots, SECOND, SampleError, Sampler, TEN_SECONDS,
+        declare::{gauge, info},
+    },
+};
+
+/// A GPU does not come often, nor does a driver: whether there is one is looked for after this again.
+const LOOK_AGAIN: Duration = MINUTE;
+
+/// What the samplers of one maker share: its worker, if there is a GPU for it.
+pub(crate) struct Gpus {
+    supervisor: Supervisor,
+    roots: Roots,
+    /// Somebody said where the library is, so there is one.
+    is_certain: bool,
+    looked: Option<Instant>,
+    is_present: bool,
+    usage: Usage,
+    expected: Expected,
+    /// The worker's start that was counted last.
+    counted: Option<u64>,
+}
+
+impl Gpus {
+    pub(crate) fn new(
+        supervisor: Supervisor,
+        roots: &Roots,
+        is_certain: bool,
+        inventory: watch::Sender<Inventory>,
+        expected: Expected,
+    ) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self {
+            supervisor,
+            roots: roots.clone(),
+            is_certain,
+            looked: None,
+            is_present: is_certain,
+            usage: Usage::new(roots, inventory),
+            expected,
+            counted: None,
+        }))
+    }
+
+    /// Counts the GPUs of a worker that has just opened the driver, and touches all of them.
+    fn count(&mut self) {
+        let opened = self.supervisor.opened();
+        if self.supervisor.state() == DriverState::Ok && self.counted != Some(opened) {
+            self.counted = Some(opened);
+            self.expected.found(self.supervisor.gpus().len() as u32, clock::now());
+        }
+    }
+
+    fn is_present(&mut self) -> bool {
+        if !self.is_certain && self.looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN) {
+            self.looked = Some(clock::monotonic());
+            self.is_present = presence::is_present(self.supervisor.maker(), &self.roots);
+        }
+        self.is_present
+    }
+}
+
+/// One set of readings of one maker's GPUs.
+pub(crate) struct GpuSampler {
+    set: Set,
+    gpus: Arc<Mutex<Gpus>>,
+    metrics: DriverMetrics,
+    /// The series that there were: what is missing while there is no answer.
+    known: Vec<Arc<SeriesDefinition>>,
+}
+
+struct DriverMetrics {
+    state: Arc<Metric>,
+    responsive: Arc<Metric>,
+    stuck_call: Arc<Metric>,
+    devices: Arc<Metric>,
+    devices_expected: Arc<Metric>,
+}
+
+impl GpuSampler {
+    pub(crate) fn new(set: Set, gpus: Arc<Mutex<Gpus>>) -> Self {
+        let metrics = DriverMetrics {
+            state: gauge("gpu_driver_state", &["driver", "state"], "How the GPUs' driver stands."),
+            responsive: gauge("gpu_driver_responsive", &["driver"], "0 while a call to the driver does not come back."),
+            stuck_call: info(
+                "gpu_driver_stuck_call_info",
+                &["driver", "call", "gpu"],
+                "The call to the driver that does not come back.",
+            ),
+            devices: gauge("gpu_devices", &["driver"], "GPUs that the driver has."),
+            devices_expected: gauge("gpu_devices_expected", &["driver"], "GPUs that it had."),
+        };
+        Self { set, gpus, metrics, known: Vec::new() }
+    }
+
+    fn driver(metrics: &DriverMetrics, gpus: &Gpus, readings: &mut Readings) {
+        let supervisor = &gpus.supervisor;
+        let driver = supervisor.maker().as_str();
+        for state in DriverState::ALL {
+            let is_so = supervisor.state() == state;
+            readings.integer(&metrics.state, &[driver, state.as_str()], i64::from(is_so));
+        }
+        let stuck = supervisor.stuck();
+        readings.integer(&metrics.responsive, &[driver], i64::from(stuck.is_none()));
+        if let Some(stuck) = stuck {
+            let gpu = stuck.gpu.map(|gpu| gpu.to_string()).unwrap_or_default();
+            readings.integer(&metrics.stuck_call, &[driver, &stuck.call, &gpu], 1);
+        }
+        if gpus.counted.is_some() {
+            readings.integer(&metrics.devices, &[driver], supervisor.gpus().len() as i64);
+            readings.integer(&metrics.devices_expected, &[driver], gpus.expected.count().into());
+        }
+    }
+}
+
+impl Sampler for GpuSampler {
+    fn name(&self) -> &'static str {
+        match self.set {
+            Set::Activity => "gpu",
+            Set::Condition => "gpu_condition",
+            Set::Facts => "gpu_info",
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        match self.set {
+            Set::Activity => SECOND,
+            Set::Condition => TEN_SECONDS,
+            Set::Facts => MINUTE,
+        }
+    }
+
+    fn lane(&self) -> LaneName {
+        LaneName::Gpu
+    }
+
+    fn sample(&mut self, readings: &mut Readings) -> Result<(), SampleError> {
+        let shared = Arc::clone(&self.gpus);
+        let mut gpus = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if !gpus.is_present() {
+            gpus.supervisor.stop();
+            self.known.clear();
+            return Ok(());
+        }
+        let answer = gpus.supervisor.read(self.set);
+        gpus.count();
+        if self.set == Set::Activity {
+            Self::driver(&self.metrics, &gpus, readings);
+        }
+        match answer {
+            Ok(answer) => {
+                let tick = answer.tick.iter();
+                for (series, raw) in tick.flat_map(|tick| tick.layout.series.iter().zip(&tick.values)) {
+                    readings.copy(series, *raw);
+                }
+                self.remember(answer.tick.as_ref().map(|tick| &tick.layout), gpus.supervisor.without(), readings);
+                if let Some(processes) = answer.processes {
+                    let Gpus { supervisor, usage, .. } = &mut *gpus;
+                    usage.take(processes, supervisor.gpus(), readings);
+                }
+            }
+            // Where there is nothing to be had on purpose nothing is missing.
+            Err(_) if gpus.supervisor.state() == DriverState::Paused => self.known.clear(),
+            Err(reason) => self.miss(reason, readings),
+        }
+        Ok(())
+    }
+}
+
+impl GpuSampler {
+    /// Keeps the series of an answer, and those of GPUs that were left out of it: these are missing.
+    fn remember(&mut self, layout: Option<&Arc<Layout>>, without: &[u32], readings: &mut Readings) {
+        let is_left_out = |series: &Arc<SeriesDefinition>| {
+            let gpu = series.metric.label_names.iter().position(|name| &**name == "gpu");
+            let gpu = gpu.and_then(|place| series.label_values.get(place)?.parse().ok());
+            gpu.is_some_and(|gpu: u32| without.contains(&gpu))
+        };
+        self.known.retain(|series| !without.is_empty() && is_left_out(series));
+        self.miss(Reason::Timeout, readings);
+        self.known.extend(layout.into_iter().flat_map(|layout| layout.series.iter().cloned()));
+    }
+
+    fn miss(&self, reason: Reason, readings: &mut Readings) {
+        for series in &self.known {
+            readings.copy(series, Raw::missing(reason));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Who uses the GPUs: a table of processes for the collector, and series of each job.
+//!
+//! The driver says which process holds what; the kernel says whose it is and what it is run for ([`super::jobs`]). Processes come
+//! and go, so they are no series; jobs are.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use belfry_common::{
+    clock, limits,
+    model::{Kind, Metric, Resolution},
+    wire::message::{GpuIdentity, GpuProcess, Inventory, InventoryJob, InventoryProcess},
+};
+use tokio::sync::watch;
+
+use super::jobs::{Job, Processes};
+use crate::{
+    readings::Readings,
+    samplers::{
+        Roots,
+        declare::{gauge, metric},
+    },
+};
+
+/// Pairs of GPU and job on one node: some jobs for each instance of each GPU.
+const JOBS_MAX: usize = 512;
+
+/// Knows the processes that it has seen.
+pub(super) struct Usage {
+    processes: Processes,
+    inventory: watch::Sender<Inventory>,
+    metrics: Metrics,
+}
+
+struct Metrics {
+    of_gpu: Arc<Metric>,
+    processes: Arc<Metric>,
+    memory: Arc<Metric>,
+    utilization: Arc<Metric>,
+}
+
+/// What one job has of one GPU.
+struct Share {
+    job: Job,
+    processes: i64,
+    memory_bytes: Option<u64>,
+    sm_percent: Option<u32>,
+}
+
+impl Usage {
+    pub(super) fn new(roots: &Roots, inventory: watch::Sender<Inventory>) -> Self {
+        let labels: Vec<&str> = ["gpu", "uuid", "gpu_instance"].into_iter().chain(Job::LABELS).collect();
+        let metrics = Metrics {
+            of_gpu: gauge("gpu_processes", &["gpu", "uuid"], "Processes that hold the GPU."),
+            processes: gauge("gpu_job_processes", &labels, "Processes of the job that hold the GPU."),
+            memory: gauge("gpu_job_memory_used_bytes", &labels, "Device memory that the job's processes hold."),
+            utilization: metric(
+                "gpu_job_utilization_ratio",
+                Kind::Gauge,
+                Resolution::Decimal(4),
+                &labels,
+                "Share of the time in which a kernel of the job ran.",
+            ),
+        };
+        Self { processes: Processes::new(roots), inventory, metrics }
+    }
+
+    /// Takes what the driver says of the processes now.
+    pub(super) fn take(&mut self, held: Vec<GpuProcess>, gpus: &[GpuIdentity], readings: &mut Readings) {
+        let mut shares: BTreeMap<(u32, Option<u32>, String), Share> = BTreeMap::new();
+        let mut entries = Vec::new();
+        for holds in held {
+            // Gone since.
+            let Some(process) = self.processes.of(holds.pid) else { continue };
+            if let Some(job) = &process.job {
+                let key = (holds.gpu, holds.gpu_instance, format!("{} {}", job.kind.as_str(), job.id));
+                if shares.len() < JOBS_MAX || shares.contains_key(&key) {
+                    shares.entry(key).or_insert_with(|| Share::of(job)).add(&holds, job);
+                }
+            }
+            entries.push(InventoryProcess {
+                uuid: uuid(gpus, holds.gpu).to_owned(),
+                user: process.user.clone().unwrap_or_default(),
+                command: process.command.clone().unwrap_or_default(),
+                job: process.job.as_ref().map(inventory_job),
+                holds,
+            });
+        }
+        self.processes.forget_all_but(&entries.iter().map(|entry| entry.holds.pid).collect::<HashSet<_>>());
+        for gpu in gpus {
+            let pids: HashSet<u32> =
+                entries.iter().filter(|entry| entry.holds.gpu == gpu.index).map(|entry| entry.holds.pid).collect();
+            readings.integer(&self.metrics.of_gpu, &[&gpu.index.to_string(), &gpu.uuid], pids.len() as i64);
+        }
+        for ((gpu, instance, _), share) in &shares {
+            self.say(*gpu, *instance, uuid(gpus, *gpu), share, readings);
+        }
+        self.publish(entries);
+    }
+
+    fn say(&self, gpu: u32, instance: Option<u32>, uuid: &str, share: &Share, readings: &mut Readings) {
+        let (gpu, instance) = (gpu.to_string(), instance.map(|id| id.to_string()).unwrap_or_default());
+        let labels: Vec<&str> = [&*gpu, uuid, &instance].into_iter().chain(share.job.label_values()).collect();
+        readings.integer(&self.metrics.processes, &labels, share.processes);
+        if let Some(bytes) = share.memory_bytes {
+            readings.unsigned(&self.metrics.memory, &labels, bytes);
+        }
+        if let Some(percent) = share.sm_percent {
+            readings.float(&self.metrics.utilization, &labels, f64::from(percent.min(100)) / 100.0);
+        }
+    }
+
+    fn publish(&self, mut processes: Vec<InventoryProcess>) {
+        processes.sort_by_key(|process| std::cmp::Reverse(process.holds.memory_bytes));
+        let left_out = processes.len().saturating_sub(limits::INVENTORY_PROCESSES_MAX) as u32;
+        processes.truncate(limits::INVENTORY_PROCESSES_MAX);
+        self.inventory.send_replace(Inventory { time_ms: clock::now().as_millis(), processes, left_out });
+    }
+}
+
+impl Share {
+    fn of(job: &Job) -> Self {
+        Self { job: job.clone(), processes: 0, memory_bytes: None, sm_percent: None }
+    }
+
+    fn add(&mut self, holds: &GpuProcess, job: &Job) {
+        // Of one job's processes one may know more than another: its environment can be read.
+        let known = |job: &Job| job.label_values().iter().filter(|value| !value.is_empty()).count();
+        if known(job) > known(&self.job) {
+            self.job = job.clone();
+        }
+        self.processes += 1;
+        let sum = |sum: Option<u64>, more: Option<u64>| more.map_or(sum, |more| Some(sum.unwrap_or(0) + more));
+        self.memory_bytes = sum(self.memory_bytes, holds.memory_bytes);
+        let percent = holds.sm_percent.map(u64::from);
+        self.sm_percent = sum(self.sm_percent.map(u64::from), percent).map(|percent| percent as u32);
+    }
+}
+
+fn uuid(gpus: &[GpuIdentity], index: u32) -> &str {
+    gpus.iter().find(|gpu| gpu.index == index).map_or("", |gpu| &gpu.uuid)
+}
+
+fn inventory_job(job: &Job) -> InventoryJob {
+    let labels = Job::LABELS.into_iter().zip(job.label_values()).filter(|(_, value)| !value.is_empty());
+    InventoryJob { labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
+}
