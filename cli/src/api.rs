@@ -156,7 +156,11 @@ pub(crate) struct GpuStatus {
     pub(crate) index: String,
     pub(crate) uuid: String,
     pub(crate) model: Option<String>,
+    /// `ok`, `degraded`, `failed` or `unknown`.
     pub(crate) state: String,
+    /// Why it is not `ok`, in words, the worst first.
+    #[serde(default)]
+    pub(crate) causes: Vec<String>,
     pub(crate) utilization_ratio: Option<f64>,
     pub(crate) memory_used_bytes: Option<f64>,
     pub(crate) memory_total_bytes: Option<f64>,
@@ -170,8 +174,20 @@ pub(crate) struct GpuProcess {
     pub(crate) pid: u32,
     pub(crate) user: String,
     pub(crate) command: String,
+    /// Kind and id: `slurm 4711`.
     pub(crate) job: Option<String>,
-    pub(crate) memory_bytes: f64,
+    /// All that is known of the job, by the names of its series' labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) job_labels: BTreeMap<String, String>,
+    pub(crate) memory_bytes: Option<f64>,
+    #[serde(default)]
+    pub(crate) gpu_instance: Option<u32>,
+    #[serde(default)]
+    pub(crate) utilization_ratio: Option<f64>,
+    #[serde(default)]
+    pub(crate) encoder_ratio: Option<f64>,
+    #[serde(default)]
+    pub(crate) decoder_ratio: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

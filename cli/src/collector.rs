@@ -36,6 +36,7 @@ use crate::{
     services::Services,
     state::{State, StateError, nodes},
     writer::{Writer, writer},
+    xid_files,
 };
 
 /// How long stopping may take in all.
@@ -62,6 +63,7 @@ impl Collector {
         let now = clock::now();
         // First, so that a mistake in them is refused before anything is touched.
         let rules = settings.rules.load()?;
+        let catalogue = Arc::new(xid_files::load(&settings.xid_catalogue)?);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -79,7 +81,7 @@ impl Collector {
         enrol(&state, &fleet).await?;
         let hub = Arc::new(Hub::default());
         let head = store.head();
-        let reader = HeadReader::new(Arc::clone(&head), Arc::clone(&fleet));
+        let reader = HeadReader::new(Arc::clone(&head), Arc::clone(&fleet), Arc::clone(&catalogue));
         let down_since = fleet.nodes().iter().filter_map(|node| node.facts.heard_at).max();
         let (writer_handle, writer) = writer(store, Arc::clone(&hub), Arc::clone(&fleet));
         let (alerting_handle, alerting) =
@@ -106,6 +108,7 @@ impl Collector {
             access,
             head,
             fleet,
+            catalogue,
             hub,
             writer: writer_handle,
             alerting: alerting_handle,

@@ -13,7 +13,7 @@ use belfry_common::{
 use belfry_store::{HeadOptions, StoreOptions};
 use serde::Deserialize;
 
-use crate::{listen::AdmissionLimits, paths, rule_files::RuleFiles};
+use crate::{listen::AdmissionLimits, paths, rule_files::RuleFiles, xid_files};
 
 /// Leaf certificates: short, because they renew themselves.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -30,6 +30,7 @@ struct File {
     http: Option<SocketAddr>,
     rules: Vec<String>,
     shipped_rules: Option<bool>,
+    xid_catalogue: Option<PathBuf>,
     store: StoreFile,
     limits: LimitsFile,
     identity: IdentityFile,
@@ -72,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) rules: RuleFiles,
+    /// A file that goes before the catalogue that ships.
+    pub(crate) xid_catalogue: PathBuf,
     pub(crate) store: StoreOptions,
     pub(crate) admission: AdmissionLimits,
     pub(crate) limits: Limits,
@@ -85,6 +88,7 @@ impl Default for Settings {
             listen: LISTEN.into(),
             http: HTTP.into(),
             rules: RuleFiles { patterns: Vec::new(), with_pack: true },
+            xid_catalogue: xid_files::LOCAL.into(),
             store: StoreOptions::default(),
             admission: AdmissionLimits::default(),
             limits: Limits { series_per_node: limits::SERIES_PER_NODE_DEFAULT },
@@ -152,6 +156,7 @@ impl Settings {
             listen: file.listen.unwrap_or(default.listen),
             http: file.http.unwrap_or(default.http),
             rules: RuleFiles { patterns: file.rules, with_pack: file.shipped_rules.unwrap_or(true) },
+            xid_catalogue: file.xid_catalogue.unwrap_or(default.xid_catalogue),
             store,
             admission,
             limits,
@@ -216,6 +221,7 @@ mod tests {
             http: Some(_),
             rules: _,
             shipped_rules: Some(_),
+            xid_catalogue: Some(_),
             store:
                 StoreFile {
                     memory_window: Some(_),

@@ -29,6 +29,8 @@ mod services;
 mod simulate;
 mod state;
 mod writer;
+mod xid;
+mod xid_files;
 
 use std::process::ExitCode;
 
@@ -68,6 +70,8 @@ enum Command {
     Simulate(commands::simulate::Args),
     /// Checks this installation and says what to mend
     Doctor(commands::doctor::Args),
+    /// Says what an error means and what to do about it
+    Explain(commands::explain::Args),
 }
 
 fn main() -> ExitCode {

@@ -6,7 +6,7 @@ use belfry_store::Head;
 
 use crate::{
     access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, ingest::SeriesCaps, listen::Connections,
-    state::State, writer::WriterHandle,
+    state::State, writer::WriterHandle, xid::Catalogue,
 };
 
 /// The collector's parts.
@@ -20,6 +20,7 @@ pub(crate) struct Services {
     pub(crate) access: Access,
     pub(crate) head: Arc<Head>,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) writer: WriterHandle,
     pub(crate) alerting: AlertingHandle,

@@ -6,6 +6,7 @@
 pub(crate) mod alerts;
 pub(crate) mod collect;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 mod follow;
 pub(crate) mod join;
 pub(crate) mod nodes;
@@ -86,6 +87,7 @@ pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Join(args) => join::execute(global, args),
         Command::Simulate(args) => simulate::execute(global, args),
         Command::Doctor(args) => doctor::execute(global, args),
+        Command::Explain(args) => explain::execute(global, args),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
         alert::StandingAlert,
         check::{self, Verdict},
         fleet::{self, Gpus},
+        jobs,
         machine::{self, field},
         node,
         output::{self, Format, Output},
@@ -30,6 +31,9 @@ pub(crate) struct Args {
     /// Keep the view on the screen and up to date; q ends
     #[arg(long, conflicts_with = "check")]
     watch: bool,
+    /// The jobs that use GPUs, instead of the nodes
+    #[arg(long, conflicts_with_all = ["check", "watch"])]
+    jobs: bool,
     /// Judge, for monitoring systems: one line, and 0 ok, 1 warning, 2 critical or 3 unknown as the exit code
     #[arg(long)]
     check: bool,
@@ -54,6 +58,10 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
     }
     with_client(global, async |client| {
         let text = match output.format {
+            format if args.jobs => {
+                let document = client.ask(&Request::Status { node: args.node.clone() }).await?;
+                jobs::view(&document, format, &output.look())?
+            }
             Format::Table => View::ask(client, args.node.clone()).await?.render(&output.look()),
             format => document(&client.text(&Request::Status { node: args.node.clone() }).await?, format)?,
         };

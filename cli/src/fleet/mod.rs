@@ -3,6 +3,7 @@
 //! Written by connections as they come and go and by the writer as batches become durable; read by everyone. What the
 //! facts mean is in [`standing`].
 
+pub(crate) mod gpu_health;
 mod own_series;
 mod standing;
 
@@ -15,7 +16,10 @@ use std::{
     },
 };
 
-use belfry_common::model::{Epoch, NodeName, Timestamp};
+use belfry_common::{
+    model::{Epoch, NodeName, Timestamp},
+    wire::message::Inventory,
+};
 use belfry_store::NodeId;
 
 pub(crate) use own_series::{OwnCount, OwnSeries};
@@ -37,6 +41,8 @@ pub(crate) struct Node {
     /// Series left out because the node has more than it may.
     pub(crate) series_left_out: u64,
     pub(crate) batches: u64,
+    /// Who uses its GPUs, as it said last.
+    pub(crate) inventory: Option<Arc<Inventory>>,
 }
 
 /// What a node says when it connects.
@@ -89,6 +95,7 @@ impl Fleet {
             clock_skew_ms: None,
             series_left_out: 0,
             batches: 0,
+            inventory: None,
         };
         self.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(id, node);
     }
@@ -130,6 +137,12 @@ impl Fleet {
             node.tick_time = node.tick_time.max(tick_time);
             node.batches += 1;
         });
+    }
+
+    /// A node says who uses its GPUs.
+    pub(crate) fn took_inventory(&self, id: NodeId, inventory: Inventory) {
+        let inventory = Arc::new(inventory);
+        self.change(id, |node| node.inventory = Some(inventory));
     }
 
     /// The collector takes nothing in from here on: that nothing is heard says nothing about who is connected.

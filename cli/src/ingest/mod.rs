@@ -6,6 +6,7 @@
 
 mod caps;
 mod inspect;
+mod inventory;
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -19,7 +20,7 @@ use belfry_common::{
         PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
         codec::Decoder,
         frame::Kind,
-        message::{Ack, Backlog, Batches, Credit, FailureCode, Gaps, Hello, Refused, Run, Welcome, decode},
+        message::{Ack, Backlog, Batches, Credit, FailureCode, Gaps, Hello, Inventory, Refused, Run, Welcome, decode},
     },
 };
 use belfry_store::{Entry, NodeId};
@@ -76,7 +77,7 @@ pub(crate) async fn live(
         return fail(&mut writer, FailureCode::StaleEpoch, message).await;
     }
     let welcome = Welcome {
-        protocol: PROTOCOL_VERSION,
+        protocol: hello.protocol_max.min(PROTOCOL_VERSION),
         collector_version: env!("CARGO_PKG_VERSION").to_string(),
         time_ms: now.as_millis(),
         durable,
@@ -298,6 +299,7 @@ impl<'a> Stream<'a> {
                         self.take_gap(gap.parse(), &settled).await?;
                     }
                 }
+                Kind::Inventory if self.is_live => self.take_inventory(&payload)?,
                 Kind::Goodbye if self.is_live => return Ok(End::Goodbye),
                 other => return Err(StreamError::Unexpected(other).into()),
             }
@@ -348,6 +350,15 @@ impl<'a> Stream<'a> {
             let entry = Entry { node: self.node, key, received, batch: batch.into() };
             let added = self.member.services.writer.add(entry, self.is_live, settled.clone()).await;
             added.map_err(|_| Stop::Writer)?;
+        }
+        Ok(())
+    }
+
+    fn take_inventory(&self, payload: &[u8]) -> Result<(), Stop> {
+        let inventory: Inventory = decode(payload).map_err(StreamError::Message)?;
+        match inventory::inspect(&inventory) {
+            Ok(()) => self.member.services.fleet.took_inventory(self.node, inventory),
+            Err(reason) => warn!(node = %self.member.subject.name, reason, "inventory refused"),
         }
         Ok(())
     }

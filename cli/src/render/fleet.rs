@@ -137,13 +137,14 @@ pub(crate) fn state_style(state: &str) -> Style {
     }
 }
 
-/// One block per GPU, as high as it is busy; `✗` has failed, of `?` nothing is known.
+/// One block per GPU, as high as it is busy, and coloured if it is degraded; `✗` has failed, of `?` nothing is known.
 pub(super) fn glyphs(node: &NodeStatus) -> Cell {
     let is_up = node.state == "up";
     let glyph = |gpu: &GpuStatus| match (gpu.state.as_str(), gpu.utilization_ratio) {
         _ if !is_up => Span::new("?", Style::Dim),
         ("failed", _) => Span::new("✗", Style::Bad),
         ("ok", Some(ratio)) => Span::new(block(ratio), Style::Plain),
+        ("degraded", Some(ratio)) => Span::new(block(ratio), Style::Warning),
         _ => Span::new("?", Style::Warning),
     };
     node.gpus.iter().map(glyph).collect()
@@ -221,6 +222,7 @@ pub(crate) struct Tally {
     pub(crate) down: usize,
     pub(crate) gpus: usize,
     pub(crate) gpus_ok: usize,
+    pub(crate) gpus_degraded: usize,
     pub(crate) gpus_failed: usize,
     pub(crate) firing: usize,
     pub(crate) pending: usize,
@@ -238,6 +240,7 @@ impl Tally {
             let known = |state: &str| node.gpus.iter().filter(|gpu| node.state == "up" && gpu.state == state).count();
             tally.gpus += node.gpus.len();
             tally.gpus_ok += known("ok");
+            tally.gpus_degraded += known("degraded");
             tally.gpus_failed += known("failed");
         }
         tally.firing = alerts.iter().filter(|alert| alert.is_firing()).count();
@@ -246,13 +249,14 @@ impl Tally {
     }
 
     fn words(&self, is_full: bool) -> Cell {
-        let unknown = self.gpus - self.gpus_ok - self.gpus_failed;
+        let unknown = self.gpus - self.gpus_ok - self.gpus_degraded - self.gpus_failed;
         let gpus = format!(" · {}: {} ok", count(self.gpus, "GPU"), self.gpus_ok);
         let parts = [
             (true, "", format!("{} up", count(self.up, "node")), Style::Plain),
             (self.stale > 0, ", ", format!("{} stale", self.stale), Style::Warning),
             (self.down > 0, ", ", format!("{} down", self.down), Style::Bad),
             (self.gpus > 0, "", gpus, Style::Plain),
+            (self.gpus_degraded > 0, ", ", format!("{} degraded", self.gpus_degraded), Style::Warning),
             (self.gpus_failed > 0, ", ", format!("{} failed", self.gpus_failed), Style::Bad),
             (is_full && unknown > 0, ", ", format!("{unknown} unknown"), Style::Plain),
             (self.firing > 0, " · ", format!("{} firing", count(self.firing, "alert")), Style::Bad),

@@ -6,7 +6,9 @@
 pub(crate) mod alert;
 pub(crate) mod check;
 pub(crate) mod event;
+pub(crate) mod explain;
 pub(crate) mod fleet;
+pub(crate) mod jobs;
 pub(crate) mod listing;
 pub(crate) mod machine;
 pub(crate) mod node;

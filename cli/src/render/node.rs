@@ -35,6 +35,7 @@ const PROCESS_COLUMNS: &[Column] = &[
     Column::right("PID", Fit::Always),
     Column::left("USER", Fit::Flexible(8)),
     Column::left("JOB", Fit::Flexible(8)),
+    Column::right("UTIL", Fit::Always),
     Column::right("MEMORY", Fit::Always),
     Column::left("COMMAND", Fit::Flexible(16)),
 ];
@@ -151,9 +152,8 @@ fn agent(node: &NodeStatus) -> Cell {
 
 fn gpus(node: &NodeStatus, look: &Look) -> String {
     let state = |gpu: &GpuStatus| match gpu.state.as_str() {
-        "ok" => Cell::new("ok", Style::Good),
-        "failed" => Cell::new("✗ failed", Style::Bad),
-        other => Cell::new(other, Style::Warning),
+        "failed" => Cell::new("✗ failed", gpu_style(gpu)),
+        other => Cell::new(other, gpu_style(gpu)),
     };
     let rows = node.gpus.iter().map(|gpu| {
         let memory = gpu.memory_used_bytes.zip(gpu.memory_total_bytes);
@@ -169,7 +169,22 @@ fn gpus(node: &NodeStatus, look: &Look) -> String {
             Cell::new(&gpu.uuid, Style::Dim),
         ]
     });
-    Table { columns: GPU_COLUMNS, rows: rows.collect() }.render(look)
+    let mut out = Table { columns: GPU_COLUMNS, rows: rows.collect() }.render(look);
+    for gpu in node.gpus.iter().filter(|gpu| !gpu.causes.is_empty()) {
+        let mut line = Cell::plain(&format!("GPU {}: ", gpu.index));
+        line.push(Span::new(&gpu.causes.join("; "), gpu_style(gpu)));
+        out.push_str(&line.paint(look.width.unwrap_or(usize::MAX), look.is_colored));
+        out.push('\n');
+    }
+    out
+}
+
+fn gpu_style(gpu: &GpuStatus) -> Style {
+    match gpu.state.as_str() {
+        "ok" => Style::Good,
+        "failed" => Style::Bad,
+        _ => Style::Warning,
+    }
 }
 
 /// What runs on the GPUs; empty if nothing does.
@@ -181,7 +196,8 @@ fn processes(node: &NodeStatus, look: &Look) -> String {
                 Cell::plain(&process.pid.to_string()),
                 Cell::plain(&process.user),
                 Cell::plain(process.job.as_deref().unwrap_or_default()),
-                Cell::plain(&bytes(process.memory_bytes)),
+                Cell::known(process.utilization_ratio.map(percent)),
+                Cell::known(process.memory_bytes.map(bytes)),
                 Cell::plain(&process.command),
             ]
         })

@@ -27,6 +27,7 @@ fn gpu(index: usize, utilization: f64) -> GpuStatus {
         uuid: format!("GPU-{index:08}-aaaa-bbbb-cccc-0123456789ab"),
         model: Some("NVIDIA H100 80GB HBM3".into()),
         state: "ok".into(),
+        causes: Vec::new(),
         utilization_ratio: Some(utilization),
         memory_used_bytes: Some(79e9 * utilization),
         memory_total_bytes: Some(85_520_809_984.0),
@@ -36,7 +37,7 @@ fn gpu(index: usize, utilization: f64) -> GpuStatus {
     }
 }
 
-fn up(name: &str, utilizations: &[f64]) -> NodeStatus {
+pub(super) fn up(name: &str, utilizations: &[f64]) -> NodeStatus {
     NodeStatus {
         name: name.into(),
         state: "up".into(),
@@ -294,8 +295,10 @@ fn a_node_in_full() {
         pid: 4242,
         user: "ada".into(),
         command: "python train.py \u{1b}[31m".into(),
-        job: Some("slurm/1187".into()),
-        memory_bytes: 71e9,
+        job: Some("slurm 1187".into()),
+        memory_bytes: Some(71e9),
+        utilization_ratio: Some(0.97),
+        ..GpuProcess::default()
     }];
     let document = StatusDocument { time: TIME.into(), nodes: vec![dead] };
     expect![[r#"
@@ -320,8 +323,8 @@ fn a_node_in_full() {
         /          62%    708 GiB  1.8 TiB
         /scratch    5%    1.7 TiB  1.8 TiB
 
-        GPU   PID  USER  JOB         MEMORY  COMMAND
-        0    4242  ada   slurm/1187  66 GiB  python train.py \u{1b}[31m
+        GPU   PID  USER  JOB         UTIL  MEMORY  COMMAND
+        0    4242  ada   slurm 1187   97%  66 GiB  python train.py \u{1b}[31m
 
         STATE   SEVERITY  FOR  NODE    ALERT    SUMMARY
         firing  critical   3m  gpu-02  GpuLost  XID 79 on GPU 3: fell off the bus

@@ -57,6 +57,23 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     out
 }
 
+/// The text as lines of at most `columns`, broken between words. A word that is longer has a line to itself.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let Some(line) = lines.last_mut() else { continue };
+        if line.is_empty() {
+            line.push_str(word);
+        } else if width(line) + 1 + width(word) <= columns {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 /// The text in at most `columns`; what is left out is in the middle, and marked with `…`.
 pub(crate) fn cut_middle(text: &str, columns: usize) -> String {
     if width(text) <= columns {
@@ -98,6 +115,13 @@ mod tests {
         assert_eq!(cut_middle("日本語日本語", 5), "日…語");
         assert_eq!(cut_middle("abc", 1), "…");
         assert_eq!(cut_middle("abc", 0), "");
+    }
+
+    #[test]
+    fn long_text_is_broken_between_words() {
+        assert_eq!(wrap("drain the node, then reboot", 10), ["drain the", "node, then", "reboot"]);
+        assert_eq!(wrap("see nvidia-bug-report.sh now", 8), ["see", "nvidia-bug-report.sh", "now"]);
+        assert_eq!(wrap("", 8), [""]);
     }
 
     proptest! {

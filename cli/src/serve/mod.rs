@@ -1,6 +1,7 @@
 //! Answers clients, one request a stream. Rights are judged here, before anything is done.
 
 mod alerts;
+mod gpus;
 mod nodes;
 mod status;
 mod tail;

@@ -8,10 +8,10 @@ use belfry_common::{
 };
 use belfry_store::{Head, NodeId, Selected, Selection, TimeRange};
 
-use super::ServeError;
+use super::{ServeError, gpus};
 use crate::{
     api::{
-        self, AlertCounts, CpuStatus, DiskStatus, FilesystemStatus, GpuStatus, MemoryStatus, NetworkStatus, NodeStatus,
+        self, AlertCounts, CpuStatus, DiskStatus, FilesystemStatus, MemoryStatus, NetworkStatus, NodeStatus,
         StatusDocument,
     },
     fleet::{Node, standing},
@@ -66,21 +66,26 @@ fn status(services: &Services, node: &Node, now: Timestamp, is_alone: bool) -> N
         },
         filesystems: if is_alone { filesystems } else { Vec::new() },
         network: values.network(),
-        gpus: values.gpus(),
+        gpus: gpus::gpus(&values, node.inventory.as_deref(), &services.catalogue),
         alerts: AlertCounts { firing, pending },
     }
 }
 
 /// A node's newest values.
-struct Values<'a> {
+pub(super) struct Values<'a> {
     head: &'a Head,
     node: NodeId,
     now: Timestamp,
 }
 
 impl Values<'_> {
+    /// The time as of which they are the newest.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// Calls `visit` with each series of a metric and its newest value.
-    fn each(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
+    pub(super) fn each(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
         let range = TimeRange { after: self.now.plus_millis(-FRESH_MS), until: self.now.plus_millis(FRESH_MS) };
         let selection = Selection { metric: Some(metric), filter: &|_| true, range, newest_only: true };
         let mut found = Selected::default();
@@ -179,48 +184,9 @@ impl Values<'_> {
             transmit_bytes_per_second: sum("node_network_transmit_bytes_total"),
         }
     }
-
-    fn gpus(&self) -> Vec<GpuStatus> {
-        let mut gpus: HashMap<String, GpuStatus> = HashMap::new();
-        self.each("gpu_info", |series, _| {
-            let text = |name| label(series, name).unwrap_or_default().to_string();
-            let model = label(series, "model").map(str::to_string);
-            let gpu =
-                GpuStatus { index: text("gpu"), uuid: text("uuid"), model, state: "ok".into(), ..GpuStatus::default() };
-            gpus.insert(text("uuid"), gpu);
-        });
-        let mut take = |metric: &str, only: Option<(&str, &str)>, put: fn(&mut GpuStatus, f64)| {
-            self.each(metric, |series, value| {
-                if only.is_some_and(|(name, wanted)| label(series, name) != Some(wanted)) {
-                    return;
-                }
-                let Some(uuid) = label(series, "uuid") else { return };
-                let gpu = gpus.entry(uuid.to_string()).or_insert_with(|| GpuStatus {
-                    index: label(series, "gpu").unwrap_or_default().to_string(),
-                    uuid: uuid.to_string(),
-                    state: "ok".into(),
-                    ..GpuStatus::default()
-                });
-                put(gpu, value);
-            });
-        };
-        take("gpu_utilization_ratio", None, |gpu, value| gpu.utilization_ratio = Some(value));
-        take("gpu_memory_used_bytes", None, |gpu, value| gpu.memory_used_bytes = Some(value));
-        take("gpu_memory_total_bytes", None, |gpu, value| gpu.memory_total_bytes = Some(value));
-        take("gpu_temperature_celsius", Some(("sensor", "gpu")), |gpu, value| gpu.temperature_celsius = Some(value));
-        take("gpu_power_watts", None, |gpu, value| gpu.power_watts = Some(value));
-        take("gpu_up", None, |gpu, value| {
-            if value < 1.0 {
-                gpu.state = "failed".into();
-            }
-        });
-        let mut gpus: Vec<GpuStatus> = gpus.into_values().collect();
-        gpus.sort_by_key(|gpu| (gpu.index.parse::<u32>().unwrap_or(u32::MAX), gpu.uuid.clone()));
-        gpus
-    }
 }
 
-fn label<'a>(series: &'a SeriesDefinition, name: &str) -> Option<&'a str> {
+pub(super) fn label<'a>(series: &'a SeriesDefinition, name: &str) -> Option<&'a str> {
     let mut labels = series.metric.label_names.iter().zip(&series.label_values);
     labels.find(|(known, _)| &***known == name).map(|(_, value)| &**value)
 }

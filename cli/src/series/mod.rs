@@ -1,5 +1,7 @@
 //! The store's head as the query engine sees it: every series with `instance` and `job`, missing readings as stale markers.
 
+mod xid;
+
 use std::{
     collections::HashSet,
     ops::ControlFlow,
@@ -13,7 +15,7 @@ use belfry_promql::{
 use belfry_store::{Head, NodeId, Selected, Selection, TimeRange};
 use rustc_hash::FxHashMap;
 
-use crate::fleet::Fleet;
+use crate::{fleet::Fleet, xid::Catalogue};
 
 /// The label that names the node.
 pub(crate) const INSTANCE: &str = "instance";
@@ -25,6 +27,7 @@ pub(crate) const JOB: (&str, &str) = ("job", "belfry");
 pub(crate) struct HeadReader {
     head: Arc<Head>,
     fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     label_sets: Arc<Mutex<LabelSets>>,
     /// Of the reader that reads now; another one at the same time makes its own.
     buffers: Arc<Mutex<Buffers>>,
@@ -41,8 +44,8 @@ struct Buffers {
 }
 
 impl HeadReader {
-    pub(crate) fn new(head: Arc<Head>, fleet: Arc<Fleet>) -> Self {
-        Self { head, fleet, label_sets: Arc::default(), buffers: Arc::default() }
+    pub(crate) fn new(head: Arc<Head>, fleet: Arc<Fleet>, catalogue: Arc<Catalogue>) -> Self {
+        Self { head, fleet, catalogue, label_sets: Arc::default(), buffers: Arc::default() }
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -62,6 +65,14 @@ impl HeadReader {
         nodes
     }
 
+    /// The value of a label, of the series itself or of what is joined to it; empty if there is none of that name.
+    fn label<'a>(&'a self, series: &'a SeriesDefinition, name: &str, is_own: bool) -> &'a str {
+        match label(series, name, is_own) {
+            "" => xid::label(&self.catalogue, series, name).unwrap_or_default(),
+            value => value,
+        }
+    }
+
     /// Hands what was selected of a node to the visitor.
     fn pass_on(
         &self,
@@ -71,7 +82,9 @@ impl HeadReader {
         visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for (definition, found) in selected.iter() {
-            let labels = self.label_sets.lock().unwrap_or_else(PoisonError::into_inner).of(definition, node, name);
+            let mut label_sets = self.label_sets.lock().unwrap_or_else(PoisonError::into_inner);
+            let labels = label_sets.of(definition, node, name, &self.catalogue);
+            drop(label_sets);
             samples.clear();
             samples.extend(
                 found.iter().map(|sample| Sample {
@@ -120,7 +133,7 @@ impl SeriesReader for HeadReader {
             let is_own = node == NodeId::COLLECTOR;
             let filter = |series: &SeriesDefinition| {
                 (!is_own || instance.iter().all(|matcher| matcher.matches(label(series, INSTANCE, true))))
-                    && others.iter().all(|matcher| matcher.matches(label(series, matcher.name(), is_own)))
+                    && others.iter().all(|matcher| matcher.matches(self.label(series, matcher.name(), is_own)))
             };
             let selection = Selection { metric, filter: &filter, range, newest_only: request.last_only };
             self.head.select(node, &selection, &mut buffers.selected);
@@ -179,7 +192,7 @@ struct LabelSets {
 const LABEL_SETS_MAX: usize = 200_000;
 
 impl LabelSets {
-    fn of(&mut self, definition: &Arc<SeriesDefinition>, node: NodeId, name: &str) -> Labels {
+    fn of(&mut self, definition: &Arc<SeriesDefinition>, node: NodeId, name: &str, catalogue: &Catalogue) -> Labels {
         let key = (node, Arc::as_ptr(definition) as usize);
         if let Some((_, labels)) = self.sets.get(&key) {
             return labels.clone();
@@ -187,8 +200,11 @@ impl LabelSets {
         if self.sets.len() >= LABEL_SETS_MAX {
             *self = Self::default();
         }
-        let pairs = pairs(definition, name, node == NodeId::COLLECTOR);
-        let labels = Labels::from_pairs(pairs.map(|(name, value)| (self.text(name), self.text(value))));
+        let own =
+            pairs(definition, name, node == NodeId::COLLECTOR).map(|(name, value)| (self.text(name), self.text(value)));
+        let mut all: Vec<(Arc<str>, Arc<str>)> = own.collect();
+        all.extend(xid::pairs(catalogue, definition).map(|(name, value)| (self.text(name), self.text(value))));
+        let labels = Labels::from_pairs(all);
         self.sets.insert(key, (Arc::downgrade(definition), labels.clone()));
         labels
     }

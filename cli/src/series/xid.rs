@@ -1,0 +1,42 @@
+//! What the catalogue says of an XID, as labels of the series that count it: `class`, `action` and `xid_name`.
+//!
+//! Joined when a series is read and not stored: the catalogue belongs to the collector, and a change in it holds at once
+//! for what came before.
+
+use belfry_common::model::SeriesDefinition;
+
+use crate::xid::{Catalogue, Xid};
+
+/// Metrics with an `xid` that is judged.
+const METRICS: [&str; 2] = ["gpu_xid_errors_total", "gpu_xid_last_timestamp_seconds"];
+
+/// The labels that are added.
+const LABELS: [&str; 3] = ["class", "action", "xid_name"];
+
+/// What is known of the XID that a series counts; `None` for all other series.
+fn of<'a>(catalogue: &'a Catalogue, series: &SeriesDefinition) -> Option<&'a Xid> {
+    if !METRICS.contains(&&*series.metric.name) {
+        return None;
+    }
+    let mut labels = series.metric.label_names.iter().zip(&series.label_values);
+    let (_, code) = labels.find(|(name, _)| &***name == "xid")?;
+    catalogue.of(code.parse().ok()?)
+}
+
+/// The added label of this name.
+pub(super) fn label<'a>(catalogue: &'a Catalogue, series: &SeriesDefinition, name: &str) -> Option<&'a str> {
+    if !LABELS.contains(&name) {
+        return None;
+    }
+    let (_, value) = pairs(catalogue, series).find(|(known, _)| *known == name)?;
+    Some(value)
+}
+
+/// All added labels.
+pub(super) fn pairs<'a>(
+    catalogue: &'a Catalogue,
+    series: &SeriesDefinition,
+) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
+    let values = of(catalogue, series).map(|xid| [xid.class.as_str(), xid.action.as_str(), &xid.name]);
+    LABELS.into_iter().zip(values.into_iter().flatten())
+}
