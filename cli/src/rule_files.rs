@@ -43,7 +43,7 @@ impl RuleFiles {
     pub(crate) fn load(&self) -> Result<RuleSet, AlertingError> {
         let mut sources: Vec<Source> = Vec::new();
         if self.with_pack {
-            sources.push(rules::pack());
+            sources.extend(rules::pack());
         }
         for pattern in &self.patterns {
             let paths = expand(pattern)?;

@@ -25,7 +25,7 @@ mod yaml;
 
 pub(crate) use evaluate::{Row, RuleError, evaluate, record, series_labels};
 pub(crate) use load::{ReadError, read};
-pub(crate) use pack::source as pack;
+pub(crate) use pack::sources as pack;
 pub(crate) use position::Position;
 pub(crate) use problem::{LoadError, Problem, Severity};
 pub(crate) use reader::{AsItWas, OnNodes, Recorded, WithRecorded, is_up};

@@ -2,10 +2,11 @@
 
 use super::set::Source;
 
-/// The pack as a rule file like any other.
-pub(crate) fn source() -> Source {
-    Source {
-        name: "belfry.yml (built in)".to_owned(),
-        text: include_str!("../../../packaging/rules/belfry.yml").to_owned(),
-    }
+/// The pack as rule files like any others.
+pub(crate) fn sources() -> Vec<Source> {
+    let files = [
+        ("belfry.yml (built in)", include_str!("../../../packaging/rules/belfry.yml")),
+        ("belfry-gpu.yml (built in)", include_str!("../../../packaging/rules/belfry-gpu.yml")),
+    ];
+    files.into_iter().map(|(name, text)| Source { name: name.to_owned(), text: text.to_owned() }).collect()
 }
