@@ -11,7 +11,12 @@ use std::{
 use belfry_common::identity::Identity;
 use tempfile::TempDir;
 
-use crate::{binaries, collector::Collector, process::Process};
+use crate::{
+    binaries,
+    collector::Collector,
+    gpus::{self, Gpus},
+    process::Process,
+};
 
 /// A configuration under which an agent makes four batches a second.
 pub const BRISK: &str = "[samplers.load]\ninterval = \"250ms\"\n";
@@ -25,6 +30,7 @@ pub struct Agent {
     // First, so that it is dead before its directory is deleted.
     process: Option<Process>,
     directory: TempDir,
+    environment: Vec<(String, PathBuf)>,
     /// Who it is.
     pub identity: Identity,
 }
@@ -34,7 +40,7 @@ impl Agent {
     pub async fn join(collector: &Collector, name: &str, address: SocketAddr) -> Self {
         let directory = tempfile::Builder::new().prefix("belfry-test-agent-").tempdir().unwrap();
         let identity = collector.join(name).await;
-        let agent = Self { process: None, directory, identity };
+        let agent = Self { process: None, directory, environment: Vec::new(), identity };
         agent.identity.save(&agent.state_directory()).unwrap();
         Identity::save_collector_address(&agent.state_directory(), &address.to_string()).unwrap();
         agent.configure(BRISK);
@@ -46,12 +52,18 @@ impl Agent {
         fs::write(self.config_path(), config).unwrap();
     }
 
+    /// Gives it these GPUs, with the rest of its configuration; it counts from the next start on.
+    pub fn equip(&mut self, gpus: &Gpus, config: &str) {
+        self.configure(&format!("{config}{}", gpus.config()));
+        self.environment = vec![(gpus::SCENARIO.to_owned(), gpus.scenario())];
+    }
+
     /// Starts it, again or for the first time.
     pub fn start(&mut self) {
         let mut command = Command::new(binaries::belfry_agent());
         command.arg("--state-dir").arg(self.state_directory()).arg("--config").arg(self.config_path());
         // Ends with the test, however that ends: its standard input closes.
-        command.args(["run", "--with-parent"]);
+        command.args(["run", "--with-parent"]).envs(self.environment.iter().cloned());
         self.process = Some(Process::start(&mut command, &self.directory.path().join("agent.log")));
     }
 

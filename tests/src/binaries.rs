@@ -21,6 +21,12 @@ pub fn belfry_agent() -> PathBuf {
     directory().join("belfry-agent")
 }
 
+/// The library that plays NVML.
+#[must_use]
+pub fn nvml_stub() -> PathBuf {
+    directory().join("libnvml_stub.so")
+}
+
 fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| env::var_os("BELFRY_TEST_BINARIES").map_or_else(build, PathBuf::from))
@@ -42,7 +48,19 @@ fn build() -> PathBuf {
             build.env_remove(name);
         }
     }
-    build.args(["build", "--quiet", "-p", "belfry", "-p", "belfry-agent", "--profile", profile, "--target-dir"]);
+    build.args([
+        "build",
+        "--quiet",
+        "-p",
+        "belfry",
+        "-p",
+        "belfry-agent",
+        "-p",
+        "belfry-nvml-stub",
+        "--profile",
+        profile,
+        "--target-dir",
+    ]);
     let status = build.arg(directory.parent().unwrap()).status().unwrap();
     assert!(status.success(), "the programs under test cannot be built");
     directory.to_path_buf()

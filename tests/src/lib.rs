@@ -15,6 +15,7 @@ pub mod cli;
 pub mod collector;
 pub mod fake_collector;
 pub mod figures;
+pub mod gpus;
 pub mod hostile;
 pub mod oracle;
 pub mod process;

@@ -1,0 +1,155 @@
+//! Every way in which a driver cannot be used, and ways in which it ends while it is.
+
+use belfry_tests::{
+    agent::Agent,
+    cli::Cli,
+    collector::Collector,
+    gpus::Gpus,
+    wait::{SOON, eventually},
+};
+use serde_json::Value;
+
+const TWO: &str = "[[gpu]]\nkind = \"h100\"\ncount = 2\n";
+
+/// A collector with the rules that ship, and a node with GPUs.
+struct Scene {
+    collector: Collector,
+    agent: Agent,
+    gpus: Gpus,
+    cli: Cli,
+}
+
+impl Scene {
+    async fn begin(scenario: &str) -> Self {
+        let collector = Collector::start_with("").await;
+        let gpus = Gpus::new(scenario);
+        let mut agent = Agent::join(&collector, "gpu-01", collector.address()).await;
+        agent.equip(&gpus, "");
+        agent.start();
+        let cli = Cli::admin(&collector);
+        Self { collector, agent, gpus, cli }
+    }
+
+    /// The GPUs of the node, as its status has them.
+    async fn status(&self) -> Vec<Value> {
+        self.cli.json(&["status", "gpu-01"]).await["nodes"][0]["gpus"].as_array().unwrap().clone()
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        eventually(what, SOON, async || Some(self.status().await).filter(|gpus| is_so(gpus))).await
+    }
+
+    async fn firing(&self, rule: &str) -> Value {
+        eventually(rule, SOON, async || {
+            let alerts = self.cli.json(&["alerts", "--state", "firing"]).await;
+            alerts.as_array().unwrap().iter().find(|alert| alert["rule"] == rule).cloned()
+        })
+        .await
+    }
+
+    async fn resolved(&self, rule: &str) {
+        eventually(rule, SOON, async || {
+            let alerts = self.cli.json(&["alerts"]).await;
+            (!alerts.as_array().unwrap().iter().any(|alert| alert["rule"] == rule)).then_some(())
+        })
+        .await;
+    }
+
+    async fn end(mut self) {
+        self.agent.stop().await;
+        self.collector.stop().await;
+    }
+}
+
+fn are_ok(gpus: &[Value]) -> bool {
+    gpus.len() == 2 && gpus.iter().all(|gpu| gpu["state"] == "ok")
+}
+
+#[tokio::test]
+async fn a_driver_that_cannot_be_used_is_named_with_what_to_do() {
+    for (error, state) in [
+        ("driver_not_loaded", "no driver"),
+        ("no_permission", "no permission"),
+        ("lib_rm_version_mismatch", "version mismatch"),
+        ("unknown", "failed"),
+    ] {
+        let gpus = Gpus::new(&format!("init_error = {error:?}\n{TWO}"));
+        let said = gpus.agent(&["doctor"]).await;
+        let line = said.output.lines().find(|line| line.contains(" gpu ")).unwrap_or_else(|| panic!("{said:?}"));
+        assert!(line.contains(&format!("nvidia: {state}: ")), "{line}");
+    }
+    let gpus = Gpus::new("");
+    let said = gpus.agent(&["doctor"]).await;
+    assert!(said.output.contains("nvidia: no devices: "), "{said:?}");
+    gpus.set(TWO);
+    let said = gpus.agent(&["doctor"]).await;
+    assert!(said.output.contains("nvidia: its driver answers"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_gpu_that_is_lost_has_failed_and_the_others_go_on() {
+    let scene = Scene::begin(TWO).await;
+    scene.until("both are ok", are_ok).await;
+    scene.gpus.set("[[gpu]]\nkind = \"h100\"\n[[gpu]]\nkind = \"h100\"\nlost = true\n");
+    let gpus = scene.until("one has failed", |gpus| gpus[1]["state"] == "failed").await;
+    assert_eq!(gpus[0]["state"], "ok");
+    assert!(gpus[1]["temperature_celsius"].is_null(), "{}", gpus[1]);
+    let alert = scene.firing("GpuLost").await;
+    assert_eq!(alert["labels"]["gpu"], "1");
+    scene.gpus.set(TWO);
+    scene.until("it is back", are_ok).await;
+    scene.resolved("GpuLost").await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_library_that_crashes_costs_one_worker() {
+    let scene = Scene::begin(TWO).await;
+    scene.until("both are ok", are_ok).await;
+    scene.gpus.set(&format!("{TWO}[[fault]]\ncall = \"nvmlDeviceGetPowerUsage\"\ncrash = true\n"));
+    scene.until("nothing is known", |gpus| gpus.iter().all(|gpu| gpu["state"] == "unknown")).await;
+    scene.gpus.set(TWO);
+    scene.until("both are ok again", are_ok).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_pause_lets_go_of_every_handle_and_marks_the_gap() {
+    let mut scene = Scene::begin(TWO).await;
+    scene.until("both are ok", are_ok).await;
+    let state = scene.agent.state_directory();
+    let said = belfry_tests::cli::agent(&state, &["gpu", "pause"]).await.done();
+    assert!(said.starts_with("paused: no GPU is held."), "{said}");
+    let worker = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let words = std::fs::read(path.join("cmdline")).ok()?;
+        let words = String::from_utf8_lossy(&words).into_owned();
+        (words.contains("gpu-worker") && words.contains(state.to_str().unwrap())).then_some(words)
+    });
+    assert_eq!(worker.count(), 0, "the worker is gone before the command ends");
+    let gpus = scene.until("they are paused", |gpus| gpus.iter().all(|gpu| gpu["state"] == "unknown")).await;
+    assert_eq!(gpus[0]["causes"][0], "driver: paused");
+
+    // It outlives the agent.
+    scene.agent.stop().await;
+    scene.agent.start();
+    scene.until("still paused", |gpus| gpus.iter().all(|gpu| gpu["causes"][0] == "driver: paused")).await;
+    assert_eq!(belfry_tests::cli::agent(&state, &["gpu", "resume"]).await.done(), "resumed\n");
+    scene.until("both are ok again", are_ok).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_gpu_that_is_not_found_any_more_is_missed() {
+    let mut scene = Scene::begin(TWO).await;
+    scene.until("both are ok", are_ok).await;
+    scene.agent.stop().await;
+    scene.gpus.set("[[gpu]]\nkind = \"h100\"\n");
+    scene.agent.start();
+    eventually("the alert is pending", SOON, async || {
+        let alerts = scene.cli.json(&["alerts"]).await;
+        alerts.as_array().unwrap().iter().any(|alert| alert["rule"] == "GpuMissing").then_some(())
+    })
+    .await;
+    scene.end().await;
+}
