@@ -35,7 +35,7 @@ use crate::{
     recorded::Recorder,
     rule_files::{AlertingError, RuleFiles},
     rules::RuleSet,
-    series::HeadReader,
+    series::{HeadReader, dcgm},
     state::{
         State, StateError,
         alerts::{self as alert_table, AlertChange, AlertKey},
@@ -290,7 +290,10 @@ impl Alerting {
         if self.interests.len() >= INTERESTS_MAX {
             self.interests.clear();
         }
-        let interest = self.engine.interest(layout.series.iter().map(|series| &*series.metric.name));
+        let names = layout.series.iter().map(|series| &*series.metric.name);
+        let mut all: Vec<&str> = names.clone().flat_map(dcgm::names_of).collect();
+        all.extend(names);
+        let interest = self.engine.interest(all);
         self.interests.insert(address, (Arc::downgrade(layout), interest.clone()));
         interest
     }

@@ -2,6 +2,7 @@
 //! scenario says. It is loaded as NVIDIA's is.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, which shows where")]
 
+mod dcgm;
 mod driver;
 mod hang;
 mod readings;

@@ -1,5 +1,6 @@
 //! The store's head as the query engine sees it: every series with `instance` and `job`, missing readings as stale markers.
 
+pub(crate) mod dcgm;
 mod xid;
 
 use std::{
@@ -16,6 +17,7 @@ use belfry_store::{Head, NodeId, Selected, Selection, TimeRange};
 use rustc_hash::FxHashMap;
 
 use crate::{fleet::Fleet, xid::Catalogue};
+use dcgm::{Alias, Fact, Facts, Gathered};
 
 /// The label that names the node.
 pub(crate) const INSTANCE: &str = "instance";
@@ -35,6 +37,9 @@ pub(crate) struct HeadReader {
 
 /// Rules read far less of a node; who once reads much more gives the memory back.
 const BUFFERS_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+/// Facts of GPUs come once a minute.
+const FACTS_MS: i64 = 5 * 60_000;
 
 /// Memory that one read after the other uses.
 #[derive(Debug, Default)]
@@ -86,12 +91,7 @@ impl HeadReader {
             let labels = label_sets.of(definition, node, name, &self.catalogue);
             drop(label_sets);
             samples.clear();
-            samples.extend(
-                found.iter().map(|sample| Sample {
-                    time_ms: sample.time.as_millis(),
-                    value: sample.value.unwrap_or(STALE_NAN),
-                }),
-            );
+            samples.extend(found.iter().map(sample));
             visitor(&labels, samples)?;
         }
         ControlFlow::Continue(())
@@ -113,32 +113,13 @@ impl SeriesReader for HeadReader {
         request: &ReadRequest<'_>,
         visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let mut metric = None;
-        let (mut instance, mut others) = (Vec::new(), Vec::new());
-        for matcher in request.matchers {
-            match matcher.name() {
-                METRIC_NAME if matcher.op() == MatchOp::Equal && metric.is_none() => metric = Some(matcher.value()),
-                INSTANCE => instance.push(matcher),
-                name if name == JOB.0 && matcher.matches(JOB.1) => {}
-                name if name == JOB.0 => return Ok(()),
-                _ => others.push(matcher),
-            }
-        }
-        let range = TimeRange {
-            after: Timestamp::from_millis(request.start_ms),
-            until: Timestamp::from_millis(request.end_ms),
-        };
+        let Some(wanted) = Wanted::of(request) else { return Ok(()) };
         let mut buffers = std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner));
-        for (node, name) in self.candidates(&instance) {
-            let is_own = node == NodeId::COLLECTOR;
-            let filter = |series: &SeriesDefinition| {
-                (!is_own || instance.iter().all(|matcher| matcher.matches(label(series, INSTANCE, true))))
-                    && others.iter().all(|matcher| matcher.matches(self.label(series, matcher.name(), is_own)))
-            };
-            let selection = Selection { metric, filter: &filter, range, newest_only: request.last_only };
-            self.head.select(node, &selection, &mut buffers.selected);
-            if self.pass_on(node, &name, &mut buffers, visitor).is_break() {
-                break;
+        let nodes = self.candidates(&wanted.instance);
+        let mut flow = self.visit_own(&wanted, &nodes, &mut buffers, visitor);
+        for alias in wanted.aliases() {
+            if flow.is_continue() {
+                flow = self.visit_alias(alias, &wanted, &nodes, &mut buffers.selected, visitor);
             }
         }
         if buffers.selected.bytes() <= BUFFERS_BYTES_KEPT {
@@ -146,6 +127,130 @@ impl SeriesReader for HeadReader {
         }
         Ok(())
     }
+}
+
+/// A request, taken apart.
+struct Wanted<'a> {
+    /// The only name that can match, if there is one.
+    metric: Option<&'a str>,
+    /// What else is asked of the name.
+    names: Vec<&'a Matcher>,
+    instance: Vec<&'a Matcher>,
+    /// Of all other labels, the name among them unless it is `metric`.
+    others: Vec<&'a Matcher>,
+    range: TimeRange,
+    newest_only: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// `None` if nothing can match.
+    fn of(request: &ReadRequest<'a>) -> Option<Self> {
+        let range = TimeRange {
+            after: Timestamp::from_millis(request.start_ms),
+            until: Timestamp::from_millis(request.end_ms),
+        };
+        let (names, instance, others) = (Vec::new(), Vec::new(), Vec::new());
+        let mut wanted = Self { metric: None, names, instance, others, range, newest_only: request.last_only };
+        for matcher in request.matchers {
+            match matcher.name() {
+                METRIC_NAME if matcher.op() == MatchOp::Equal && wanted.metric.is_none() => {
+                    wanted.metric = Some(matcher.value());
+                }
+                METRIC_NAME => {
+                    wanted.names.push(matcher);
+                    wanted.others.push(matcher);
+                }
+                INSTANCE => wanted.instance.push(matcher),
+                name if name == JOB.0 && matcher.matches(JOB.1) => {}
+                name if name == JOB.0 => return None,
+                _ => wanted.others.push(matcher),
+            }
+        }
+        Some(wanted)
+    }
+
+    /// Names of DCGM's that are asked for. Who asks for series of whatever name does not ask for the same twice.
+    fn aliases(&self) -> impl Iterator<Item = &'static Alias> {
+        let is_named = self.metric.map_or_else(
+            || self.names.iter().any(|matcher| matcher.value().contains(dcgm::PREFIX)),
+            |metric| metric.starts_with(dcgm::PREFIX),
+        );
+        let all = if is_named { dcgm::ALIASES } else { &[] };
+        all.iter().filter(|alias| {
+            self.metric.is_none_or(|metric| metric == alias.name)
+                && self.names.iter().all(|matcher| matcher.matches(alias.name))
+        })
+    }
+}
+
+impl HeadReader {
+    fn visit_own(
+        &self,
+        wanted: &Wanted<'_>,
+        nodes: &[(NodeId, Arc<str>)],
+        buffers: &mut Buffers,
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for (node, name) in nodes {
+            let is_own = *node == NodeId::COLLECTOR;
+            let filter = |series: &SeriesDefinition| {
+                (!is_own || wanted.instance.iter().all(|matcher| matcher.matches(label(series, INSTANCE, true))))
+                    && wanted.others.iter().all(|matcher| matcher.matches(self.label(series, matcher.name(), is_own)))
+            };
+            let selection = Selection {
+                metric: wanted.metric,
+                filter: &filter,
+                range: wanted.range,
+                newest_only: wanted.newest_only,
+            };
+            self.head.select(*node, &selection, &mut buffers.selected);
+            self.pass_on(*node, name, buffers, visitor)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn visit_alias(
+        &self,
+        alias: &Alias,
+        wanted: &Wanted<'_>,
+        nodes: &[(NodeId, Arc<str>)],
+        selected: &mut Selected,
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for (node, name) in nodes.iter().filter(|(node, _)| *node != NodeId::COLLECTOR) {
+            let facts = gpu_facts(&self.head, *node, wanted.range.until, selected);
+            let selection = Selection {
+                metric: Some(alias.metric),
+                filter: &|series| alias.takes(series),
+                range: wanted.range,
+                newest_only: wanted.newest_only,
+            };
+            self.head.select(*node, &selection, selected);
+            let mut gathered = Gathered::default();
+            for (definition, found) in selected.iter() {
+                let labels = alias.labels(definition, name, &facts);
+                if wanted.others.iter().all(|matcher| matcher.matches(labels.value(matcher.name()))) {
+                    gathered.add(alias, labels, found.iter().map(sample));
+                }
+            }
+            for (labels, samples) in gathered.into_series() {
+                visitor(&labels, &samples)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What a node last said of its GPUs; for some minutes after it has stopped, too.
+fn gpu_facts(head: &Head, node: NodeId, until: Timestamp, selected: &mut Selected) -> Facts {
+    let range = TimeRange { after: until.plus_millis(-FACTS_MS), until };
+    let selection = Selection { metric: Some("gpu_info"), filter: &|_| true, range, newest_only: true };
+    head.select(node, &selection, selected);
+    selected.iter().map(|(definition, _)| Fact::of(definition)).collect()
+}
+
+fn sample(sample: &belfry_store::Sample) -> Sample {
+    Sample { time_ms: sample.time.as_millis(), value: sample.value.unwrap_or(STALE_NAN) }
 }
 
 /// The value of a label; empty if the series has none of that name.
@@ -166,9 +271,39 @@ fn shown_name(name: &str, is_own: bool) -> &str {
     }
 }
 
-/// All labels of a series of the node with this name.
-pub(crate) fn labels(series: &SeriesDefinition, node: &str, is_own: bool) -> Labels {
-    Labels::from_pairs(pairs(series, node, is_own))
+/// What is joined to the series of a node when they are shown one by one.
+#[derive(Debug)]
+pub(crate) struct Joined<'a> {
+    catalogue: &'a Catalogue,
+    node: &'a str,
+    is_own: bool,
+    /// What DCGM's names need to know of the GPUs; nothing if nobody asks for them.
+    facts: Option<Facts>,
+}
+
+impl<'a> Joined<'a> {
+    pub(crate) fn new(
+        head: &Head,
+        catalogue: &'a Catalogue,
+        (node, name): (NodeId, &'a str),
+        with_dcgm: bool,
+        until: Timestamp,
+    ) -> Self {
+        let facts = with_dcgm.then(|| gpu_facts(head, node, until, &mut Selected::default()));
+        Self { catalogue, node: name, is_own: node == NodeId::COLLECTOR, facts }
+    }
+
+    /// All labels of a series: as itself, and under each of DCGM's names that it alone answers to.
+    pub(crate) fn labels(&self, series: &SeriesDefinition) -> Vec<(Labels, Option<&'static Alias>)> {
+        let own: Vec<(&str, &str)> = pairs(series, self.node, self.is_own).collect();
+        let joined = own.into_iter().chain(xid::pairs(self.catalogue, series));
+        let mut all = vec![(Labels::from_pairs(joined), None)];
+        if let Some(facts) = self.facts.as_ref().filter(|_| !self.is_own) {
+            let aliases = dcgm::ALIASES.iter().filter(|alias| !alias.is_sum && alias.takes(series));
+            all.extend(aliases.map(|alias| (alias.labels(series, self.node, facts), Some(alias))));
+        }
+        all
+    }
 }
 
 fn pairs<'a>(series: &'a SeriesDefinition, node: &'a str, is_own: bool) -> impl Iterator<Item = (&'a str, &'a str)> {

@@ -36,7 +36,7 @@ pub(super) fn label<'a>(catalogue: &'a Catalogue, series: &SeriesDefinition, nam
 pub(super) fn pairs<'a>(
     catalogue: &'a Catalogue,
     series: &SeriesDefinition,
-) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
+) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
     let values = of(catalogue, series).map(|xid| [xid.class.as_str(), xid.action.as_str(), &xid.name]);
     LABELS.into_iter().zip(values.into_iter().flatten())
 }

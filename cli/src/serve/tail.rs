@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use belfry_common::{
     clock,
     error_chain::ErrorChain,
-    model::{Layout, SeriesDefinition, Timestamp},
+    model::{Layout, Reason, SeriesDefinition, Timestamp},
 };
-use belfry_promql::{METRIC_NAME, Plan, PlanOptions, Selector};
+use belfry_promql::{Labels, METRIC_NAME, Plan, PlanOptions, Selector};
 use belfry_store::{NodeId, Sample, Selected, Selection, TimeRange};
 use serde_json::json;
 use std::sync::Arc;
@@ -18,7 +18,10 @@ use crate::{
     glob,
     hub::Arrival,
     listen::Member,
-    series,
+    series::{
+        self, Joined,
+        dcgm::{self, Alias},
+    },
     services::Services,
 };
 
@@ -47,7 +50,25 @@ impl Wanted {
         Ok(Self { wishes: wishes?, node: node.map(str::to_string) })
     }
 
-    fn matches(&self, labels: &belfry_promql::Labels) -> bool {
+    /// Whether a name of DCGM's is asked for. Who asks for everything does not ask for the same twice.
+    fn with_dcgm(&self) -> bool {
+        self.wishes.iter().any(|wish| match wish {
+            Wish::Glob(pattern) => pattern.starts_with(dcgm::PREFIX),
+            Wish::Selector(selector) => {
+                let mut names = selector.matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME);
+                names.any(|matcher| matcher.value().contains(dcgm::PREFIX))
+            }
+        })
+    }
+
+    /// The labels under which a series is wanted; those by which it is itself come first.
+    fn shown(&self, joined: &Joined<'_>, definition: &SeriesDefinition) -> Vec<(Labels, Option<&'static Alias>)> {
+        let mut all = joined.labels(definition);
+        all.retain(|(labels, _)| self.matches(labels));
+        all
+    }
+
+    fn matches(&self, labels: &Labels) -> bool {
         let is_on_node = self.node.as_deref().is_none_or(|node| labels.value(series::INSTANCE) == node);
         let is_wished = || {
             self.wishes.iter().any(|wish| match wish {
@@ -167,7 +188,17 @@ impl Shown {
 struct Places {
     /// Keeps the layout alive, so that no other takes its address.
     _layout: Arc<Layout>,
-    places: Arc<[(usize, BTreeMap<String, String>)]>,
+    places: Arc<[Place]>,
+}
+
+/// A series that is wanted, under one name.
+#[derive(Debug)]
+struct Place {
+    /// In its layout.
+    place: usize,
+    metric: String,
+    labels: BTreeMap<String, String>,
+    alias: Option<&'static Alias>,
 }
 
 /// Layouts and series in them that are remembered; beyond that all are found again.
@@ -189,27 +220,30 @@ impl Tail<'_> {
 
     /// One node's past in the order of time, in pieces to be sent.
     fn past_of(&mut self, node: NodeId, name: &str, range: TimeRange) -> Result<Vec<String>, ServeError> {
-        let is_own = node == NodeId::COLLECTOR;
-        let filter = |definition: &SeriesDefinition| self.wanted.matches(&series::labels(definition, name, is_own));
+        let Services { head, catalogue, .. } = self.services;
+        let joined = Joined::new(head, catalogue, (node, name), self.wanted.with_dcgm(), range.until);
+        let filter = |definition: &SeriesDefinition| !self.wanted.shown(&joined, definition).is_empty();
         let selection = Selection { metric: None, filter: &filter, range, newest_only: false };
         let mut found = Selected::default();
-        self.services.head.select(node, &selection, &mut found);
+        head.select(node, &selection, &mut found);
         let mut samples = Vec::new();
-        let mut labels = Vec::new();
-        for (place, (definition, of_series)) in found.iter().enumerate() {
-            samples.extend(of_series.iter().map(|sample| (sample.time, place, sample.value)));
-            labels.push((&*definition.metric.name, label_map(definition, name, is_own)));
+        let mut shown: Vec<Place> = Vec::new();
+        for (definition, of_series) in found.iter() {
+            for place in self.wanted.shown(&joined, definition).into_iter().map(|shown| Place::new(0, shown)) {
+                samples.extend(of_series.iter().map(|sample| (sample.time, shown.len(), sample.value)));
+                shown.push(place);
+            }
             self.shown.note(node, definition, of_series);
         }
         samples.sort_by_key(|&(time, place, _)| (time, place));
         let mut pieces = vec![String::new()];
         for (time, place, value) in samples {
-            let Some((metric, labels)) = labels.get(place) else { continue };
+            let Some(place) = shown.get(place) else { continue };
             if pieces.last().is_none_or(|lines| lines.len() >= LINES_BYTES) {
                 pieces.push(String::new());
             }
             if let Some(lines) = pieces.last_mut() {
-                write_line(time, metric, labels, value, lines)?;
+                place.write_line(time, value, lines)?;
             }
         }
         pieces.retain(|lines| !lines.is_empty());
@@ -219,34 +253,30 @@ impl Tail<'_> {
     fn arrived(&mut self, arrival: &Arrival, lines: &mut String) -> Result<(), ServeError> {
         for tick in &arrival.batch.ticks {
             let places = self.places(arrival.node, &tick.layout);
-            for (place, labels) in &*places {
-                let (Some(raw), Some(definition)) = (tick.values.get(*place), tick.layout.series.get(*place)) else {
-                    continue;
-                };
+            for place in &*places {
+                let reading = tick.values.get(place.place).zip(tick.layout.series.get(place.place));
+                let Some((raw, definition)) = reading else { continue };
                 if self.shown.has(arrival.node, definition, tick.time) {
                     continue;
                 }
-                let value = raw.value(definition.metric.resolution).map_err(Some);
-                write_line(tick.time, &definition.metric.name, labels, value, lines)?;
+                place.write_line(tick.time, raw.value(definition.metric.resolution).map_err(Some), lines)?;
             }
         }
         Ok(())
     }
 
-    fn places(&mut self, node: NodeId, layout: &Arc<Layout>) -> Arc<[(usize, BTreeMap<String, String>)]> {
+    fn places(&mut self, node: NodeId, layout: &Arc<Layout>) -> Arc<[Place]> {
         let key = (node, Arc::as_ptr(layout) as usize);
         if let Some(known) = self.layouts.get(&key) {
             return Arc::clone(&known.places);
         }
-        let is_own = node == NodeId::COLLECTOR;
         let name = self.services.fleet.node(node).map(|node| node.name.to_string()).unwrap_or_default();
-        let wanted = layout
-            .series
-            .iter()
-            .enumerate()
-            .filter(|(_, definition)| self.wanted.matches(&series::labels(definition, &name, is_own)));
-        let places: Arc<[_]> =
-            wanted.map(|(place, definition)| (place, label_map(definition, &name, is_own))).collect();
+        let Services { head, catalogue, .. } = self.services;
+        let joined = Joined::new(head, catalogue, (node, &name), self.wanted.with_dcgm(), clock::now());
+        let places = layout.series.iter().enumerate().flat_map(|(place, definition)| {
+            self.wanted.shown(&joined, definition).into_iter().map(move |shown| Place::new(place, shown))
+        });
+        let places: Arc<[Place]> = places.collect();
         self.known_places += places.len() + 1;
         if self.known_places > PLACES_MAX {
             self.layouts.clear();
@@ -257,29 +287,32 @@ impl Tail<'_> {
     }
 }
 
-fn label_map(definition: &SeriesDefinition, node: &str, is_own: bool) -> BTreeMap<String, String> {
-    let labels = series::labels(definition, node, is_own);
-    let shown = labels.iter().filter(|&(name, _)| name != METRIC_NAME);
-    shown.map(|(name, value)| (name.to_string(), value.to_string())).collect()
-}
+impl Place {
+    fn new(place: usize, (labels, alias): (Labels, Option<&'static Alias>)) -> Self {
+        let shown = labels.iter().filter(|&(name, _)| name != METRIC_NAME);
+        let map = shown.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Self { place, metric: labels.value(METRIC_NAME).to_owned(), labels: map, alias }
+    }
 
-fn write_line(
-    time: Timestamp,
-    metric: &str,
-    labels: &BTreeMap<String, String>,
-    value: Result<f64, Option<belfry_common::model::Reason>>,
-    lines: &mut String,
-) -> Result<(), ServeError> {
-    let (value, reason) = match value {
-        Ok(value) if value.is_finite() => (json!(value), None),
-        Ok(value) if value.is_nan() => (json!("NaN"), None),
-        Ok(value) => (json!(if value > 0.0 { "+Inf" } else { "-Inf" }), None),
-        Err(Some(reason)) => (serde_json::Value::Null, Some(reason.as_str().to_string())),
-        Err(None) => (serde_json::Value::Null, Some("ended".to_string())),
-    };
-    let line = TailLine { time: api::time(time), metric: metric.to_string(), labels: labels.clone(), value, reason };
-    let json = serde_json::to_string(&line).map_err(|error| ServeError::Failed(error.to_string()))?;
-    lines.push_str(&json);
-    lines.push('\n');
-    Ok(())
+    fn write_line(
+        &self,
+        time: Timestamp,
+        value: Result<f64, Option<Reason>>,
+        lines: &mut String,
+    ) -> Result<(), ServeError> {
+        let value = value.map(|value| self.alias.map_or(value, |alias| alias.value(value)));
+        let (value, reason) = match value {
+            Ok(value) if value.is_finite() => (json!(value), None),
+            Ok(value) if value.is_nan() => (json!("NaN"), None),
+            Ok(value) => (json!(if value > 0.0 { "+Inf" } else { "-Inf" }), None),
+            Err(Some(reason)) => (serde_json::Value::Null, Some(reason.as_str().to_string())),
+            Err(None) => (serde_json::Value::Null, Some("ended".to_string())),
+        };
+        let (metric, labels) = (self.metric.clone(), self.labels.clone());
+        let line = TailLine { time: api::time(time), metric, labels, value, reason };
+        let json = serde_json::to_string(&line).map_err(|error| ServeError::Failed(error.to_string()))?;
+        lines.push_str(&json);
+        lines.push('\n');
+        Ok(())
+    }
 }
