@@ -28,6 +28,7 @@ use crate::{
     alerting::{ARRIVALS_MAX, Alerting},
     config::Settings,
     fleet::{Fleet, store_id},
+    gpu_jobs::GpuJobs,
     housekeeping, http,
     hub::Hub,
     ingest::SeriesCaps,
@@ -81,7 +82,9 @@ impl Collector {
         enrol(&state, &fleet).await?;
         let hub = Arc::new(Hub::default());
         let head = store.head();
-        let reader = HeadReader::new(Arc::clone(&head), Arc::clone(&fleet), Arc::clone(&catalogue));
+        let gpu_jobs = Arc::new(GpuJobs::open(state.clone(), now).await?);
+        let reader =
+            HeadReader::new(Arc::clone(&head), Arc::clone(&fleet), Arc::clone(&catalogue), Arc::clone(&gpu_jobs));
         let down_since = fleet.nodes().iter().filter_map(|node| node.facts.heard_at).max();
         let (writer_handle, writer) = writer(store, Arc::clone(&hub), Arc::clone(&fleet));
         let (alerting_handle, alerting) =
@@ -108,6 +111,7 @@ impl Collector {
             access,
             head,
             fleet,
+            gpu_jobs,
             catalogue,
             hub,
             writer: writer_handle,

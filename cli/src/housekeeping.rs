@@ -60,6 +60,7 @@ pub(crate) async fn run(services: Arc<Services>, token: CancellationToken) -> Re
         }
         if seconds.is_multiple_of(RETENTION_EVERY) {
             report("retention", prune(&services, now).await);
+            report("jobs", services.gpu_jobs.prune(now).await);
         }
     }
     report("sightings", note_sightings(&services).await);

@@ -12,6 +12,7 @@ mod credentials;
 mod exit;
 mod fleet;
 mod glob;
+mod gpu_jobs;
 mod housekeeping;
 mod http;
 mod hub;

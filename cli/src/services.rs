@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use belfry_store::Head;
 
 use crate::{
-    access::Access, alerting::AlertingHandle, fleet::Fleet, hub::Hub, ingest::SeriesCaps, listen::Connections,
-    state::State, writer::WriterHandle, xid::Catalogue,
+    access::Access, alerting::AlertingHandle, fleet::Fleet, gpu_jobs::GpuJobs, hub::Hub, ingest::SeriesCaps,
+    listen::Connections, state::State, writer::WriterHandle, xid::Catalogue,
 };
 
 /// The collector's parts.
@@ -20,6 +20,7 @@ pub(crate) struct Services {
     pub(crate) access: Access,
     pub(crate) head: Arc<Head>,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) gpu_jobs: Arc<GpuJobs>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) writer: WriterHandle,

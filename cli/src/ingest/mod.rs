@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use crate::{
     fleet::Greeting,
     listen::{Member, fail, fail_for_now},
+    services::Services,
     state::{StateError, epochs, nodes},
     writer::Settled,
 };
@@ -299,7 +300,7 @@ impl<'a> Stream<'a> {
                         self.take_gap(gap.parse(), &settled).await?;
                     }
                 }
-                Kind::Inventory if self.is_live => self.take_inventory(&payload)?,
+                Kind::Inventory if self.is_live => self.take_inventory(&payload).await?,
                 Kind::Goodbye if self.is_live => return Ok(End::Goodbye),
                 other => return Err(StreamError::Unexpected(other).into()),
             }
@@ -354,10 +355,14 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    fn take_inventory(&self, payload: &[u8]) -> Result<(), Stop> {
+    async fn take_inventory(&self, payload: &[u8]) -> Result<(), Stop> {
         let inventory: Inventory = decode(payload).map_err(StreamError::Message)?;
         match inventory::inspect(&inventory) {
-            Ok(()) => self.member.services.fleet.took_inventory(self.node, inventory),
+            Ok(()) => {
+                let Services { gpu_jobs, fleet, .. } = &*self.member.services;
+                gpu_jobs.observe(self.node, &inventory, clock::now()).await;
+                fleet.took_inventory(self.node, inventory);
+            }
             Err(reason) => warn!(node = %self.member.subject.name, reason, "inventory refused"),
         }
         Ok(())

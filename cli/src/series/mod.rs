@@ -1,6 +1,7 @@
 //! The store's head as the query engine sees it: every series with `instance` and `job`, missing readings as stale markers.
 
 pub(crate) mod dcgm;
+mod jobs;
 mod xid;
 
 use std::{
@@ -16,7 +17,7 @@ use belfry_promql::{
 use belfry_store::{Head, NodeId, Selected, Selection, TimeRange};
 use rustc_hash::FxHashMap;
 
-use crate::{fleet::Fleet, xid::Catalogue};
+use crate::{fleet::Fleet, gpu_jobs::GpuJobs, xid::Catalogue};
 use dcgm::{Alias, Fact, Facts, Gathered};
 
 /// The label that names the node.
@@ -30,6 +31,7 @@ pub(crate) struct HeadReader {
     head: Arc<Head>,
     fleet: Arc<Fleet>,
     catalogue: Arc<Catalogue>,
+    gpu_jobs: Arc<GpuJobs>,
     label_sets: Arc<Mutex<LabelSets>>,
     /// Of the reader that reads now; another one at the same time makes its own.
     buffers: Arc<Mutex<Buffers>>,
@@ -49,8 +51,8 @@ struct Buffers {
 }
 
 impl HeadReader {
-    pub(crate) fn new(head: Arc<Head>, fleet: Arc<Fleet>, catalogue: Arc<Catalogue>) -> Self {
-        Self { head, fleet, catalogue, label_sets: Arc::default(), buffers: Arc::default() }
+    pub(crate) fn new(head: Arc<Head>, fleet: Arc<Fleet>, catalogue: Arc<Catalogue>, gpu_jobs: Arc<GpuJobs>) -> Self {
+        Self { head, fleet, catalogue, gpu_jobs, label_sets: Arc::default(), buffers: Arc::default() }
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -117,6 +119,9 @@ impl SeriesReader for HeadReader {
         let mut buffers = std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner));
         let nodes = self.candidates(&wanted.instance);
         let mut flow = self.visit_own(&wanted, &nodes, &mut buffers, visitor);
+        if flow.is_continue() && wanted.may_be(jobs::METRIC) {
+            flow = self.visit_jobs(&wanted, &nodes, visitor);
+        }
         for alias in wanted.aliases() {
             if flow.is_continue() {
                 flow = self.visit_alias(alias, &wanted, &nodes, &mut buffers.selected, visitor);
@@ -169,6 +174,11 @@ impl<'a> Wanted<'a> {
         Some(wanted)
     }
 
+    /// Whether series of this name are asked for.
+    fn may_be(&self, name: &str) -> bool {
+        self.metric.is_none_or(|metric| metric == name) && self.names.iter().all(|matcher| matcher.matches(name))
+    }
+
     /// Names of DCGM's that are asked for. Who asks for series of whatever name does not ask for the same twice.
     fn aliases(&self) -> impl Iterator<Item = &'static Alias> {
         let is_named = self.metric.map_or_else(
@@ -176,10 +186,7 @@ impl<'a> Wanted<'a> {
             |metric| metric.starts_with(dcgm::PREFIX),
         );
         let all = if is_named { dcgm::ALIASES } else { &[] };
-        all.iter().filter(|alias| {
-            self.metric.is_none_or(|metric| metric == alias.name)
-                && self.names.iter().all(|matcher| matcher.matches(alias.name))
-        })
+        all.iter().filter(|alias| self.may_be(alias.name))
     }
 }
 
@@ -205,6 +212,22 @@ impl HeadReader {
             };
             self.head.select(*node, &selection, &mut buffers.selected);
             self.pass_on(*node, name, buffers, visitor)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn visit_jobs(
+        &self,
+        wanted: &Wanted<'_>,
+        nodes: &[(NodeId, Arc<str>)],
+        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for (node, name) in nodes {
+            for (labels, samples) in jobs::series(&self.gpu_jobs, *node, name, wanted.range, wanted.newest_only) {
+                if wanted.others.iter().all(|matcher| matcher.matches(labels.value(matcher.name()))) {
+                    visitor(&labels, &samples)?;
+                }
+            }
         }
         ControlFlow::Continue(())
     }

@@ -24,6 +24,7 @@ pub(crate) mod epochs;
 mod error;
 pub(crate) mod events;
 mod files;
+pub(crate) mod gpu_jobs;
 mod hex;
 mod location;
 pub(crate) mod nodes;

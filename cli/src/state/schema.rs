@@ -9,7 +9,7 @@ use std::path::Path;
 use super::{
     alerts, audit, certificates, cursors, epochs,
     error::{OpenError, StateError},
-    events, nodes, silences,
+    events, gpu_jobs, nodes, silences,
     sqlite::Connection,
     tokens,
 };
@@ -18,17 +18,20 @@ use super::{
 const APPLICATION_ID: u32 = 0x424c_4659;
 
 /// The statements that lead from each version to the next, from version 0, the empty file.
-pub(super) const STEPS: &[Step] = &[&[
-    nodes::TABLES_V1,
-    epochs::TABLES_V1,
-    certificates::TABLES_V1,
-    tokens::TABLES_V1,
-    alerts::TABLES_V1,
-    silences::TABLES_V1,
-    events::TABLES_V1,
-    cursors::TABLES_V1,
-    audit::TABLES_V1,
-]];
+pub(super) const STEPS: &[Step] = &[
+    &[
+        nodes::TABLES_V1,
+        epochs::TABLES_V1,
+        certificates::TABLES_V1,
+        tokens::TABLES_V1,
+        alerts::TABLES_V1,
+        silences::TABLES_V1,
+        events::TABLES_V1,
+        cursors::TABLES_V1,
+        audit::TABLES_V1,
+    ],
+    &[gpu_jobs::TABLES_V2],
+];
 
 /// What one version adds to the one before.
 pub(super) type Step = &'static [&'static str];

@@ -97,6 +97,9 @@ pub(super) fn key(rule: &str, fingerprint: &str) -> AlertKey {
 /// A database of version 1 as the build of that version left it.
 pub(super) const FIXTURE_V1: &str = include_str!("fixtures/v1.sql");
 
+/// The same of version 2.
+pub(super) const FIXTURE_V2: &str = include_str!("fixtures/v2.sql");
+
 /// Puts a database made of `sql` into `directory`.
 pub(super) fn plant(directory: &Path, sql: &str) -> PathBuf {
     let path = directory.join(FILE);

@@ -68,6 +68,14 @@ fn a_fresh_database_has_this_schema() {
             body     TEXT    NOT NULL
         ) STRICT
         CREATE INDEX events_time ON events (time_ms)
+        CREATE TABLE gpu_jobs (
+            id        INTEGER PRIMARY KEY AUTOINCREMENT,
+            node      INTEGER NOT NULL REFERENCES nodes (id),
+            labels    TEXT    NOT NULL,
+            start_ms  INTEGER NOT NULL,
+            end_ms    INTEGER
+        ) STRICT
+        CREATE INDEX gpu_jobs_end ON gpu_jobs (end_ms)
         CREATE TABLE nodes (
             id               INTEGER PRIMARY KEY AUTOINCREMENT,
             name             TEXT    NOT NULL,
@@ -164,8 +172,8 @@ fn a_newer_database_is_refused_with_both_versions() {
     drop(State::open(directory.path()).unwrap());
     raw::execute(&file(&directory), "PRAGMA user_version = 7");
     let refused = check_refused(&directory);
-    assert!(matches!(refused, OpenError::Newer { found: 7, known: 1, .. }), "{refused}");
-    assert!(refused.to_string().contains("has version 7, this build knows versions up to 1"), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 7, known: 2, .. }), "{refused}");
+    assert!(refused.to_string().contains("has version 7, this build knows versions up to 2"), "{refused}");
 }
 
 #[test]

@@ -1,0 +1,268 @@
+//! Which job has which GPU, and had it when: intervals, from the inventories that agents send.
+//!
+//! Kept in the database when they begin and when they end, and all in memory, where `gpu_job_info` is made of them when it is
+//! read ([`crate::series`]): a join by time costs no series of its own.
+//!
+//! An agent that is silent says nothing about its jobs. An interval ends with the inventory that does not name it; if that comes
+//! late, when the job was last seen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{PoisonError, RwLock},
+};
+
+use belfry_common::{
+    error_chain::ErrorChain,
+    model::Timestamp,
+    wire::message::{Inventory, InventoryProcess},
+};
+use belfry_store::NodeId;
+use tracing::warn;
+
+use crate::state::{
+    State, StateError,
+    gpu_jobs::{self, StoredJob},
+    nodes,
+};
+
+/// How long intervals are kept after their end.
+pub(crate) const KEPT_MS: i64 = 90 * 24 * 3_600_000;
+/// Intervals in memory, at about 500 bytes. The oldest are left out of joins beyond that.
+const INTERVALS_MAX: usize = 100_000;
+/// Inventories come every ten seconds: what was not seen for longer was lost from sight first.
+const SIGHT_MS: i64 = 30_000;
+
+/// Labels of an interval, sorted: GPU and job.
+pub(crate) type JobLabels = BTreeMap<String, String>;
+
+/// One job on one GPU.
+#[derive(Debug, Clone)]
+pub(crate) struct Interval {
+    id: u64,
+    pub(crate) labels: JobLabels,
+    pub(crate) start: Timestamp,
+    /// `None` while it goes on.
+    pub(crate) end: Option<Timestamp>,
+    /// When an inventory named it last.
+    seen: Timestamp,
+}
+
+impl Interval {
+    /// Until when it is known to have gone on.
+    pub(crate) fn known_until(&self) -> Timestamp {
+        self.end.unwrap_or_else(|| self.seen.plus_millis(SIGHT_MS))
+    }
+}
+
+/// All intervals, by node.
+#[derive(Debug)]
+pub(crate) struct GpuJobs {
+    state: State,
+    nodes: RwLock<HashMap<NodeId, Vec<Interval>>>,
+}
+
+impl GpuJobs {
+    /// Those that the database has.
+    pub(crate) async fn open(state: State, now: Timestamp) -> Result<Self, StateError> {
+        let since = now.plus_millis(-KEPT_MS);
+        let stored = state.read(move |view| gpu_jobs::since(view, since, INTERVALS_MAX)).await?;
+        let mut nodes: HashMap<NodeId, Vec<Interval>> = HashMap::new();
+        for StoredJob { id, node, labels, start, end } in stored.into_iter().rev() {
+            let Ok(labels) = serde_json::from_str(&labels) else { continue };
+            let interval = Interval { id, labels, start, end, seen: end.unwrap_or(now) };
+            nodes.entry(crate::fleet::store_id(node)).or_default().push(interval);
+        }
+        Ok(Self { state, nodes: RwLock::new(nodes) })
+    }
+
+    /// Takes what a node says of its GPUs now. What cannot be written down is found out again with its next inventory.
+    pub(crate) async fn observe(&self, node: NodeId, inventory: &Inventory, now: Timestamp) {
+        let named = named(inventory);
+        let changes = {
+            let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+            changes(nodes.entry(node).or_default(), &named, now)
+        };
+        let Some(stored_node) = nodes::NodeId::new(node.0.into()).filter(|_| !changes.is_empty()) else { return };
+        let written = changes.clone();
+        let begun = self.state.write(move |transaction| {
+            for &(id, end) in &written.ended {
+                gpu_jobs::end(transaction, id, end)?;
+            }
+            let labels = written.begun.iter().map(|labels| serde_json::to_string(labels).unwrap_or_default());
+            labels
+                .map(|labels| gpu_jobs::begin(transaction, stored_node, &labels, now))
+                .collect::<Result<Vec<_>, StateError>>()
+        });
+        match begun.await {
+            Ok(ids) => self.keep(node, changes, &ids, now),
+            Err(error) => warn!(error = %ErrorChain(&error), "jobs cannot be written down"),
+        }
+    }
+
+    fn keep(&self, node: NodeId, changes: Changes, ids: &[u64], now: Timestamp) {
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        let intervals = nodes.entry(node).or_default();
+        for (id, end) in changes.ended {
+            if let Some(interval) = intervals.iter_mut().find(|interval| interval.id == id) {
+                interval.end = Some(end);
+            }
+        }
+        for (labels, id) in changes.begun.into_iter().zip(ids) {
+            intervals.push(Interval { id: *id, labels, start: now, end: None, seen: now });
+        }
+        let all: usize = nodes.values().map(Vec::len).sum();
+        if all > INTERVALS_MAX {
+            let old = now.plus_millis(-KEPT_MS / 30);
+            nodes.values_mut().for_each(|intervals| intervals.retain(|interval| interval.known_until() > old));
+        }
+    }
+
+    /// Calls `visit` with each interval of a node.
+    pub(crate) fn each(&self, node: NodeId, mut visit: impl FnMut(&Interval)) {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        nodes.get(&node).into_iter().flatten().for_each(&mut visit);
+    }
+
+    /// Forgets what ended long ago.
+    pub(crate) async fn prune(&self, now: Timestamp) -> Result<(), StateError> {
+        let before = now.plus_millis(-KEPT_MS);
+        self.state.write(move |transaction| gpu_jobs::prune(transaction, before)).await?;
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        nodes.values_mut().for_each(|intervals| intervals.retain(|interval| interval.known_until() > before));
+        nodes.retain(|_, intervals| !intervals.is_empty());
+        Ok(())
+    }
+}
+
+/// Every pair of GPU and job that an inventory names.
+fn named(inventory: &Inventory) -> BTreeSet<JobLabels> {
+    let labels = |process: &InventoryProcess| {
+        let job = process.job.as_ref()?;
+        let mut labels: JobLabels = job.labels.iter().cloned().collect();
+        labels.insert("gpu".into(), process.holds.gpu.to_string());
+        labels.insert("uuid".into(), process.uuid.clone());
+        labels.extend(process.holds.gpu_instance.map(|id| ("gpu_instance".into(), id.to_string())));
+        Some(labels)
+    };
+    // Of one job's processes one may know more than another: the fullest labels stand for it.
+    let mut jobs: BTreeMap<Vec<String>, JobLabels> = BTreeMap::new();
+    for labels in inventory.processes.iter().filter_map(labels) {
+        let known = jobs.entry(identity(&labels)).or_default();
+        if labels.len() > known.len() {
+            *known = labels;
+        }
+    }
+    jobs.into_values().collect()
+}
+
+/// What makes two sets of labels the same job on the same GPU.
+fn identity(labels: &JobLabels) -> Vec<String> {
+    ["uuid", "gpu_instance", "job_kind", "job_id"].map(|name| labels.get(name).cloned().unwrap_or_default()).to_vec()
+}
+
+/// What an inventory changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Changes {
+    begun: Vec<JobLabels>,
+    ended: Vec<(u64, Timestamp)>,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.ended.is_empty()
+    }
+}
+
+/// Compares what goes on with what is named now. Pure, but that it notes what was seen.
+fn changes(intervals: &mut [Interval], named: &BTreeSet<JobLabels>, now: Timestamp) -> Changes {
+    let mut changes = Changes::default();
+    let mut known = BTreeSet::new();
+    let is_named: BTreeSet<Vec<String>> = named.iter().map(identity).collect();
+    for interval in intervals.iter_mut().filter(|interval| interval.end.is_none()) {
+        let identity = identity(&interval.labels);
+        if is_named.contains(&identity) {
+            interval.seen = interval.seen.max(now);
+            known.insert(identity);
+        } else {
+            let is_in_sight = now.millis_since(interval.seen) <= SIGHT_MS;
+            changes.ended.push((interval.id, if is_in_sight { now } else { interval.seen }));
+        }
+    }
+    changes.begun = named.iter().filter(|labels| !known.contains(&identity(labels))).cloned().collect();
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use belfry_common::{
+        model::NodeName,
+        wire::message::{GpuProcess, InventoryJob},
+    };
+
+    use super::*;
+
+    const NODE: NodeId = NodeId(7);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + second * 1000)
+    }
+
+    fn inventory(jobs: &[(&str, &str)]) -> Inventory {
+        let process = |(uuid, id): &(&str, &str)| InventoryProcess {
+            holds: GpuProcess {
+                gpu: 0,
+                pid: 1,
+                memory_bytes: None,
+                sm_percent: None,
+                encoder_percent: None,
+                decoder_percent: None,
+                gpu_instance: None,
+                compute_instance: None,
+            },
+            uuid: (*uuid).into(),
+            user: String::new(),
+            command: String::new(),
+            job: Some(InventoryJob {
+                labels: vec![("job_kind".into(), "slurm".into()), ("job_id".into(), (*id).into())],
+            }),
+        };
+        Inventory { time_ms: 1, processes: jobs.iter().map(process).collect(), left_out: 0 }
+    }
+
+    async fn jobs(state: &State) -> GpuJobs {
+        for number in 1..=NODE.0 {
+            let name: NodeName = format!("n{number}").parse().unwrap();
+            state.write(move |transaction| nodes::enrol(transaction, &name, at(0))).await.unwrap();
+        }
+        GpuJobs::open(state.clone(), at(0)).await.unwrap()
+    }
+
+    /// Each interval: its job, its first second, and its last one.
+    fn intervals(jobs: &GpuJobs) -> Vec<(String, i64, Option<i64>)> {
+        let mut all = Vec::new();
+        let second = |time: Timestamp| time.millis_since(at(0)) / 1000;
+        jobs.each(NODE, |interval| {
+            all.push((interval.labels["job_id"].clone(), second(interval.start), interval.end.map(second)));
+        });
+        all
+    }
+
+    #[tokio::test]
+    async fn an_interval_goes_from_the_first_inventory_that_names_a_job_to_the_first_that_does_not() {
+        let state = State::in_memory();
+        let known = jobs(&state).await;
+        known.observe(NODE, &inventory(&[("u0", "1"), ("u0", "1"), ("u1", "1")]), at(0)).await;
+        known.observe(NODE, &inventory(&[("u0", "1"), ("u1", "1")]), at(10)).await;
+        known.observe(NODE, &inventory(&[("u0", "1"), ("u1", "2")]), at(20)).await;
+        let expected =
+            [("1", 0, None), ("1", 0, Some(20)), ("2", 20, None)].map(|(id, start, end)| (id.into(), start, end));
+        assert_eq!(intervals(&known), expected);
+
+        let again = GpuJobs::open(state, at(25)).await.unwrap();
+        assert_eq!(intervals(&again), expected, "the same after a restart");
+        again.observe(NODE, &inventory(&[("u0", "1")]), at(30)).await;
+        assert_eq!(intervals(&again)[2].2, Some(30));
+        again.observe(NODE, &inventory(&[]), at(400)).await;
+        assert_eq!(intervals(&again)[0].2, Some(30), "it was last seen then");
+    }
+}
