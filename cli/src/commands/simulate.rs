@@ -71,6 +71,7 @@ async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         nodes: args.nodes,
         series: args.series,
         interval: args.interval,
+        is_demo: false,
     };
     forget(&client).await?;
     let token = token(&client, args.nodes).await?;
@@ -129,7 +130,7 @@ async fn token(client: &Client, nodes: usize) -> anyhow::Result<JoinToken> {
 pub(super) async fn run_beside(client: &Client, nodes: usize, stop: CancellationToken) -> anyhow::Result<()> {
     raise_file_limit(nodes)?;
     let collector = client.address().to_string();
-    let plan = Plan { collector, nodes, series: SERIES, interval: Duration::from_secs(1) };
+    let plan = Plan { collector, nodes, series: SERIES, interval: Duration::from_secs(1), is_demo: true };
     forget(client).await?;
     let token = token(client, nodes).await?;
     let identities = simulate::enrol(&plan, &token, || ()).await.context("failed to enrol the simulated nodes")?;

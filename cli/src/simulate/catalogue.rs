@@ -48,7 +48,7 @@ const GPU: [Row; 25] = [
     ("gpu_nvlink_receive_bytes_total", &[], Shape::Counter, 0),
     ("gpu_nvlink_transmit_bytes_total", &[], Shape::Counter, 0),
     ("gpu_ecc_errors_total", &[("type", "corrected"), ("scope", "volatile"), ("location", "dram")], Shape::Zero, 0),
-    ("gpu_retired_pages_total", &[("cause", "double_bit_ecc_error")], Shape::Zero, 0),
+    ("gpu_up", &[], ONE, 0),
     ("gpu_xid_errors_total", &[("xid", "79")], Shape::Zero, 0),
     ("gpu_clock_event_active", &[("reason", "sw_power_cap")], Shape::Zero, 0),
     ("gpu_remapped_rows_total", &[("type", "uncorrectable")], Shape::Zero, 0),

@@ -4,6 +4,7 @@
 //! again on the next one. Samplers, clocks and disks of real agents are absent; everything that the collector sees is not.
 
 mod catalogue;
+mod demo;
 mod generator;
 mod meter;
 mod node;
@@ -12,13 +13,15 @@ use std::{sync::Arc, time::Duration};
 
 use belfry_common::{
     client::{self, ConnectError},
+    clock,
     identity::{Identity, JoinToken},
 };
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use demo::DemoNode;
 pub(crate) use meter::{Meter, Report};
-use node::Node;
+use node::{Node, Source};
 
 /// Names of simulated nodes begin with this.
 pub(crate) const NAME_PREFIX: &str = "sim-";
@@ -32,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) series: usize,
     pub(crate) interval: Duration,
+    /// Nodes that tell a story instead of making a load.
+    pub(crate) is_demo: bool,
 }
 
 /// The name of a simulated node.
@@ -68,8 +73,14 @@ pub(crate) async fn enrol(plan: &Plan, token: &JoinToken, progress: impl Fn()) -
 /// Runs all nodes until the token is cancelled and what they sent is acknowledged, or given up.
 pub(crate) async fn run(plan: &Plan, identities: Vec<Identity>, meter: Arc<Meter>, token: CancellationToken) {
     let mut nodes = JoinSet::new();
+    let began = clock::now();
     for (place, identity) in identities.into_iter().enumerate() {
-        let node = Node::new(place, plan, identity, Arc::clone(&meter));
+        let interval_ms = u32::try_from(plan.interval.as_millis()).unwrap_or(u32::MAX);
+        let source = match plan.is_demo {
+            true => Source::Story(Box::new(DemoNode::new(place, plan.nodes, began))),
+            false => Source::Load(catalogue::groups(place, plan.series, interval_ms)),
+        };
+        let node = Node::new(place, plan, identity, Arc::clone(&meter), source);
         nodes.spawn(node.run(token.clone()));
     }
     while nodes.join_next().await.is_some() {}

@@ -17,7 +17,7 @@ use belfry_common::{
         PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
         codec::Encoder,
         frame::Kind,
-        message::{Ack, Batches, Goodbye, Hello, Refused, SealedBatch, Welcome, decode},
+        message::{Ack, Batches, Goodbye, Hello, Inventory, Refused, SealedBatch, Welcome, decode},
     },
 };
 use quinn::Connection;
@@ -25,10 +25,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{
-    Meter, Plan,
-    catalogue::{self, Group},
-};
+use super::{Meter, Plan, catalogue::Group, demo::DemoNode};
 
 /// How long acknowledgements are waited for at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,12 +40,19 @@ struct Pending {
 /// Agents wait this long for their slowest sampler.
 const SAMPLING_MS_MAX: i64 = 50;
 
+/// Where its readings come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Load(Vec<Group>),
+    Story(Box<DemoNode>),
+}
+
 #[derive(Debug)]
 pub(super) struct Node {
     collector: String,
     identity: Identity,
     meter: Arc<Meter>,
-    groups: Vec<Group>,
+    source: Source,
     interval_ms: u32,
     epoch: u64,
     next: Sequence,
@@ -61,13 +65,13 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(place: usize, plan: &Plan, identity: Identity, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(place: usize, plan: &Plan, identity: Identity, meter: Arc<Meter>, source: Source) -> Self {
         let interval_ms = u32::try_from(plan.interval.as_millis()).unwrap_or(u32::MAX);
         Self {
             collector: plan.collector.clone(),
             identity,
             meter,
-            groups: catalogue::groups(place, plan.series, interval_ms),
+            source,
             interval_ms,
             epoch: fastrand::u64(..),
             next: 1,
@@ -174,6 +178,9 @@ impl Node {
             self.meter.samples_sent.fetch_add(batch.readings() as u64, Relaxed);
             self.meter.batches_sent.fetch_add(1, Relaxed);
             self.send_one(&mut encoder, writer, sequence, &batch).await?;
+            if let Some(inventory) = self.inventory(&batch) {
+                writer.send(Kind::Inventory, &inventory).await?;
+            }
         }
         let drained = async {
             while !lock().is_empty() {
@@ -213,7 +220,16 @@ impl Node {
             time,
             values: group.generators.iter_mut().map(|generator| Raw::integer(generator.next())).collect(),
         };
-        Batch { ticks: self.groups.iter_mut().map(tick).collect() }
+        match &mut self.source {
+            Source::Load(groups) => Batch { ticks: groups.iter_mut().map(tick).collect() },
+            Source::Story(node) => node.batch(time),
+        }
+    }
+
+    /// What goes with a batch beside its readings.
+    fn inventory(&self, batch: &Batch) -> Option<Inventory> {
+        let Source::Story(node) = &self.source else { return None };
+        node.inventory(batch.ticks.first()?.time)
     }
 }
 
