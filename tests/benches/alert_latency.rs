@@ -6,31 +6,18 @@
 //! sockets at a random moment and waits for the line that `belfry alerts --follow | while read` passes on.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a benchmark says what it measured, and fails by panicking"
 )]
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    net::UdpSocket,
-    os::unix::process::CommandExt as _,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
-    thread,
-    time::Duration,
-};
+use std::{fs, net::UdpSocket, thread, time::Duration};
 
 use belfry_common::{clock, model::Timestamp};
-use belfry_tests::{agent::Agent, binaries, collector::Collector, figures::Figures};
-use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::Value;
+use belfry_tests::{agent::Agent, collector::Collector, figures::Figures, script::Script};
 
 const TRIALS: usize = 40;
 /// Far more than other programs open and close meanwhile.
 const SOCKETS: usize = 200;
-const PATIENCE: Duration = Duration::from_secs(20);
 /// The agent samples on whole seconds.
 const TICK_MS: i64 = 1000;
 
@@ -56,11 +43,11 @@ async fn run(trials: usize) {
         thread::sleep(Duration::from_millis(fastrand::u64(1500..2500)));
         let crossed = clock::now();
         let sockets: Vec<UdpSocket> = (0..SOCKETS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let told = script.wait_for("firing");
+        let told = heard(&mut script, "firing");
         crossing.add(told.millis_since(crossed) as f64);
         tick.add(told.millis_since(tick_that_saw(crossed, told)) as f64);
         drop(sockets);
-        script.wait_for("resolved");
+        heard(&mut script, "resolved");
     }
     println!("{trials} trials, 1-second sampling, milliseconds");
     println!("from the crossing     {crossing}");
@@ -68,6 +55,11 @@ async fn run(trials: usize) {
     drop(script);
     agent.stop().await;
     collector.stop().await;
+}
+
+/// When the script had the next event of this kind about our rule in its hands.
+fn heard(script: &mut Script, event: &str) -> Timestamp {
+    script.wait_for(|line| line["event"] == event && line["rule"] == "ManySockets").0
 }
 
 /// The first tick after the crossing; or, where sampling was under way just then, the one before it.
@@ -80,56 +72,4 @@ fn udp_sockets() -> usize {
     let text = fs::read_to_string("/proc/net/sockstat").unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("UDP: inuse ")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
-}
-
-/// `belfry alerts --follow | while read`
-struct Script {
-    shell: Child,
-    lines: Receiver<(Timestamp, Value)>,
-}
-
-impl Script {
-    fn start(collector: &Collector) -> Self {
-        let mut shell = Command::new("sh");
-        shell.args([
-            "-c",
-            r#""$0" alerts --follow --identity "$1" | while read -r line; do printf '%s\n' "$line"; done"#,
-        ]);
-        shell.arg(binaries::belfry()).arg(collector.data_directory()).stdin(Stdio::null()).stdout(Stdio::piped());
-        // The shell and what it runs end together.
-        shell.process_group(0);
-        let mut shell = shell.spawn().unwrap();
-        let output = BufReader::new(shell.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                let told = clock::now();
-                if sender.send((told, serde_json::from_str(&line).unwrap())).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut script = Self { shell, lines };
-        // The stream has begun.
-        script.wait_for("heartbeat");
-        script
-    }
-
-    /// When the script had the next event of this kind in its hands.
-    fn wait_for(&mut self, event: &str) -> Timestamp {
-        loop {
-            let (told, line) = self.lines.recv_timeout(PATIENCE).unwrap();
-            let is_ours = event == "heartbeat" || line["rule"] == "ManySockets";
-            if line["event"] == event && is_ours {
-                return told;
-            }
-        }
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        kill_process_group(Pid::from_child(&self.shell), Signal::KILL).unwrap();
-        self.shell.wait().unwrap();
-    }
 }

@@ -22,5 +22,6 @@ pub mod process;
 pub mod recorder;
 pub mod relay;
 pub mod samples;
+pub mod script;
 pub mod skip;
 pub mod wait;

@@ -105,7 +105,7 @@ impl Story {
             let length = JOB.0 + (random % 1000) as f64 / 1000.0 * (JOB.1 - JOB.0 + 900.0);
             if seconds < begin + length {
                 let is_pause = number > 0 && random % 8 == 7;
-                let (name, user) = NAMES.get((random / 8 + team) as usize % NAMES.len()).copied()?;
+                let (name, user) = NAMES.get((self.seed + number + team) as usize % NAMES.len()).copied()?;
                 let id = 4700 + team * 61 + number;
                 return (!is_pause).then_some(Job { id, name, user, age: seconds - begin });
             }
