@@ -1,5 +1,6 @@
 //! The agent of Belfry: samples a node's counters and streams them to the collector.
 
+mod allocator;
 mod app;
 mod commands;
 mod config;
@@ -62,6 +63,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::keep_little();
     let cli = Cli::parse();
     match commands::execute(&cli) {
         Ok(code) => code,
