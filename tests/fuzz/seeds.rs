@@ -18,8 +18,8 @@ use belfry_common::{
         codec::{Encoder, column},
         frame::{HEADER_BYTES, Kind, seal},
         message::{
-            Ack, Batches, CertificateRequest, Credit, Failure, Gaps, Hello, Message, Refused, Run, SealedBatch,
-            Welcome, encode,
+            Ack, Batches, CertificateRequest, Credit, Failure, Gaps, GpuIdentity, GpuProcess, GpuReadings, GpuReady,
+            Hello, Inventory, InventoryJob, InventoryProcess, Message, Refused, Run, SealedBatch, Welcome, encode,
         },
     },
 };
@@ -100,10 +100,11 @@ fn frames(bodies: &[Vec<u8>]) -> std::io::Result<()> {
     Ok(())
 }
 
+fn message(kind: u8, message: &impl Message) -> std::io::Result<()> {
+    write("message", &[&[kind][..], &encode(message)].concat())
+}
+
 fn messages(bodies: &[Vec<u8>]) -> std::io::Result<()> {
-    fn message(kind: u8, message: &impl Message) -> std::io::Result<()> {
-        write("message", &[&[kind][..], &encode(message)].concat())
-    }
     let hello = Hello {
         protocol_min: 1,
         protocol_max: 1,
@@ -133,7 +134,30 @@ fn messages(bodies: &[Vec<u8>]) -> std::io::Result<()> {
     message(11, &Failure { code: 3, message: "revoked".into(), retry_after_ms: 0 })?;
     // Behind the flags and the length, a first body holds its definitions.
     let definitions = bodies.first().and_then(|body| body.get(5..)).unwrap_or_default();
-    write("message", &[&[12][..], definitions].concat())
+    write("message", &[&[17][..], definitions].concat())?;
+    gpu_messages(bodies)
+}
+
+fn gpu_messages(bodies: &[Vec<u8>]) -> std::io::Result<()> {
+    let holds = GpuProcess {
+        gpu: 1,
+        pid: 2411,
+        memory_bytes: Some(1 << 33),
+        sm_percent: Some(97),
+        encoder_percent: None,
+        decoder_percent: None,
+        gpu_instance: Some(1),
+        compute_instance: None,
+    };
+    let identity = GpuIdentity { index: 1, uuid: "GPU-1".into(), pci_bus_id: "0000:3b:00.0".into() };
+    message(14, &GpuReady { state: 0, detail: String::new(), gpus: vec![identity] })?;
+    let body = bodies.first().map(Vec::as_slice).unwrap_or_default();
+    message(15, &GpuReadings { sequence: 7, body, processes: Some(vec![holds.clone()]) })?;
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let job = InventoryJob { labels: vec![label("job_kind", "slurm"), label("job_id", "4711")] };
+    let process =
+        InventoryProcess { holds, uuid: "GPU-1".into(), user: "ada".into(), command: "python3".into(), job: Some(job) };
+    message(12, &Inventory { time_ms: TIME_MS, processes: vec![process], left_out: 3 })
 }
 
 fn columns() -> std::io::Result<()> {

@@ -157,6 +157,7 @@ async fn samplers(settings: &Settings) -> io::Result<Vec<Finding>> {
     }
     let mut findings = vec![ok("samplers", format!("{} readings", batch.readings()))];
     findings.extend(drivers(&batch));
+    findings.extend(kernel_log(&batch));
     statistics.for_each_sampler(|name, sampler| {
         for ((reading, reason), count) in &sampler.failures {
             findings
@@ -179,6 +180,20 @@ fn drivers(batch: &Batch) -> Vec<Finding> {
         })
     };
     states.filter_map(|(series, _)| finding(series)).collect()
+}
+
+/// Whether the errors that drivers log can be read, where there are GPUs that have such.
+fn kernel_log(batch: &Batch) -> Option<Finding> {
+    let mut series = batch.ticks.iter().flat_map(|tick| tick.layout.series.iter().zip(&tick.values));
+    let (_, raw) = series.find(|(series, _)| &*series.metric.name == "gpu_kernel_log_readable")?;
+    Some(match raw.bits() {
+        1 => ok("gpu", "errors are read from the kernel's log, too".into()),
+        _ => warning(
+            "gpu",
+            "the kernel's log cannot be read: it takes CAP_SYSLOG and access to /dev/kmsg; XIDs come from NVML alone"
+                .into(),
+        ),
+    })
 }
 
 fn print(findings: &[Finding], output: Output) -> io::Result<()> {
