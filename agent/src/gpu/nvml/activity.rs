@@ -3,7 +3,7 @@
 use belfry_common::model::Reason;
 
 use super::{
-    gpu::{Asked, CLOCKS, Gpu, within},
+    gpu::{Asked, CLOCKS, Gpu, Series as _, within},
     instances,
     library::{Activity, ClockEvents, Field, FieldValue, Memory},
     metrics::Metrics,
@@ -113,7 +113,7 @@ pub(super) fn activity_of(
         Err(reason) => vec![Err(reason); Activity::ALL.len()],
     };
     for (activity, percent) in Activity::ALL.into_iter().zip(read) {
-        let Some(metric) = metrics.work.activity.get(activity as usize) else { continue };
+        let Some(metric) = metrics.activity.get(activity as usize) else { continue };
         if let Some(percent) = gpu.note(Asked::Of("activity", activity as u32), percent) {
             gpu.percent(out, metric, &instance, percent);
         }

@@ -4,7 +4,7 @@ use belfry_common::model::Reason;
 
 use super::{
     activity::read_fields,
-    gpu::{Asked, Gpu, within},
+    gpu::{Asked, Gpu, Series as _, within},
     instances,
     library::{EccScope, EccType, Fabric, Field, FieldValue, Location},
     links,

@@ -1,7 +1,7 @@
 //! What a GPU is, and what it can be at most. Read once a minute.
 
 use super::{
-    gpu::{Asked, CLOCKS, Gpu, within},
+    gpu::{Asked, CLOCKS, Gpu, Series as _, within},
     instances,
     library::{Library, Threshold},
     metrics::Metrics,

@@ -1,6 +1,6 @@
 //! One GPU: what it is, what it can do, and how its readings become values that can be believed.
 
-use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc};
 
 use belfry_common::model::{Metric, Reason, Timestamp};
 
@@ -9,13 +9,8 @@ use super::{
     library::{Clock, Device, Field, Gpm, Threshold},
     metrics::Metrics,
 };
-use crate::readings::Readings;
-
-/// What a GPU does not offer is asked for again after this: a setting or a driver may have changed.
-const ASK_AGAIN_MS: i64 = 10 * 60_000;
-
-/// Labels of one series behind `gpu` and `uuid`.
-const MORE_LABELS_MAX: usize = 4;
+pub(super) use crate::gpu::series::{Series, within};
+use crate::{gpu::offers::Offers, readings::Readings};
 
 /// A GPU.
 pub(super) struct Gpu {
@@ -28,11 +23,7 @@ pub(super) struct Gpu {
     pub(super) instances: Option<Instances>,
     /// Whether its units can be told apart, and what they had done at the last tick.
     pub(super) gpm: Option<Gpm>,
-    /// Until when each reading that is not offered is not asked for.
-    unsupported: HashMap<Asked, Timestamp>,
-    now: Timestamp,
-    /// Since the beginning of this tick.
-    is_lost: bool,
+    offers: Offers<Asked>,
 }
 
 /// One thing that a GPU can be asked.
@@ -75,11 +66,6 @@ impl Limits {
     }
 }
 
-/// Percent of time or of the possible.
-pub(super) const PERCENT: RangeInclusive<f64> = 0.0..=100.0;
-/// What is counted in hardware starts with the driver; nothing has come this far (2^62).
-const COUNT_MAX: u64 = 1 << 62;
-
 impl Gpu {
     /// Learns who the GPU is. One that is lost already has no name but its index.
     pub(super) fn open(device: Device) -> Self {
@@ -90,30 +76,27 @@ impl Gpu {
             limits: Limits::of(&device),
             instances: None,
             gpm: matches!(device.has_gpm(), Ok(true)).then(Gpm::default),
-            unsupported: HashMap::new(),
-            now: Timestamp::default(),
-            is_lost: false,
+            offers: Offers::default(),
             device,
         }
     }
 
     /// Begins a tick: whatever was lost gets another chance.
     pub(super) fn begin(&mut self, now: Timestamp) {
-        self.now = now;
-        self.is_lost = false;
+        self.offers.begin(now);
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.is_lost
+        self.offers.is_lost()
     }
 
     pub(super) fn unsupported(&self) -> usize {
-        self.unsupported.len()
+        self.offers.unsupported()
     }
 
     /// Whether this is to be asked for: not while the GPU is known not to offer it.
     pub(super) fn offers(&self, asked: Asked) -> bool {
-        self.unsupported.get(&asked).is_none_or(|until| self.now >= *until)
+        self.offers.offers(&asked)
     }
 
     /// Asks, unless it is known that there is no answer: then, and when that turns out now, there is no reading at all.
@@ -126,7 +109,7 @@ impl Gpu {
         if !self.offers(asked) {
             return None;
         }
-        if self.is_lost {
+        if self.is_lost() {
             return Some(Err(Reason::Lost));
         }
         let answer = call(&self.device);
@@ -135,58 +118,7 @@ impl Gpu {
 
     /// Remembers what an answer says of the GPU.
     pub(super) fn note<T>(&mut self, asked: Asked, answer: Result<T, Reason>) -> Option<Result<T, Reason>> {
-        match &answer {
-            Err(Reason::Unsupported) => {
-                self.unsupported.insert(asked, self.now.plus_millis(ASK_AGAIN_MS));
-                return None;
-            }
-            Err(Reason::Lost) => self.is_lost = true,
-            Err(_) => {}
-            Ok(_) => {
-                self.unsupported.remove(&asked);
-            }
-        }
-        Some(answer)
-    }
-
-    /// A reading in a unit of its own: `scale` of them make one of the metric's base unit.
-    pub(super) fn scaled(
-        &self,
-        out: &mut Readings,
-        metric: &Arc<Metric>,
-        labels: &[&str],
-        value: Result<f64, Reason>,
-        scale: f64,
-    ) {
-        self.put(out, labels, |out, labels| match value {
-            Ok(value) => out.float(metric, labels, value / scale),
-            Err(reason) => out.missing(metric, labels, reason),
-        });
-    }
-
-    /// A share in percent.
-    pub(super) fn percent(
-        &self,
-        out: &mut Readings,
-        metric: &Arc<Metric>,
-        labels: &[&str],
-        percent: Result<f64, Reason>,
-    ) {
-        self.scaled(out, metric, labels, within(percent, &PERCENT), 100.0);
-    }
-
-    /// A count in steps of the metric's resolution.
-    pub(super) fn count(&self, out: &mut Readings, metric: &Arc<Metric>, labels: &[&str], count: Result<u64, Reason>) {
-        let count = count.and_then(|count| if count <= COUNT_MAX { Ok(count) } else { Err(Reason::OutOfRange) });
-        self.put(out, labels, |out, labels| match count {
-            Ok(count) => out.unsigned(metric, labels, count),
-            Err(reason) => out.missing(metric, labels, reason),
-        });
-    }
-
-    /// Yes or no.
-    pub(super) fn flag(&self, out: &mut Readings, metric: &Arc<Metric>, labels: &[&str], flag: Result<bool, Reason>) {
-        self.count(out, metric, labels, flag.map(u64::from));
+        self.offers.note(&asked, answer)
     }
 
     /// °C
@@ -205,21 +137,12 @@ impl Gpu {
     pub(super) fn power(&self, out: &mut Readings, metric: &Arc<Metric>, milliwatts: Result<u64, Reason>) {
         self.count(out, metric, &[], within(milliwatts, &self.limits.power()));
     }
-
-    fn put(&self, out: &mut Readings, labels: &[&str], put: impl FnOnce(&mut Readings, &[&str])) {
-        let mut all = [""; 2 + MORE_LABELS_MAX];
-        let count = 2 + labels.len();
-        for (place, label) in all.iter_mut().zip([&*self.index, &*self.uuid].into_iter().chain(labels.iter().copied()))
-        {
-            *place = label;
-        }
-        put(out, all.get(..count).unwrap_or(&all));
-    }
 }
 
-/// A value that the range does not hold is no value.
-pub(super) fn within<T: PartialOrd>(value: Result<T, Reason>, range: &RangeInclusive<T>) -> Result<T, Reason> {
-    value.and_then(|value| if range.contains(&value) { Ok(value) } else { Err(Reason::OutOfRange) })
+impl Series for Gpu {
+    fn names(&self) -> [&str; 2] {
+        [&self.index, &self.uuid]
+    }
 }
 
 /// Words for the clocks.

@@ -4,7 +4,7 @@ use belfry_common::model::Reason;
 
 use super::{
     activity::read_fields,
-    gpu::{Asked, Gpu},
+    gpu::{Asked, Gpu, Series as _},
     library::{Field, FieldValue},
     metrics::Metrics,
 };

@@ -1,0 +1,97 @@
+//! What a GPU is known not to offer, so that it is not asked for at each tick; and whether the GPU is lost.
+
+use std::{borrow::Borrow, collections::HashMap, hash::Hash};
+
+use belfry_common::model::{Reason, Timestamp};
+
+/// What a GPU does not offer is asked for again after this: a setting or a driver may have changed.
+const ASK_AGAIN_MS: i64 = 10 * 60_000;
+
+/// What one GPU offers, of the things that a `K` names.
+pub(super) struct Offers<K> {
+    /// Until when each reading that is not offered is not asked for.
+    unsupported: HashMap<K, Timestamp>,
+    now: Timestamp,
+    /// Since the beginning of this tick.
+    is_lost: bool,
+}
+
+impl<K> Default for Offers<K> {
+    fn default() -> Self {
+        Self { unsupported: HashMap::new(), now: Timestamp::default(), is_lost: false }
+    }
+}
+
+impl<K: Eq + Hash> Offers<K> {
+    /// Begins a tick: whatever was lost gets another chance.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.now = now;
+        self.is_lost = false;
+    }
+
+    /// Of a GPU that is lost nothing more is asked in this tick.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// How many things it does not offer.
+    pub(super) fn unsupported(&self) -> usize {
+        self.unsupported.len()
+    }
+
+    /// Whether this is to be asked for: not while the GPU is known not to offer it.
+    pub(super) fn offers<Q: Eq + Hash + ?Sized>(&self, asked: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.unsupported.get(asked).is_none_or(|until| self.now >= *until)
+    }
+
+    /// Remembers what an answer says of the GPU. What it does not offer is no answer.
+    pub(super) fn note<T, Q>(&mut self, asked: &Q, answer: Result<T, Reason>) -> Option<Result<T, Reason>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        match &answer {
+            Err(Reason::Unsupported) => {
+                self.unsupported.insert(asked.to_owned(), self.now.plus_millis(ASK_AGAIN_MS));
+                return None;
+            }
+            Err(Reason::Lost) => self.is_lost = true,
+            Err(_) => {}
+            Ok(_) => {
+                self.unsupported.remove(asked);
+            }
+        }
+        Some(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_offered_is_asked_for_again_after_a_while() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut offers: Offers<String> = Offers::default();
+        offers.begin(now);
+        assert_eq!(offers.note::<(), _>("fan", Err(Reason::Unsupported)), None);
+        offers.begin(now.plus_millis(ASK_AGAIN_MS - 1));
+        assert!(!offers.offers("fan") && offers.offers("power"));
+        offers.begin(now.plus_millis(ASK_AGAIN_MS));
+        assert!(offers.offers("fan"));
+        assert_eq!(offers.note("fan", Ok(1)), Some(Ok(1)));
+        assert_eq!(offers.unsupported(), 0);
+    }
+
+    #[test]
+    fn a_gpu_is_lost_until_the_next_tick() {
+        let mut offers: Offers<String> = Offers::default();
+        offers.note::<(), _>("power", Err(Reason::Lost));
+        assert!(offers.is_lost());
+        offers.begin(Timestamp::default());
+        assert!(!offers.is_lost());
+    }
+}
