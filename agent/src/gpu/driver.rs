@@ -14,8 +14,6 @@ pub(crate) enum Maker {
 }
 
 impl Maker {
-    pub(crate) const ALL: [Self; 1] = [Self::Nvidia];
-
     /// The word used in labels, and on the worker's command line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -155,7 +153,7 @@ pub(super) struct Unusable {
 
 /// A maker's GPUs.
 pub(super) trait Driver {
-    /// The GPUs that it knows.
+    /// The GPUs that it knows. Others may come while it lives.
     fn gpus(&self) -> Vec<message::GpuIdentity>;
 
     /// Reads a set once. Each call that could hang is noted on the board before it is made.

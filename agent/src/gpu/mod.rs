@@ -5,7 +5,8 @@
 //!  sampler ─▶ supervisor ─▶ process ══socket══ protocol ══▶ worker ─▶ driver: nvml
 //!                              ◀── board: the call that it is in ──┘
 //! ```
-//! The agent knows no maker's library, the worker no schedule and no limits of time. A further maker is one more [`driver`].
+//! The agent knows no maker's library, the worker no schedule and no limits of time. Each maker has a worker, samplers and a state
+//! of its own; a further maker is one more [`driver`].
 
 mod board;
 mod driver;
@@ -25,7 +26,7 @@ mod usage;
 pub(crate) mod worker;
 mod xid;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use belfry_common::wire::message::Inventory;
 use tokio::sync::watch;
@@ -41,6 +42,7 @@ use expected::Expected;
 pub(crate) use pause::Pause;
 use sampler::{GpuSampler, Gpus};
 use supervisor::{Supervisor, WorkerSettings};
+use usage::Table;
 use xid::{XidSampler, Xids};
 
 /// The samplers of all makers' GPUs.
@@ -49,31 +51,38 @@ pub(crate) fn samplers(
     urgent: &Arc<Urgent>,
     inventory: &watch::Sender<Inventory>,
 ) -> Vec<Box<dyn Sampler>> {
-    let mut all: Vec<Box<dyn Sampler>> = Vec::new();
+    let table = Table::new(inventory.clone());
     let xids = Xids::new(urgent);
-    for maker in Maker::ALL {
-        let library = settings.gpu.library.clone();
-        let is_certain = library.as_os_str() != NVML;
-        let worker = WorkerSettings {
-            maker,
-            library,
-            pause: Pause::new(&settings.state_directory),
-            on_event: Arc::new({
-                let xids = Arc::clone(&xids);
-                move |event| xids.reported(&event)
-            }),
-            on_gpus: Arc::new({
-                let xids = Arc::clone(&xids);
-                move |gpus| xids.identify(gpus)
-            }),
-        };
-        let file = settings.state_directory.join(format!("gpus.{}", maker.as_str()));
-        let expected = Expected::load(file);
-        let gpus = Gpus::new(Supervisor::new(worker), &settings.roots, is_certain, inventory.clone(), expected);
-        for set in Set::ALL {
-            all.push(Box::new(GpuSampler::new(set, Arc::clone(&gpus))));
-        }
-    }
+    let mut all = of_maker(nvidia(settings, &xids), settings, &table);
     all.push(Box::new(XidSampler::new(xids, &settings.roots, settings.gpu.kernel_log.clone())));
     all
+}
+
+/// NVIDIA's errors are known by their XIDs.
+fn nvidia(settings: &Settings, xids: &Arc<Xids>) -> WorkerSettings {
+    let (reported, identified) = (Arc::clone(xids), Arc::clone(xids));
+    WorkerSettings {
+        on_event: Arc::new(move |event| reported.reported(&event)),
+        on_gpus: Arc::new(move |gpus| identified.identify(gpus)),
+        ..worker(Maker::Nvidia, settings)
+    }
+}
+
+fn worker(maker: Maker, settings: &Settings) -> WorkerSettings {
+    WorkerSettings {
+        maker,
+        library: settings.gpu.library.clone(),
+        pause: Pause::new(&settings.state_directory),
+        on_event: Arc::new(|_| ()),
+        on_gpus: Arc::new(|_| ()),
+    }
+}
+
+fn of_maker(worker: WorkerSettings, settings: &Settings, table: &Arc<Table>) -> Vec<Box<dyn Sampler>> {
+    let maker = worker.maker;
+    let is_certain = worker.library.as_os_str() != NVML;
+    let expected = Expected::load(settings.state_directory.join(format!("gpus.{}", maker.as_str())));
+    let gpus: Arc<Mutex<Gpus>> = Gpus::new(Supervisor::new(worker), &settings.roots, is_certain, table, expected);
+    let sampler = |set| Box::new(GpuSampler::new(set, Arc::clone(&gpus))) as Box<dyn Sampler>;
+    Set::ALL.map(sampler).into()
 }

@@ -39,12 +39,12 @@ impl<K: Eq + Hash> Offers<K> {
         self.unsupported.len()
     }
 
-    /// Whether this is to be asked for: not while the GPU is known not to offer it.
+    /// Whether this is to be asked for: not while the GPU is known not to offer it. One that is lost offers what it did.
     pub(super) fn offers<Q: Eq + Hash + ?Sized>(&self, asked: &Q) -> bool
     where
         K: Borrow<Q>,
     {
-        self.unsupported.get(asked).is_none_or(|until| self.now >= *until)
+        self.unsupported.get(asked).is_none_or(|until| !self.is_lost && self.now >= *until)
     }
 
     /// Remembers what an answer says of the GPU. What it does not offer is no answer.
@@ -79,6 +79,9 @@ mod tests {
         offers.begin(now);
         assert_eq!(offers.note::<(), _>("fan", Err(Reason::Unsupported)), None);
         offers.begin(now.plus_millis(ASK_AGAIN_MS - 1));
+        assert!(!offers.offers("fan") && offers.offers("power"));
+        offers.begin(now.plus_millis(ASK_AGAIN_MS));
+        offers.note::<(), _>("power", Err(Reason::Lost));
         assert!(!offers.offers("fan") && offers.offers("power"));
         offers.begin(now.plus_millis(ASK_AGAIN_MS));
         assert!(offers.offers("fan"));

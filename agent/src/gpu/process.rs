@@ -17,7 +17,7 @@ use belfry_common::{
     wire::{
         codec::Decoder,
         frame::Kind,
-        message::{self, GpuEvent, GpuProcess, GpuReadings, GpuReady, GpuRequest},
+        message::{self, GpuEvent, GpuIdentity, GpuProcess, GpuReadings, GpuReady, GpuRequest},
     },
 };
 use tracing::warn;
@@ -48,6 +48,8 @@ pub(super) struct Worker {
     /// Indices of GPUs that it does not touch.
     without: Vec<u32>,
     is_ready: bool,
+    /// The GPUs that it has, if it found others since it was ready.
+    found: Option<Vec<GpuIdentity>>,
     /// The number of the last request.
     sequence: u64,
     is_awaited: bool,
@@ -122,6 +124,7 @@ impl Worker {
             started: clock::monotonic(),
             without: without.to_vec(),
             is_ready: false,
+            found: None,
             sequence: 0,
             is_awaited: false,
             seen: None,
@@ -144,6 +147,11 @@ impl Worker {
     /// The call that it made last.
     pub(super) fn noted(&self) -> Option<Noted> {
         self.board.read()
+    }
+
+    /// The GPUs that it has, once after it found others.
+    pub(super) fn found(&mut self) -> Option<Vec<GpuIdentity>> {
+        self.found.take()
     }
 
     /// What it said when it had opened the driver, once; `None` from then on.
@@ -191,7 +199,8 @@ impl Worker {
                         return Ok(answer);
                     }
                 }
-                Ok(Message::Ready(_)) | Err(RecvTimeoutError::Disconnected) => return Err(Silence::Gone),
+                Ok(Message::Ready(ready)) => self.found = Some(ready.gpus),
+                Err(RecvTimeoutError::Disconnected) => return Err(Silence::Gone),
                 Err(RecvTimeoutError::Timeout) => {
                     self.look(call_max)?;
                     if clock::monotonic() >= deadline {

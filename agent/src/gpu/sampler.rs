@@ -8,16 +8,14 @@ use std::{
 use belfry_common::{
     clock,
     model::{Layout, Metric, Raw, Reason, SeriesDefinition},
-    wire::message::Inventory,
 };
-use tokio::sync::watch;
 
 use super::{
     driver::{DriverState, Set},
     expected::Expected,
     presence,
     supervisor::Supervisor,
-    usage::Usage,
+    usage::{Table, Usage},
 };
 use crate::{
     readings::Readings,
@@ -40,7 +38,7 @@ pub(crate) struct Gpus {
     is_present: bool,
     usage: Usage,
     expected: Expected,
-    /// The worker's start that was counted last.
+    /// The worker's find that was counted last.
     counted: Option<u64>,
 }
 
@@ -49,26 +47,27 @@ impl Gpus {
         supervisor: Supervisor,
         roots: &Roots,
         is_certain: bool,
-        inventory: watch::Sender<Inventory>,
+        table: &Arc<Table>,
         expected: Expected,
     ) -> Arc<Mutex<Self>> {
+        let usage = Usage::new(supervisor.maker(), roots, Arc::clone(table));
         Arc::new(Mutex::new(Self {
             supervisor,
             roots: roots.clone(),
             is_certain,
             looked: None,
             is_present: is_certain,
-            usage: Usage::new(roots, inventory),
+            usage,
             expected,
             counted: None,
         }))
     }
 
-    /// Counts the GPUs of a worker that has just opened the driver, and touches all of them.
+    /// Counts the GPUs that a worker has just found, if it touches all of them.
     fn count(&mut self) {
-        let opened = self.supervisor.opened();
-        if self.supervisor.state() == DriverState::Ok && self.counted != Some(opened) {
-            self.counted = Some(opened);
+        let found = self.supervisor.found();
+        if self.supervisor.state() == DriverState::Ok && self.counted != Some(found) {
+            self.counted = Some(found);
             self.expected.found(self.supervisor.gpus().len() as u32, clock::now());
         }
     }

@@ -83,8 +83,8 @@ pub(crate) struct Supervisor {
     /// The GPU in which a worker hung.
     avoided: Option<Avoided>,
     gpus: Vec<GpuIdentity>,
-    /// How often a worker has opened the driver.
-    opened: u64,
+    /// How often a worker has found GPUs.
+    found: u64,
 }
 
 impl Supervisor {
@@ -100,7 +100,7 @@ impl Supervisor {
             unkillable: Vec::new(),
             avoided: None,
             gpus: Vec::new(),
-            opened: 0,
+            found: 0,
         }
     }
 
@@ -143,6 +143,9 @@ impl Supervisor {
         let answer = self.make_ready(&mut worker).and_then(|()| worker.ask(set, CALL_MAX, ANSWER_MAX));
         match answer {
             Ok(answer) => {
+                if let Some(gpus) = worker.found() {
+                    self.know(gpus, worker.without());
+                }
                 // A worker that keeps away from a GPU proves nothing about it.
                 if worker.without().is_empty() {
                     if self.stuck.take().is_some() {
@@ -161,9 +164,9 @@ impl Supervisor {
         }
     }
 
-    /// How often a worker has opened the driver.
-    pub(crate) fn opened(&self) -> u64 {
-        self.opened
+    /// How often a worker has found GPUs: when it opened the driver, and when there were others later.
+    pub(crate) fn found(&self) -> u64 {
+        self.found
     }
 
     /// GPUs that the worker does not touch because one before it hung in them.
@@ -223,16 +226,21 @@ impl Supervisor {
         match DriverState::from_code(ready.state) {
             DriverState::Ok => {
                 info!(maker = self.settings.maker.as_str(), gpus = ready.gpus.len(), "GPU driver opened");
-                (self.settings.on_gpus)(&ready.gpus);
-                // One that keeps away from a GPU does not know it.
-                if worker.without().is_empty() {
-                    self.gpus = ready.gpus;
-                }
-                self.opened += 1;
+                self.know(ready.gpus, worker.without());
                 Ok(())
             }
             state => Err(Silence::Unusable { state, detail: ready.detail }),
         }
+    }
+
+    /// Takes the GPUs that a worker has found, but for those `without` which it does.
+    fn know(&mut self, gpus: Vec<GpuIdentity>, without: &[u32]) {
+        (self.settings.on_gpus)(&gpus);
+        // One that keeps away from a GPU does not know it.
+        if without.is_empty() {
+            self.gpus = gpus;
+        }
+        self.found += 1;
     }
 
     /// What becomes of a worker that did not answer.

@@ -5,17 +5,20 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use belfry_common::{
     clock, limits,
-    model::{Kind, Metric, Resolution},
+    model::{Kind, Metric, Resolution, Timestamp},
     wire::message::{GpuIdentity, GpuProcess, Inventory, InventoryJob, InventoryProcess},
 };
 use tokio::sync::watch;
 
-use super::jobs::{Job, Processes};
+use super::{
+    driver::Maker,
+    jobs::{Job, Processes},
+};
 use crate::{
     readings::Readings,
     samplers::{
@@ -27,10 +30,40 @@ use crate::{
 /// Pairs of GPU and job on one node: some jobs for each instance of each GPU.
 const JOBS_MAX: usize = 512;
 
+/// What a maker's driver said so long ago is not told again beside what another's says now.
+const TOLD_MS: i64 = 60_000;
+
+/// The table for the collector, of what each maker's driver says.
+pub(crate) struct Table {
+    inventory: watch::Sender<Inventory>,
+    /// By maker, with the time.
+    parts: Mutex<BTreeMap<&'static str, (Timestamp, Vec<InventoryProcess>)>>,
+}
+
+impl Table {
+    pub(super) fn new(inventory: watch::Sender<Inventory>) -> Arc<Self> {
+        Arc::new(Self { inventory, parts: Mutex::default() })
+    }
+
+    /// Replaces a maker's part.
+    fn publish(&self, maker: Maker, processes: Vec<InventoryProcess>, now: Timestamp) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.insert(maker.as_str(), (now, processes));
+        parts.retain(|_, (time, _)| now.millis_since(*time) < TOLD_MS);
+        let mut processes: Vec<_> = parts.values().flat_map(|(_, processes)| processes).cloned().collect();
+        drop(parts);
+        processes.sort_by_key(|process| std::cmp::Reverse(process.holds.memory_bytes));
+        let left_out = processes.len().saturating_sub(limits::INVENTORY_PROCESSES_MAX) as u32;
+        processes.truncate(limits::INVENTORY_PROCESSES_MAX);
+        self.inventory.send_replace(Inventory { time_ms: now.as_millis(), processes, left_out });
+    }
+}
+
 /// Knows the processes that it has seen.
 pub(super) struct Usage {
+    maker: Maker,
     processes: Processes,
-    inventory: watch::Sender<Inventory>,
+    table: Arc<Table>,
     metrics: Metrics,
 }
 
@@ -50,7 +83,7 @@ struct Share {
 }
 
 impl Usage {
-    pub(super) fn new(roots: &Roots, inventory: watch::Sender<Inventory>) -> Self {
+    pub(super) fn new(maker: Maker, roots: &Roots, table: Arc<Table>) -> Self {
         let labels: Vec<&str> = ["gpu", "uuid", "gpu_instance"].into_iter().chain(Job::LABELS).collect();
         let metrics = Metrics {
             of_gpu: gauge("gpu_processes", &["gpu", "uuid"], "Processes that hold the GPU."),
@@ -64,7 +97,7 @@ impl Usage {
                 "Share of the time in which a kernel of the job ran.",
             ),
         };
-        Self { processes: Processes::new(roots), inventory, metrics }
+        Self { maker, processes: Processes::new(roots), table, metrics }
     }
 
     /// Takes what the driver says of the processes now.
@@ -97,7 +130,7 @@ impl Usage {
         for ((gpu, instance, _), share) in &shares {
             self.say(*gpu, *instance, uuid(gpus, *gpu), share, readings);
         }
-        self.publish(entries);
+        self.table.publish(self.maker, entries, clock::now());
     }
 
     fn say(&self, gpu: u32, instance: Option<u32>, uuid: &str, share: &Share, readings: &mut Readings) {
@@ -110,13 +143,6 @@ impl Usage {
         if let Some(percent) = share.sm_percent {
             readings.float(&self.metrics.utilization, &labels, f64::from(percent.min(100)) / 100.0);
         }
-    }
-
-    fn publish(&self, mut processes: Vec<InventoryProcess>) {
-        processes.sort_by_key(|process| std::cmp::Reverse(process.holds.memory_bytes));
-        let left_out = processes.len().saturating_sub(limits::INVENTORY_PROCESSES_MAX) as u32;
-        processes.truncate(limits::INVENTORY_PROCESSES_MAX);
-        self.inventory.send_replace(Inventory { time_ms: clock::now().as_millis(), processes, left_out });
     }
 }
 

@@ -27,7 +27,7 @@ use belfry_common::{
     wire::{
         codec::Encoder,
         frame::Kind,
-        message::{GpuEvent, GpuReadings, GpuReady, GpuRequest},
+        message::{GpuEvent, GpuIdentity, GpuReadings, GpuReady, GpuRequest},
     },
 };
 
@@ -66,8 +66,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     let outlet = Arc::new(Outlet::new(channel.try_clone()?));
-    let ready = GpuReady { state: DriverState::Ok.code(), detail: String::new(), gpus: driver.gpus() };
-    outlet.send(Kind::GpuReady, &ready)?;
+    let gpus = driver.gpus();
+    outlet.send(Kind::GpuReady, &ready(gpus.clone()))?;
     if let Some(events) = driver.events() {
         let outlet = Arc::clone(&outlet);
         thread::Builder::new()
@@ -75,7 +75,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             .stack_size(256 * 1024)
             .spawn(move || watch(events, &outlet))?;
     }
-    let mut server = Server { driver, channel, outlet, encoder: Encoder::new(), readings: Set::ALL.map(readings) };
+    let mut server =
+        Server { driver, gpus, channel, outlet, encoder: Encoder::new(), readings: Set::ALL.map(readings) };
     let served = server.serve();
     drop((server, lock));
     match served {
@@ -92,6 +93,10 @@ fn open(args: &Args, pause: &Pause, board: Rc<Board>) -> Result<Box<dyn Driver>,
     match args.maker {
         Maker::Nvidia => Ok(Box::new(nvml::Nvidia::open(&args.library, &args.without, board)?)),
     }
+}
+
+fn ready(gpus: Vec<GpuIdentity>) -> GpuReady {
+    GpuReady { state: DriverState::Ok.code(), detail: String::new(), gpus }
 }
 
 /// Within the worker a set is a group; the agent knows it by its own number.
@@ -111,6 +116,8 @@ fn watch(mut events: Box<dyn Events>, outlet: &Outlet) {
 
 struct Server {
     driver: Box<dyn Driver>,
+    /// The GPUs that the agent was told of.
+    gpus: Vec<GpuIdentity>,
     channel: UnixStream,
     outlet: Arc<Outlet>,
     encoder: Encoder,
@@ -139,7 +146,10 @@ impl Server {
             self.driver.sample(set, time, readings);
             readings.take_missing();
             batch.ticks.extend(readings.finish(time));
-            processes = (set == Set::Condition).then(|| self.driver.processes());
+            if set == Set::Condition {
+                processes = Some(self.driver.processes());
+                self.tell_of_new_gpus()?;
+            }
         }
         let mut body = Vec::new();
         if let Err(error) = self.encoder.encode(&batch, &mut body) {
@@ -148,5 +158,14 @@ impl Server {
         }
         let answer = GpuReadings { sequence: request.sequence, body: &body, processes };
         self.outlet.send(Kind::GpuReadings, &answer)
+    }
+
+    fn tell_of_new_gpus(&mut self) -> Result<(), ProtocolError> {
+        let gpus = self.driver.gpus();
+        if gpus != self.gpus {
+            self.outlet.send(Kind::GpuReady, &ready(gpus.clone()))?;
+            self.gpus = gpus;
+        }
+        Ok(())
     }
 }
