@@ -24,7 +24,14 @@ use super::{
     output::{Output, csv_line},
     runtime,
 };
-use crate::{app, config::Settings, gpu::DriverState, sampling::Sampling, schedule::Schedule, statistics::Statistics};
+use crate::{
+    app,
+    config::Settings,
+    gpu::{DriverState, Maker},
+    sampling::Sampling,
+    schedule::Schedule,
+    statistics::Statistics,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
@@ -174,7 +181,7 @@ fn drivers(batch: &Batch) -> Vec<Finding> {
     let finding = |series: &SeriesDefinition| {
         let [maker, state] = &*series.label_values else { return None };
         let words = |advice| format!("{maker}: {}: {advice}", state.replace('_', " "));
-        Some(match DriverState::from_word(state)?.advice() {
+        Some(match DriverState::from_word(state)?.advice(Maker::from_word(maker)?) {
             None => ok("gpu", format!("{maker}: its driver answers")),
             Some(advice) => warning("gpu", words(advice)),
         })

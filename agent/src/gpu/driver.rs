@@ -11,14 +11,23 @@ use crate::readings::Readings;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Maker {
     Nvidia,
+    Amd,
 }
 
 impl Maker {
+    pub(crate) const ALL: [Self; 2] = [Self::Nvidia, Self::Amd];
+
     /// The word used in labels, and on the worker's command line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Nvidia => "nvidia",
+            Self::Amd => "amd",
         }
+    }
+
+    /// The maker with this word.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|maker| maker.as_str() == word)
     }
 }
 
@@ -107,14 +116,21 @@ impl DriverState {
     }
 
     /// What to do about it; `None` if there is nothing to do.
-    pub(crate) fn advice(self) -> Option<&'static str> {
+    pub(crate) fn advice(self, maker: Maker) -> Option<&'static str> {
+        let of_maker = |nvidia, amd| match maker {
+            Maker::Nvidia => nvidia,
+            Maker::Amd => amd,
+        };
         Some(match self {
             Self::Ok => return None,
             Self::NoLibrary => {
                 "there is a GPU, and its driver's library cannot be loaded: install the driver's user-space part \
                  (libnvidia-ml.so.1), or set `gpu.library`"
             }
-            Self::NoDriver => "the kernel's driver is not loaded: `modprobe nvidia`, and look at `dmesg`",
+            Self::NoDriver => of_maker(
+                "the kernel's driver is not loaded: `modprobe nvidia`, and look at `dmesg`",
+                "the kernel's driver is not loaded: `modprobe amdgpu`, and look at `dmesg`",
+            ),
             Self::NoPermission => "the devices may not be opened: see /dev/nvidia* and the unit's DeviceAllow",
             Self::VersionMismatch => {
                 "library and kernel driver are of different versions: reboot, or unload the driver and load it again"
@@ -123,8 +139,14 @@ impl DriverState {
             Self::Failed => "the driver cannot be used: the agent's log has its error",
             Self::Starting => "the driver is being opened, which takes long without persistence mode",
             Self::Paused => "paused: `belfry-agent gpu resume` ends it",
-            Self::Hung => "a call to the driver does not come back: look at `dmesg` for XIDs; a reboot may be needed",
-            Self::Crashed => "the driver's library crashed: the agent's log has the call",
+            Self::Hung => of_maker(
+                "a call to the driver does not come back: look at `dmesg` for XIDs; a reboot may be needed",
+                "a file of the driver cannot be read to its end: look at `dmesg` for amdgpu; a reboot may be needed",
+            ),
+            Self::Crashed => of_maker(
+                "the driver's library crashed: the agent's log has the call",
+                "the process that reads the driver's files ended: the agent's log has the file",
+            ),
         })
     }
 

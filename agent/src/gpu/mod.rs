@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  agent                                                       worker
-//!  sampler ─▶ supervisor ─▶ process ══socket══ protocol ══▶ worker ─▶ driver: nvml
+//!  sampler ─▶ supervisor ─▶ process ══socket══ protocol ══▶ worker ─▶ driver: nvml, amdgpu
 //!                              ◀── board: the call that it is in ──┘
 //! ```
 //! The agent knows no maker's library, the worker no schedule and no limits of time. Each maker has a worker, samplers and a state
 //! of its own; a further maker is one more [`driver`].
 
+mod amdgpu;
 mod board;
 mod driver;
 mod expected;
@@ -36,8 +37,8 @@ use crate::{
     samplers::Sampler,
     urgent::Urgent,
 };
-pub(crate) use driver::DriverState;
-use driver::{Maker, Set};
+use driver::Set;
+pub(crate) use driver::{DriverState, Maker};
 use expected::Expected;
 pub(crate) use pause::Pause;
 use sampler::{GpuSampler, Gpus};
@@ -55,6 +56,8 @@ pub(crate) fn samplers(
     let xids = Xids::new(urgent);
     let mut all = of_maker(nvidia(settings, &xids), settings, &table);
     all.push(Box::new(XidSampler::new(xids, &settings.roots, settings.gpu.kernel_log.clone())));
+    // New ones come last: the place is the group's number.
+    all.extend(of_maker(worker(Maker::Amd, settings), settings, &table));
     all
 }
 
@@ -71,6 +74,7 @@ fn nvidia(settings: &Settings, xids: &Arc<Xids>) -> WorkerSettings {
 fn worker(maker: Maker, settings: &Settings) -> WorkerSettings {
     WorkerSettings {
         maker,
+        sys: settings.roots.sys.clone(),
         library: settings.gpu.library.clone(),
         pause: Pause::new(&settings.state_directory),
         on_event: Arc::new(|_| ()),
@@ -80,9 +84,9 @@ fn worker(maker: Maker, settings: &Settings) -> WorkerSettings {
 
 fn of_maker(worker: WorkerSettings, settings: &Settings, table: &Arc<Table>) -> Vec<Box<dyn Sampler>> {
     let maker = worker.maker;
-    let is_certain = worker.library.as_os_str() != NVML;
+    let is_certain = maker == Maker::Nvidia && worker.library.as_os_str() != NVML;
     let expected = Expected::load(settings.state_directory.join(format!("gpus.{}", maker.as_str())));
     let gpus: Arc<Mutex<Gpus>> = Gpus::new(Supervisor::new(worker), &settings.roots, is_certain, table, expected);
-    let sampler = |set| Box::new(GpuSampler::new(set, Arc::clone(&gpus))) as Box<dyn Sampler>;
+    let sampler = |set| Box::new(GpuSampler::new(maker, set, Arc::clone(&gpus))) as Box<dyn Sampler>;
     Set::ALL.map(sampler).into()
 }

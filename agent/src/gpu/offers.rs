@@ -29,6 +29,11 @@ impl<K: Eq + Hash> Offers<K> {
         self.is_lost = false;
     }
 
+    /// The GPU is gone, or answers nothing.
+    pub(super) fn lose(&mut self) {
+        self.is_lost = true;
+    }
+
     /// Of a GPU that is lost nothing more is asked in this tick.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost
@@ -81,7 +86,7 @@ mod tests {
         offers.begin(now.plus_millis(ASK_AGAIN_MS - 1));
         assert!(!offers.offers("fan") && offers.offers("power"));
         offers.begin(now.plus_millis(ASK_AGAIN_MS));
-        offers.note::<(), _>("power", Err(Reason::Lost));
+        offers.lose();
         assert!(!offers.offers("fan") && offers.offers("power"));
         offers.begin(now.plus_millis(ASK_AGAIN_MS));
         assert!(offers.offers("fan"));

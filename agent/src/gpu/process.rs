@@ -98,7 +98,7 @@ impl Worker {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("belfry-agent").arg("gpu-worker").arg(settings.maker.as_str());
         command.arg("--board").arg(board.descriptor().to_string()).arg("--state").arg(settings.pause.directory());
-        command.arg("--library").arg(&settings.library);
+        command.arg("--sys").arg(&settings.sys).arg("--library").arg(&settings.library);
         if !without.is_empty() {
             let indices: Vec<String> = without.iter().map(ToString::to_string).collect();
             command.arg("--without").arg(indices.join(","));

@@ -11,7 +11,7 @@ use belfry_common::{
 };
 
 use super::{
-    driver::{DriverState, Set},
+    driver::{DriverState, Maker, Set},
     expected::Expected,
     presence,
     supervisor::Supervisor,
@@ -83,6 +83,7 @@ impl Gpus {
 
 /// One set of readings of one maker's GPUs.
 pub(crate) struct GpuSampler {
+    maker: Maker,
     set: Set,
     gpus: Arc<Mutex<Gpus>>,
     metrics: DriverMetrics,
@@ -99,7 +100,7 @@ struct DriverMetrics {
 }
 
 impl GpuSampler {
-    pub(crate) fn new(set: Set, gpus: Arc<Mutex<Gpus>>) -> Self {
+    pub(crate) fn new(maker: Maker, set: Set, gpus: Arc<Mutex<Gpus>>) -> Self {
         let metrics = DriverMetrics {
             state: gauge("gpu_driver_state", &["driver", "state"], "How the GPUs' driver stands."),
             responsive: gauge("gpu_driver_responsive", &["driver"], "0 while a call to the driver does not come back."),
@@ -111,7 +112,7 @@ impl GpuSampler {
             devices: gauge("gpu_devices", &["driver"], "GPUs that the driver has."),
             devices_expected: gauge("gpu_devices_expected", &["driver"], "GPUs that it had."),
         };
-        Self { set, gpus, metrics, known: Vec::new() }
+        Self { maker, set, gpus, metrics, known: Vec::new() }
     }
 
     fn driver(metrics: &DriverMetrics, gpus: &Gpus, readings: &mut Readings) {
@@ -136,10 +137,13 @@ impl GpuSampler {
 
 impl Sampler for GpuSampler {
     fn name(&self) -> &'static str {
-        match self.set {
-            Set::Activity => "gpu",
-            Set::Condition => "gpu_condition",
-            Set::Facts => "gpu_info",
+        match (self.maker, self.set) {
+            (Maker::Nvidia, Set::Activity) => "gpu",
+            (Maker::Nvidia, Set::Condition) => "gpu_condition",
+            (Maker::Nvidia, Set::Facts) => "gpu_info",
+            (Maker::Amd, Set::Activity) => "gpu_amd",
+            (Maker::Amd, Set::Condition) => "gpu_amd_condition",
+            (Maker::Amd, Set::Facts) => "gpu_amd_info",
         }
     }
 

@@ -45,6 +45,7 @@ const UNKILLABLE_MAX: usize = 2;
 #[derive(Clone)]
 pub(crate) struct WorkerSettings {
     pub(crate) maker: Maker,
+    pub(crate) sys: PathBuf,
     pub(crate) library: PathBuf,
     pub(crate) pause: Pause,
     pub(crate) on_event: OnEvent,

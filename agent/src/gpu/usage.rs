@@ -173,3 +173,37 @@ fn inventory_job(job: &Job) -> InventoryJob {
     let labels = Job::LABELS.into_iter().zip(job.label_values()).filter(|(_, value)| !value.is_empty());
     InventoryJob { labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(uuid: &str, memory: u64) -> InventoryProcess {
+        let holds = GpuProcess {
+            gpu: 0,
+            pid: 7,
+            memory_bytes: Some(memory),
+            sm_percent: None,
+            encoder_percent: None,
+            decoder_percent: None,
+            gpu_instance: None,
+            compute_instance: None,
+        };
+        InventoryProcess { holds, uuid: uuid.into(), user: String::new(), command: String::new(), job: None }
+    }
+
+    #[test]
+    fn two_makers_share_a_table_and_neither_keeps_what_is_old_in_it() {
+        let (sender, inventory) = watch::channel(Inventory::default());
+        let table = Table::new(sender);
+        let uuids = || inventory.borrow().processes.iter().map(|process| process.uuid.clone()).collect::<Vec<_>>();
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        table.publish(Maker::Nvidia, vec![process("n", 1)], now);
+        table.publish(Maker::Amd, vec![process("a", 2)], now.plus_millis(1));
+        assert_eq!(uuids(), ["a", "n"]);
+        table.publish(Maker::Nvidia, vec![], now.plus_millis(2));
+        assert_eq!(uuids(), ["a"]);
+        table.publish(Maker::Nvidia, vec![], now.plus_millis(1 + TOLD_MS));
+        assert_eq!(uuids(), [""; 0]);
+    }
+}

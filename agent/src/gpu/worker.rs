@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    amdgpu,
     board::Board,
     driver::{Driver, DriverState, Events, Maker, Set, Unusable},
     nvml,
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// The agent's state directory: where a pause is requested, and the lock that this process holds
     #[arg(long)]
     pub(super) state: PathBuf,
+    /// Where sysfs is
+    #[arg(long)]
+    pub(super) sys: PathBuf,
     /// The maker's library
     #[arg(long)]
     pub(super) library: PathBuf,
@@ -92,6 +96,7 @@ fn open(args: &Args, pause: &Pause, board: Rc<Board>) -> Result<Box<dyn Driver>,
     }
     match args.maker {
         Maker::Nvidia => Ok(Box::new(nvml::Nvidia::open(&args.library, &args.without, board)?)),
+        Maker::Amd => Ok(Box::new(amdgpu::Amd::open(&args.sys, &args.without, board)?)),
     }
 }
 

@@ -9,32 +9,32 @@ use super::{Roots, SampleError, Sampler};
 use crate::readings::Readings;
 
 #[derive(Debug)]
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     directory: TempDir,
 }
 
 impl Fixture {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
     /// Writes a file below `/proc`.
-    pub(super) fn proc(self, path: &str, text: &str) -> Self {
+    pub(crate) fn proc(self, path: &str, text: &str) -> Self {
         self.file(Path::new("proc").join(path), text)
     }
 
     /// Writes a file below `/sys`.
-    pub(super) fn sys(self, path: &str, text: &str) -> Self {
+    pub(crate) fn sys(self, path: &str, text: &str) -> Self {
         self.file(Path::new("sys").join(path), text)
     }
 
     /// Writes a file below `/`.
-    pub(super) fn root(self, path: &str, text: &str) -> Self {
+    pub(crate) fn root(self, path: &str, text: &str) -> Self {
         self.file(Path::new("root").join(path), text)
     }
 
     /// Makes a symbolic link below `/sys` to another path below it.
-    pub(super) fn sys_link(self, path: &str, target: &str) -> Self {
+    pub(crate) fn sys_link(self, path: &str, target: &str) -> Self {
         let link = self.directory.path().join("sys").join(path);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         unix::fs::symlink(self.directory.path().join("sys").join(target), link).unwrap();
@@ -42,14 +42,14 @@ impl Fixture {
     }
 
     /// Removes a file or directory below `/sys`.
-    pub(super) fn remove_sys(self, path: &str) -> Self {
+    pub(crate) fn remove_sys(self, path: &str) -> Self {
         let path = self.directory.path().join("sys").join(path);
         let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         removed.unwrap();
         self
     }
 
-    pub(super) fn roots(&self) -> Roots {
+    pub(crate) fn roots(&self) -> Roots {
         let below = |name| self.directory.path().join(name);
         Roots { proc: below("proc"), sys: below("sys"), root: below("root") }
     }
@@ -62,26 +62,31 @@ impl Fixture {
     }
 
     /// One line for each reading: `name{label="value"} value`.
-    pub(super) fn print(&self, sampler: &mut dyn Sampler) -> String {
+    pub(crate) fn print(&self, sampler: &mut dyn Sampler) -> String {
         self.try_print(sampler).unwrap()
     }
 
     /// The same without the series whose names start so.
-    pub(super) fn print_without(&self, sampler: &mut dyn Sampler, prefix: &str) -> String {
+    pub(crate) fn print_without(&self, sampler: &mut dyn Sampler, prefix: &str) -> String {
         let printed = self.print(sampler);
         printed.lines().filter(|line| !line.starts_with(prefix)).map(|line| format!("{line}\n")).collect()
     }
 
-    pub(super) fn try_print(&self, sampler: &mut dyn Sampler) -> Result<String, SampleError> {
+    pub(crate) fn try_print(&self, sampler: &mut dyn Sampler) -> Result<String, SampleError> {
         print(sampler)
     }
 }
 
 /// What the sampler reads wherever its roots are.
-pub(super) fn print(sampler: &mut dyn Sampler) -> Result<String, SampleError> {
+pub(crate) fn print(sampler: &mut dyn Sampler) -> Result<String, SampleError> {
     let mut readings = Readings::new(1, sampler.name(), 1000);
     sampler.sample(&mut readings)?;
-    let Some(tick) = readings.finish(Timestamp::from_millis(0)) else { return Ok(String::new()) };
+    Ok(show(&mut readings))
+}
+
+/// One line for each reading of a tick.
+pub(crate) fn show(readings: &mut Readings) -> String {
+    let Some(tick) = readings.finish(Timestamp::from_millis(0)) else { return String::new() };
     let lines = tick.layout.series.iter().zip(&tick.values).map(|(series, raw)| {
         let names = series.metric.label_names.iter();
         let labels: Vec<_> = names.zip(&series.label_values).map(|(name, value)| format!("{name}={value:?}")).collect();
@@ -92,5 +97,5 @@ pub(super) fn print(sampler: &mut dyn Sampler) -> Result<String, SampleError> {
         };
         format!("{}{labels} {value}\n", series.metric.name)
     });
-    Ok(lines.collect())
+    lines.collect()
 }

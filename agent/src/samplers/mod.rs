@@ -19,7 +19,7 @@ mod entropy;
 mod filefd;
 mod filesystem;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod hwmon;
 mod hwmon_names;
 mod infiniband;
@@ -32,7 +32,7 @@ mod named_metrics;
 mod netstat;
 mod network;
 mod network_class;
-mod number;
+pub(crate) mod number;
 mod os_release;
 mod pressure;
 mod sockstat;
@@ -51,6 +51,7 @@ use thiserror::Error;
 
 use crate::readings::Readings;
 pub(crate) use source::Source;
+pub(crate) use sysfs::attribute;
 
 /// Where the kernel's files are. Elsewhere than at `/` in containers and in tests.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use crate::readings::Readings;
 pub(super) type Parse = fn(&str) -> Result<i64, Reason>;
 
 /// A count that cannot be negative.
-pub(super) fn unsigned(text: &str) -> Result<i64, Reason> {
+pub(crate) fn unsigned(text: &str) -> Result<i64, Reason> {
     match text.parse::<u64>() {
         Ok(count) => i64::try_from(count).map_err(|_| Reason::OutOfRange),
         Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err(Reason::OutOfRange),
@@ -22,7 +22,7 @@ pub(super) fn unsigned(text: &str) -> Result<i64, Reason> {
 }
 
 /// A level that may be negative.
-pub(super) fn signed(text: &str) -> Result<i64, Reason> {
+pub(crate) fn signed(text: &str) -> Result<i64, Reason> {
     text.parse::<i64>().map_err(|error| match error.kind() {
         IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => Reason::OutOfRange,
         _ => Reason::Error,

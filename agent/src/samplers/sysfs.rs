@@ -28,8 +28,9 @@ use crate::readings::Readings;
 /// Readings of one family, 16 for each of the most devices.
 const READINGS_MAX: usize = 16 * DEVICES_MAX;
 
-/// No attribute that we read is longer; the kernel allows a page.
+/// No attribute that a family reads is longer; the kernel allows a page.
 const ATTRIBUTE_BYTES_MAX: usize = 512;
+const PAGE_BYTES: usize = 4096;
 
 /// An open file follows its device when that is renamed, and would be said under another's name: at every so many
 /// scans all are opened anew.
@@ -249,18 +250,25 @@ fn read(path: &Path, open: &mut Option<File>, keep_open: bool, parse: Parse) -> 
 }
 
 /// Gives the file's text, without the line's end, to `use_text`.
-///
+fn read_text<T>(file: &File, use_text: impl FnOnce(&str) -> T) -> io::Result<T> {
+    read_into(file, &mut [0; ATTRIBUTE_BYTES_MAX], use_text)
+}
+
 /// One read, as the kernel makes the whole attribute at once. A broken driver's `EAGAIN` is an error
 /// like any other.
-fn read_text<T>(file: &File, use_text: impl FnOnce(&str) -> T) -> io::Result<T> {
-    let mut buffer = [0; ATTRIBUTE_BYTES_MAX];
+fn read_into<T>(file: &File, buffer: &mut [u8], use_text: impl FnOnce(&str) -> T) -> io::Result<T> {
     let length = loop {
-        match file.read_at(&mut buffer, 0) {
+        match file.read_at(buffer, 0) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             length => break length?,
         }
     };
     Ok(use_text(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).trim()))
+}
+
+/// The text of any attribute, without the line's end.
+pub(crate) fn attribute(path: &Path) -> io::Result<String> {
+    read_into(&File::open(path)?, &mut [0; PAGE_BYTES], str::to_owned)
 }
 
 /// The text of an attribute that describes; `None` when it cannot be read.

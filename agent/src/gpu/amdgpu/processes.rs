@@ -1,0 +1,91 @@
+//! Who computes on the cards, and in how much of their memory: from the list that the compute driver (KFD) keeps.
+//!
+//! Absent: processes that draw and do not compute, which only their open files tell. To find those, every open file of every process of
+//! the node would have to be looked at. Absent too: how busy each process keeps a card, which the driver says only to who asks the card.
+
+use std::path::Path;
+
+use belfry_common::wire::message::GpuProcess;
+
+use super::{
+    super::board::Board,
+    card::{Card, names, unsigned},
+};
+use crate::samplers::attribute;
+
+/// Processes that are looked at; more are not told apart.
+const PROCESSES_MAX: usize = 4096;
+/// Nodes of the driver's topology: processors, and cards or parts of them.
+const NODES_MAX: usize = 1024;
+
+/// A part of the driver's topology that is a card, or a part of one.
+struct Node {
+    /// The card's index.
+    gpu: u32,
+    /// The file of a process that says its memory on it.
+    file: String,
+}
+
+/// The processes of all cards, each once for each card.
+pub(super) fn read(sys: &Path, board: &Board, cards: &[Card]) -> Vec<GpuProcess> {
+    let directory = sys.join("class/kfd/kfd");
+    board.note("kfd/proc", None);
+    let pids: Vec<u32> = names(&directory.join("proc")).iter().filter_map(|name| name.parse().ok()).collect();
+    if pids.is_empty() {
+        return Vec::new();
+    }
+    let nodes = nodes(&directory, cards);
+    let mut processes = Vec::new();
+    for pid in pids.into_iter().take(PROCESSES_MAX) {
+        let path = directory.join("proc").join(pid.to_string());
+        for gpu in cards.iter().map(Card::index) {
+            let files = nodes.iter().filter(|node| node.gpu == gpu).map(|node| &node.file);
+            let bytes: u64 = files.filter_map(|file| unsigned(&attribute(&path.join(file)).ok()?).ok()).sum();
+            // A process that computes at all is listed with every card; it holds those in which it has memory.
+            if bytes > 0 {
+                processes.push(holder(gpu, pid, bytes));
+            }
+        }
+    }
+    processes
+}
+
+fn holder(gpu: u32, pid: u32, bytes: u64) -> GpuProcess {
+    GpuProcess {
+        gpu,
+        pid,
+        memory_bytes: Some(bytes),
+        sm_percent: None,
+        encoder_percent: None,
+        decoder_percent: None,
+        gpu_instance: None,
+        compute_instance: None,
+    }
+}
+
+fn nodes(directory: &Path, cards: &[Card]) -> Vec<Node> {
+    let topology = directory.join("topology/nodes");
+    let paths = names(&topology).into_iter().take(NODES_MAX).map(|name| topology.join(name));
+    paths.filter_map(|path| node(&path, cards)).collect()
+}
+
+/// A processor's own number as a GPU is 0.
+fn node(path: &Path, cards: &[Card]) -> Option<Node> {
+    let id = unsigned(&attribute(&path.join("gpu_id")).ok()?).ok().filter(|id| *id > 0)?;
+    let address = address(&path.join("properties"))?;
+    let card = cards.iter().find(|card| card.address == address)?;
+    Some(Node { gpu: card.index(), file: format!("vram_{id}") })
+}
+
+/// The PCI address, from lines of a name and a number.
+fn address(properties: &Path) -> Option<String> {
+    let text = attribute(properties).ok()?;
+    let property = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(known, _)| *known == name)?.1.trim().parse::<u32>().ok()
+    };
+    // Bits above the lowest 16 number the parts of a card that is split.
+    let location = property("location_id")? & 0xffff;
+    let (bus, device, function) = (location >> 8, (location >> 3) & 0x1f, location & 7);
+    Some(format!("{:04x}:{bus:02x}:{device:02x}.{function}", property("domain")?))
+}
