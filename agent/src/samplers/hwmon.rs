@@ -1,7 +1,7 @@
 //! Hardware monitors: temperatures, fans, voltages, power, from `/sys/class/hwmon`.
 //!
 //! What a chip and a sensor are called is decided in the same way as by node_exporter; the names of readings are
-//! in [`super::hwmon_names`]. Every numeric file of a sensor is a reading, limits and alarms included.
+//! in [`super::hwmon_names`]. Every numeric file of a sensor is a reading, limits and alarms included. Absent: GPUs that fall asleep.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -52,8 +52,9 @@ impl Family for Hwmon {
     const INTERVAL: Duration = TEN_SECONDS;
 
     fn scan(&mut self, plan: &mut Plan) -> Result<(), SampleError> {
-        let directories: Vec<_> =
+        let mut directories: Vec<_> =
             plan.list(&self.directory, "")?.iter().map(|name| self.directory.join(name)).collect();
+        directories.retain(|directory| !is_gpu_that_sleeps(directory));
         for (chip, directory) in with_unique_names(&directories) {
             if let Some(name) = text(&directory.join("name")).map(|name| clean(&name)).filter(|name| !name.is_empty()) {
                 plan.fixed(&self.chip_names, &[&chip, &name], 1);
@@ -106,6 +107,15 @@ impl Hwmon {
         };
         Arc::clone(self.measures.entry(measure.name.clone()).or_insert_with(declare))
     }
+}
+
+/// Whether the chip belongs to a GPU that falls asleep when nobody uses it. On many kernels reading its sensors wakes it; its own
+/// sampler looks first.
+fn is_gpu_that_sleeps(directory: &Path) -> bool {
+    let power = |file| text(&directory.join("device/power").join(file));
+    text(&directory.join("name")).as_deref() == Some("amdgpu")
+        && power("control").as_deref() == Some("auto")
+        && power("runtime_status").is_some_and(|status| status != "unsupported")
 }
 
 /// Whether a file is to be read at each tick: it holds a number, or fails for now. Text is none; nor is what can
@@ -268,6 +278,25 @@ mod tests {
             node_hwmon_temp_celsius{chip="hwmon5",sensor="temp1"} 1
         "#]]
         .assert_eq(&printed);
+    }
+
+    #[test]
+    fn a_gpu_that_falls_asleep_is_left_to_its_own_sampler() {
+        let chip = "class/hwmon/hwmon0";
+        for (control, status, is_read) in [
+            ("auto", "suspended", false),
+            ("auto", "active", false),
+            ("auto", "unsupported", true),
+            ("on", "active", true),
+        ] {
+            let fixture = Fixture::new()
+                .sys(&format!("{chip}/name"), "amdgpu\n")
+                .sys(&format!("{chip}/temp1_input"), "41000\n")
+                .sys(&format!("{chip}/device/power/control"), &format!("{control}\n"))
+                .sys(&format!("{chip}/device/power/runtime_status"), &format!("{status}\n"));
+            let printed = fixture.print(&mut sampler(&fixture.roots()));
+            assert_eq!(printed.contains("node_hwmon_temp_celsius"), is_read, "{control} {status}: {printed}");
+        }
     }
 
     #[test]
