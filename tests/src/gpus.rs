@@ -60,10 +60,13 @@ impl Gpus {
         self.directory.path().join(name)
     }
 
-    /// The part of an agent's configuration that makes it read these GPUs.
+    /// The part of an agent's configuration that makes it read these GPUs, and none of another maker's that the machine may have.
     #[must_use]
     pub fn config(&self) -> String {
-        format!("[gpu]\nlibrary = {:?}\nkernel_log = {:?}\n", binaries::nvml_stub(), self.directory.path().join("kmsg"))
+        let (library, log) = (binaries::nvml_stub(), self.directory.path().join("kmsg"));
+        let amd = ["gpu_amd", "gpu_amd_condition", "gpu_amd_info"];
+        let off: String = amd.map(|sampler| format!("[samplers.{sampler}]\nenabled = false\n")).concat();
+        format!("[gpu]\nlibrary = {library:?}\nkernel_log = {log:?}\n{off}")
     }
 
     /// The kernel logs a line, of the priority and facility that the driver's messages have.
