@@ -152,7 +152,7 @@ impl Server {
             readings.take_missing();
             batch.ticks.extend(readings.finish(time));
             if set == Set::Condition {
-                processes = Some(self.driver.processes());
+                processes = self.driver.processes();
                 self.tell_of_new_gpus()?;
             }
         }

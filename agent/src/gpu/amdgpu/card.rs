@@ -172,11 +172,12 @@ impl Card {
             return;
         }
         self.note("hwmon");
-        let found = names(&self.directory.join("hwmon")).into_iter().find(|name| name.starts_with("hwmon"));
+        let list = |directory: &str| names(&self.directory.join(directory)).unwrap_or_default().into_iter();
+        let found = list("hwmon").find(|name| name.starts_with("hwmon"));
+        let blocks = list("ras").filter_map(|name| block(&name)).take(BLOCKS_MAX).collect();
         self.hwmon = found.map(|name| self.directory.join("hwmon").join(name));
+        self.blocks = blocks;
         self.sensors = (1..=SENSORS_MAX).filter_map(|channel| self.sensor(channel)).collect();
-        let blocks = names(&self.directory.join("ras")).into_iter().filter_map(|name| block(&name));
-        self.blocks = blocks.take(BLOCKS_MAX).collect();
         let limits = ["power1_cap_max", "power1_cap_default"];
         let limit = |card: &mut Self, name| card.sensor_number(name).and_then(Result::ok).filter(|limit| *limit > 0);
         self.power_max = limits.into_iter().find_map(|name| limit(self, name));
@@ -290,12 +291,12 @@ impl Series for Card {
     }
 }
 
-/// The names in a directory, sorted; none where there is no such directory.
-pub(super) fn names(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+/// The names in a directory, sorted.
+pub(super) fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(directory)?.flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort_unstable();
-    names
+    Ok(names)
 }
 
 /// `umc` of `umc_err_count`

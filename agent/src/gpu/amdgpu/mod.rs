@@ -22,6 +22,7 @@ mod processes;
 mod tests;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -30,6 +31,7 @@ use belfry_common::{
     model::Timestamp,
     wire::message::{GpuIdentity, GpuProcess},
 };
+use tracing::info;
 
 use self::{card::Card, find::Found};
 use super::{
@@ -48,6 +50,8 @@ pub(super) struct Amd {
     cards: Vec<Card>,
     /// Addresses of cards that are not touched.
     without: Vec<String>,
+    /// It was said that processes cannot be read.
+    is_silent: bool,
 }
 
 /// The metrics of AMD's GPUs, by subject.
@@ -77,7 +81,7 @@ impl Amd {
             links: Links::new(),
             errors: Errors::new(),
         };
-        let mut amd = Self { sys: sys.to_owned(), board, metrics, cards: Vec::new(), without };
+        let mut amd = Self { sys: sys.to_owned(), board, metrics, cards: Vec::new(), without, is_silent: false };
         amd.take(found);
         Ok(amd)
     }
@@ -130,8 +134,18 @@ impl Driver for Amd {
         }
     }
 
-    fn processes(&mut self) -> Vec<GpuProcess> {
-        processes::read(&self.sys, &self.board, &self.cards)
+    fn processes(&mut self) -> Option<Vec<GpuProcess>> {
+        match processes::read(&self.sys, &self.board, &self.cards) {
+            Ok(processes) => Some(processes),
+            Err(error) => {
+                // A kernel without the compute driver is as it should be.
+                let is_odd = error.kind() != io::ErrorKind::NotFound;
+                if is_odd && !std::mem::replace(&mut self.is_silent, true) {
+                    info!(%error, "who computes on AMD's GPUs cannot be read");
+                }
+                None
+            }
+        }
     }
 
     fn events(&mut self) -> Option<Box<dyn Events>> {

@@ -1,9 +1,10 @@
-//! Who computes on the cards, and in how much of their memory: from the list that the compute driver (KFD) keeps.
+//! Who computes on the cards, and in how much of their memory: from the list that the compute driver (KFD) keeps. Which of its numbers is
+//! which card it tells only to who may use the card as a device: under systemd that takes `DeviceAllow=char-drm rw`.
 //!
 //! Absent: processes that draw and do not compute, which only their open files tell. To find those, every open file of every process of
 //! the node would have to be looked at. Absent too: how busy each process keeps a card, which the driver says only to who asks the card.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use belfry_common::wire::message::GpuProcess;
 
@@ -27,14 +28,11 @@ struct Node {
 }
 
 /// The processes of all cards, each once for each card.
-pub(super) fn read(sys: &Path, board: &Board, cards: &[Card]) -> Vec<GpuProcess> {
+pub(super) fn read(sys: &Path, board: &Board, cards: &[Card]) -> io::Result<Vec<GpuProcess>> {
     let directory = sys.join("class/kfd/kfd");
     board.note("kfd/proc", None);
-    let pids: Vec<u32> = names(&directory.join("proc")).iter().filter_map(|name| name.parse().ok()).collect();
-    if pids.is_empty() {
-        return Vec::new();
-    }
-    let nodes = nodes(&directory, cards);
+    let nodes = nodes(&directory.join("topology/nodes"), cards)?;
+    let pids: Vec<u32> = names(&directory.join("proc"))?.iter().filter_map(|name| name.parse().ok()).collect();
     let mut processes = Vec::new();
     for pid in pids.into_iter().take(PROCESSES_MAX) {
         let path = directory.join("proc").join(pid.to_string());
@@ -47,7 +45,7 @@ pub(super) fn read(sys: &Path, board: &Board, cards: &[Card]) -> Vec<GpuProcess>
             }
         }
     }
-    processes
+    Ok(processes)
 }
 
 fn holder(gpu: u32, pid: u32, bytes: u64) -> GpuProcess {
@@ -63,25 +61,27 @@ fn holder(gpu: u32, pid: u32, bytes: u64) -> GpuProcess {
     }
 }
 
-fn nodes(directory: &Path, cards: &[Card]) -> Vec<Node> {
-    let topology = directory.join("topology/nodes");
-    let paths = names(&topology).into_iter().take(NODES_MAX).map(|name| topology.join(name));
-    paths.filter_map(|path| node(&path, cards)).collect()
+fn nodes(topology: &Path, cards: &[Card]) -> io::Result<Vec<Node>> {
+    let names = names(topology)?.into_iter().take(NODES_MAX);
+    let nodes = names.map(|name| node(&topology.join(name), cards));
+    nodes.filter_map(Result::transpose).collect()
 }
 
 /// A processor's own number as a GPU is 0.
-fn node(path: &Path, cards: &[Card]) -> Option<Node> {
-    let id = unsigned(&attribute(&path.join("gpu_id")).ok()?).ok().filter(|id| *id > 0)?;
-    let address = address(&path.join("properties"))?;
-    let card = cards.iter().find(|card| card.address == address)?;
-    Some(Node { gpu: card.index(), file: format!("vram_{id}") })
+fn node(path: &Path, cards: &[Card]) -> io::Result<Option<Node>> {
+    let id = attribute(&path.join("gpu_id"))?;
+    if id == "0" {
+        return Ok(None);
+    }
+    let address = address(&attribute(&path.join("properties"))?);
+    let card = cards.iter().find(|card| Some(&card.address) == address.as_ref());
+    Ok(card.map(|card| Node { gpu: card.index(), file: format!("vram_{id}") }))
 }
 
 /// The PCI address, from lines of a name and a number.
-fn address(properties: &Path) -> Option<String> {
-    let text = attribute(properties).ok()?;
+fn address(properties: &str) -> Option<String> {
     let property = |name: &str| {
-        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let mut lines = properties.lines().filter_map(|line| line.split_once(' '));
         lines.find(|(known, _)| *known == name)?.1.trim().parse::<u32>().ok()
     };
     // Bits above the lowest 16 number the parts of a card that is split.

@@ -80,8 +80,8 @@ impl Driver for Nvidia {
         }
     }
 
-    fn processes(&mut self) -> Vec<GpuProcess> {
-        self.processes.read(&mut self.gpus)
+    fn processes(&mut self) -> Option<Vec<GpuProcess>> {
+        Some(self.processes.read(&mut self.gpus))
     }
 
     fn events(&mut self) -> Option<Box<dyn Events>> {
