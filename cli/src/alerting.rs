@@ -121,6 +121,9 @@ pub(crate) struct Alerting {
     /// What each layout's ticks are of interest for, by the layout's address. The weak reference keeps the address from being
     /// given to another, and lets the series go.
     interests: HashMap<usize, (Weak<Layout>, Interest)>,
+    /// Of what interest the last tick of each group of each node was: a series that has gone is in no tick any more, and the rules
+    /// that read it are to know.
+    former: HashMap<(NodeId, u16), Interest>,
     newest: HashMap<NodeId, BatchKey>,
     recorder: Recorder,
     /// What has happened and is not on disk yet, so that nobody was told. While there is any, nothing is evaluated.
@@ -174,6 +177,7 @@ impl Alerting {
             next_event,
             statistics,
             interests: HashMap::new(),
+            former: HashMap::new(),
             newest: HashMap::new(),
             recorder: Recorder::default(),
             unwritten: Unwritten::default(),
@@ -260,21 +264,24 @@ impl Alerting {
         // All rules of one node after the other: what they read of it is then still in the cache.
         for tick in &arrival.batch.ticks {
             let interest = self.interest(&tick.layout);
-            if interest.is_empty() && self.engine.is_current(&interest) {
-                continue;
+            let gone = self.gone(arrival.node, tick.layout.group, &interest);
+            for interest in iter::once(interest).chain(gone) {
+                if interest.is_empty() && self.engine.is_current(&interest) {
+                    continue;
+                }
+                // The collector's own series are about many nodes at once.
+                let Some(name) = &name else {
+                    self.engine.touch(&interest);
+                    continue;
+                };
+                let began = clock::monotonic();
+                let now_ms = clock::now().as_millis();
+                let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest };
+                let found = self.engine.on_tick(&tick, &context(&self.reader, now_ms, &|| began.elapsed()));
+                outcome.transitions.extend(found.transitions);
+                outcome.samples.extend(found.samples);
+                self.statistics.note_evaluation(began.elapsed());
             }
-            // The collector's own series are about many nodes at once.
-            let Some(name) = &name else {
-                self.engine.touch(&interest);
-                continue;
-            };
-            let began = clock::monotonic();
-            let now_ms = clock::now().as_millis();
-            let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest };
-            let found = self.engine.on_tick(&tick, &context(&self.reader, now_ms, &|| began.elapsed()));
-            outcome.transitions.extend(found.transitions);
-            outcome.samples.extend(found.samples);
-            self.statistics.note_evaluation(began.elapsed());
         }
         let lag = clock::now().millis_since(time).max(0).unsigned_abs();
         self.statistics.lag_ms.store(lag, Relaxed);
@@ -296,6 +303,18 @@ impl Alerting {
         let interest = self.engine.interest(all);
         self.interests.insert(address, (Arc::downgrade(layout), interest.clone()));
         interest
+    }
+
+    /// The interest of the group's last tick, where that had other series.
+    fn gone(&mut self, node: NodeId, group: u16, interest: &Interest) -> Option<Interest> {
+        if self.former.len() >= INTERESTS_MAX {
+            self.former.clear();
+        }
+        let former = self.former.entry((node, group)).or_default();
+        if former.is_same(interest) {
+            return None;
+        }
+        Some(std::mem::replace(former, interest.clone())).filter(|former| !former.is_empty())
     }
 
     async fn pass_time(&mut self) {

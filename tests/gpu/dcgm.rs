@@ -34,6 +34,9 @@ groups:
 const SCENARIO: &str = "[[gpu]]\nkind = \"h100\"\n[gpu.values]\ntemperature = 90\nutilization_gpu = 95\nmemory_used = 82000000000\n\
                         ecc_dram_uncorrected_volatile = 4\necc_sram_uncorrected_volatile = 3\n[[xid]]\ngpu = 0\ncode = 31\n";
 
+/// Some of its rules wait for ten seconds before they fire.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[tokio::test]
 async fn a_rule_file_for_the_exporter_loads_and_fires_unchanged() {
     let collector = Collector::start_with_rules(RULES).await;
@@ -43,7 +46,7 @@ async fn a_rule_file_for_the_exporter_loads_and_fires_unchanged() {
     agent.start();
     let cli = Cli::admin(&collector);
     let expected = ["GpuEcc", "GpuHot", "GpuMemoryFull", "GpuXid", "HostBusy", "HostBusyByItsNewName"];
-    let alerts = eventually("all that are to fire do", SOON, async || {
+    let alerts = eventually("all that are to fire do", PATIENCE, async || {
         let alerts = cli.json(&["alerts", "--state", "firing"]).await.as_array().unwrap().clone();
         let mut names: Vec<String> = alerts.iter().map(|alert| alert["rule"].as_str().unwrap().to_owned()).collect();
         names.sort();

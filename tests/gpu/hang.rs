@@ -19,8 +19,6 @@ const ONE: &str = "[[gpu]]\nkind = \"h100\"\ncount = 2\n";
 const MIG: &str = "[[gpu]]\nkind = \"h100_mig\"\n";
 /// From the moment in which a call begins to hang to the alert.
 const TOLD_WITHIN_MS: i64 = 5_000;
-/// Once the call comes back; a worker that was killed meanwhile keeps away from its GPU for a minute.
-const RESOLVED_WITHIN: Duration = Duration::from_secs(90);
 /// How far from its second a tick of the host may be.
 const LATE_MAX_MS: i64 = 200;
 /// Agents at a time.
@@ -147,7 +145,7 @@ async fn hang(trials: &mut [Trial], events: &Stream, some: &[(String, &str)]) {
         trial.gpus.set(scenario);
     }
     for trial in trials.iter_mut() {
-        told(events, &trial.call, "resolved", RESOLVED_WITHIN).await;
+        told(events, &trial.call, "resolved", SOON).await;
         trial.agent.kill();
     }
 }

@@ -25,7 +25,7 @@ const CALL_MAX: Duration = Duration::from_secs(1);
 /// How long all calls of one request may take together.
 const ANSWER_MAX: Duration = Duration::from_millis(1800);
 /// The same while a worker opens the driver, which may have to initialise a GPU.
-const START_CALL_MAX: Duration = Duration::from_secs(3);
+const START_CALL_MAX: Duration = Duration::from_millis(2500);
 /// How long a new worker is waited for before the state is told as it is.
 const START_PATIENCE: Duration = Duration::from_secs(1);
 /// Opening a driver without persistence initialises every GPU, some seconds each.

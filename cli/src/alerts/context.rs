@@ -75,6 +75,11 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
+    /// Whether both were found for the same set of metrics.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.rules, &other.rules)
+    }
+
     /// Whether no rule reads anything of the tick.
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
