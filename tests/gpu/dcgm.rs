@@ -1,12 +1,8 @@
 //! Rules and selectors that were written for dcgm-exporter.
 
-use belfry_tests::{
-    agent::Agent,
-    cli::Cli,
-    collector::Collector,
-    gpus::Gpus,
-    wait::{SOON, eventually},
-};
+use std::time::Duration;
+
+use belfry_tests::{agent::Agent, cli::Cli, collector::Collector, gpus::Gpus, wait::eventually};
 
 /// As such files are: DCGM's names and units, dcgm-exporter's labels.
 const RULES: &str = r#"
@@ -34,7 +30,7 @@ groups:
 const SCENARIO: &str = "[[gpu]]\nkind = \"h100\"\n[gpu.values]\ntemperature = 90\nutilization_gpu = 95\nmemory_used = 82000000000\n\
                         ecc_dram_uncorrected_volatile = 4\necc_sram_uncorrected_volatile = 3\n[[xid]]\ngpu = 0\ncode = 31\n";
 
-/// Some of its rules wait for ten seconds before they fire.
+/// What is read every ten seconds comes within those.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
