@@ -61,7 +61,7 @@ async fn simulated_nodes_have_gpus_and_go_when_they_are_told_to() {
 }
 
 fn check_gpu(gpu: &Value) {
-    let fields = "index uuid model state utilization_ratio memory_used_bytes memory_total_bytes temperature_celsius power_watts processes";
+    let fields = "index uuid model state causes utilization_ratio memory_used_bytes memory_total_bytes temperature_celsius power_watts processes";
     assert_fields(gpu, fields);
     assert_eq!(gpu["state"], "ok");
     for text in ["index", "uuid", "model"] {

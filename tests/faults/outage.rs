@@ -217,7 +217,7 @@ async fn an_agent_of_another_version_keeps_its_spool() {
     let (_, mut send) = greeted(&connection).await;
     send.write_all(&[0xBF, 0x59, 2, Kind::Welcome as u8, 0, 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
     eventually("the agent says what is wrong", SOON, async || {
-        let words = "peer speaks version 2 of the protocol, this build version 1; update the older of the two";
+        let words = "peer uses frames of version 2, this build version 1; update the older of the two";
         agent.process().log().contains(words).then_some(())
     })
     .await;

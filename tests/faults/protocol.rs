@@ -152,7 +152,7 @@ async fn a_frame_that_cannot_be_closes_the_connection_with_a_reason() {
     let with_tail = [message::encode(&hostile::hello(EPOCH)), vec![0]].concat();
     let cases: [(&str, Vec<u8>, &str); 10] = [
         ("garbage", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "not a frame of this protocol"),
-        ("version", changed(2, 2), "speaks version 2 of the protocol, this build version 1; update the older"),
+        ("version", changed(2, 2), "peer uses frames of version 2, this build version 1; update the older"),
         ("kind", changed(3, 99), "unknown kind 99; update the older"),
         ("checksum", wrong_sum, "wrong checksum"),
         ("length", with_length(limits::CONTROL_BYTES_MAX as u32 + 1), "exceeds the limit of 65536"),
@@ -181,17 +181,17 @@ async fn an_agent_of_another_version_is_told_so() {
     let identity = collector.join("node").await;
     let connection = member(&collector, &identity).await;
     let mut stream = Stream::open(&connection).await.unwrap();
-    let hello = message::Hello { protocol_min: 2, protocol_max: 9, ..hostile::hello(EPOCH) };
+    let hello = message::Hello { protocol_min: 3, protocol_max: 9, ..hostile::hello(EPOCH) };
     stream.message(Kind::Hello, &hello).await.unwrap();
     let Answer::Failure(code, words) = stream.answer().await.unwrap() else { panic!("no failure") };
     assert_eq!(code, FailureCode::Version);
-    assert_eq!(words, "the agent speaks protocol versions 2 to 9, this collector 1 to 1: update the older of the two");
+    assert_eq!(words, "the agent speaks protocol versions 3 to 9, this collector 1 to 2: update the older of the two");
     // One that also speaks this version is welcome, on the same connection.
     let mut stream = Stream::open(&connection).await.unwrap();
     let hello = message::Hello { protocol_min: 1, protocol_max: 9, ..hostile::hello(EPOCH) };
     stream.message(Kind::Hello, &hello).await.unwrap();
     let Answer::Welcome(welcome) = stream.answer().await.unwrap() else { panic!("no welcome") };
-    assert_eq!(welcome.protocol, 1);
+    assert_eq!(welcome.protocol, 2);
 }
 
 /// Rows 49 and 50: a few bytes never make the collector ask for much memory.
