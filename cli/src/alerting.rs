@@ -3,19 +3,20 @@
 //! A thread of its own, because evaluation is computation. What the engine hands out is durable before anybody is
 //! told; followers read events from the log, so that nobody can miss one.
 
+mod interests;
 mod statistics;
 
 use std::{
     collections::HashMap,
     iter,
-    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use belfry_common::{
     clock,
     error_chain::ErrorChain,
-    model::{BatchKey, Layout, Timestamp},
+    model::{BatchKey, Timestamp},
 };
 use belfry_promql::{Limits, SeriesReader};
 use belfry_store::NodeId;
@@ -28,14 +29,16 @@ use tracing::{error, info, warn};
 
 pub(crate) use statistics::AlertingStatistics;
 
+use interests::{Interests, News};
+
 use crate::{
-    alerts::{AlertRecord, AlertView, Change, Context, Engine, Interest, Options, Outcome, RuleView, Tick},
+    alerts::{AlertRecord, AlertView, Change, Context, Engine, Options, Outcome, RuleView, Tick},
     fleet::Fleet,
     hub::{Arrival, Arrivals, Subscription},
     recorded::Recorder,
     rule_files::{AlertingError, RuleFiles},
     rules::RuleSet,
-    series::{HeadReader, dcgm},
+    series::{self, HeadReader},
     state::{
         State, StateError,
         alerts::{self as alert_table, AlertChange, AlertKey},
@@ -118,12 +121,7 @@ pub(crate) struct Alerting {
     requests: mpsc::Receiver<Request>,
     next_event: watch::Sender<u64>,
     statistics: Arc<AlertingStatistics>,
-    /// What each layout's ticks are of interest for, by the layout's address. The weak reference keeps the address from being
-    /// given to another, and lets the series go.
-    interests: HashMap<usize, (Weak<Layout>, Interest)>,
-    /// Of what interest the last tick of each group of each node was: a series that has gone is in no tick any more, and the rules
-    /// that read it are to know.
-    former: HashMap<(NodeId, u16), Interest>,
+    interests: Interests,
     newest: HashMap<NodeId, BatchKey>,
     recorder: Recorder,
     /// What has happened and is not on disk yet, so that nobody was told. While there is any, nothing is evaluated.
@@ -139,9 +137,6 @@ struct Unwritten {
     again_at: Option<Instant>,
 }
 
-/// Layouts whose interest is remembered: twelve groups of 5,000 nodes. Beyond that all are forgotten and found again.
-const INTERESTS_MAX: usize = 65_536;
-
 impl Alerting {
     /// Loads rules and the alerts that stood when the collector ended.
     pub(crate) async fn open(
@@ -154,7 +149,8 @@ impl Alerting {
         let rules = Arc::new(rules);
         info!(rules = rules.len(), "rules loaded");
         let now = clock::now();
-        let mut engine = Engine::new(rules, Options::default(), now.as_millis());
+        let options = Options { is_made_when_read: series::is_made_when_read, ..Options::default() };
+        let mut engine = Engine::new(rules, options, now.as_millis());
         let (rows, next) =
             state.read(|view| Ok::<_, StateError>((alert_table::all(view)?, events::kept(view)?.end))).await?;
         let records: Result<Vec<AlertRecord>, _> = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect();
@@ -176,8 +172,7 @@ impl Alerting {
             requests: inbox,
             next_event,
             statistics,
-            interests: HashMap::new(),
-            former: HashMap::new(),
+            interests: Interests::default(),
             newest: HashMap::new(),
             recorder: Recorder::default(),
             unwritten: Unwritten::default(),
@@ -263,9 +258,9 @@ impl Alerting {
         };
         // All rules of one node after the other: what they read of it is then still in the cache.
         for tick in &arrival.batch.ticks {
-            let interest = self.interest(&tick.layout);
-            let gone = self.gone(arrival.node, tick.layout.group, &interest);
-            for interest in iter::once(interest).chain(gone) {
+            let News { interest, changed, gone } = self.interests.of(&self.engine, arrival.node, tick);
+            let told = [(Some(interest), changed.as_deref()), (gone, None)];
+            for (interest, changed) in told.into_iter().filter_map(|(interest, changed)| Some((interest?, changed))) {
                 if interest.is_empty() && self.engine.is_current(&interest) {
                     continue;
                 }
@@ -276,7 +271,7 @@ impl Alerting {
                 };
                 let began = clock::monotonic();
                 let now_ms = clock::now().as_millis();
-                let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest };
+                let tick = Tick { node: name.as_str(), time_ms: tick.time.as_millis(), interest: &interest, changed };
                 let found = self.engine.on_tick(&tick, &context(&self.reader, now_ms, &|| began.elapsed()));
                 outcome.transitions.extend(found.transitions);
                 outcome.samples.extend(found.samples);
@@ -285,36 +280,6 @@ impl Alerting {
         }
         let lag = clock::now().millis_since(time).max(0).unsigned_abs();
         self.statistics.lag_ms.store(lag, Relaxed);
-    }
-
-    fn interest(&mut self, layout: &Arc<Layout>) -> Interest {
-        let address = Arc::as_ptr(layout) as usize;
-        if let Some((_, interest)) = self.interests.get(&address)
-            && self.engine.is_current(interest)
-        {
-            return interest.clone();
-        }
-        if self.interests.len() >= INTERESTS_MAX {
-            self.interests.clear();
-        }
-        let names = layout.series.iter().map(|series| &*series.metric.name);
-        let mut all: Vec<&str> = names.clone().flat_map(dcgm::names_of).collect();
-        all.extend(names);
-        let interest = self.engine.interest(all);
-        self.interests.insert(address, (Arc::downgrade(layout), interest.clone()));
-        interest
-    }
-
-    /// The interest of the group's last tick, where that had other series.
-    fn gone(&mut self, node: NodeId, group: u16, interest: &Interest) -> Option<Interest> {
-        if self.former.len() >= INTERESTS_MAX {
-            self.former.clear();
-        }
-        let former = self.former.entry((node, group)).or_default();
-        if former.is_same(interest) {
-            return None;
-        }
-        Some(std::mem::replace(former, interest.clone())).filter(|former| !former.is_empty())
     }
 
     async fn pass_time(&mut self) {
@@ -337,6 +302,8 @@ impl Alerting {
             }
             Request::Forget(node) => {
                 let outcome = self.engine.forget_node(&node, clock::now().as_millis());
+                // What ended although it holds begins anew if the node still speaks.
+                self.interests = Interests::default();
                 self.keep(outcome).await;
             }
         }

@@ -8,6 +8,7 @@ use belfry_promql::{Limits, SeriesReader};
 
 use super::limits;
 use super::naming::External;
+use crate::rules::RuleId;
 
 /// The world at the moment of a call: the engine has neither a store nor a clock.
 #[derive(Clone, Copy)]
@@ -42,6 +43,8 @@ pub(crate) struct Options {
     /// See [`limits::ALERTS_MAX`].
     pub(crate) alerts_max: usize,
     pub(crate) external: External,
+    /// Whether series of this name are made from others when they are read: no tick says that they changed.
+    pub(crate) is_made_when_read: fn(&str) -> bool,
 }
 
 impl Default for Options {
@@ -53,6 +56,7 @@ impl Default for Options {
             no_data_keep_ms: limits::NO_DATA_KEEP_MS,
             alerts_max: limits::ALERTS_MAX,
             external: External::default(),
+            is_made_when_read: |_| false,
         }
     }
 }
@@ -65,17 +69,34 @@ pub(crate) struct Tick<'a> {
     /// When it was sampled, by the node's clock. Only ticks that are newer than all before are to be told.
     pub(crate) time_ms: i64,
     pub(crate) interest: &'a Interest,
+    /// Of each run of metrics that the interest was found for: whether any value is other than in the node's tick before. Nothing
+    /// where that is not known.
+    pub(crate) changed: Option<&'a [bool]>,
 }
 
-/// The rules that read anything of a tick. Found once for a set of metrics, valid until the rules change.
+/// The rules that read anything of a tick. Found once for a list of metrics, valid until the rules change.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interest {
     pub(super) generation: u64,
-    pub(super) rules: Arc<[crate::rules::RuleId]>,
+    pub(super) rules: Arc<[ReadBy]>,
+}
+
+/// A rule that reads something of a tick.
+#[derive(Debug, Clone)]
+pub(super) struct ReadBy {
+    pub(super) rule: RuleId,
+    /// What it reads, by the place of the run.
+    pub(super) runs: Box<[usize]>,
 }
 
 impl Interest {
-    /// Whether both were found for the same set of metrics.
+    /// How many rules read something.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether both are the same, found once.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.rules, &other.rules)
     }

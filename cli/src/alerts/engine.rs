@@ -7,13 +7,13 @@
 //!
 //! Both are complete when they return. What must be written down and told is in the [`Outcome`].
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use belfry_promql::{Labels, Sample, SeriesReader};
 
 use super::alert::When;
+use super::context::ReadBy;
 use super::event::Reason;
 use super::no_data::{self, View};
 use super::record::AlertRecord;
@@ -48,9 +48,16 @@ impl Engine {
         Self { rules, running, options, standing: 0, generation: 0 }
     }
 
-    /// The rules that read any of these metrics: what a tick is told with.
-    pub(crate) fn interest<'a>(&self, metrics: impl IntoIterator<Item = &'a str>) -> Interest {
-        Interest { generation: self.generation, rules: self.rules.readers_of(metrics).into_iter().collect() }
+    /// The rules that read any of these metrics, each given with all its names: what a tick is told with.
+    pub(crate) fn interest<'a>(&self, metrics: impl IntoIterator<Item: IntoIterator<Item = &'a str>>) -> Interest {
+        let mut read_by: BTreeMap<RuleId, Vec<usize>> = BTreeMap::new();
+        for (run, names) in metrics.into_iter().enumerate() {
+            for rule in self.rules.readers_of(names) {
+                read_by.entry(rule).or_default().push(run);
+            }
+        }
+        let rules = read_by.into_iter().map(|(rule, runs)| ReadBy { rule, runs: runs.into() });
+        Interest { generation: self.generation, rules: rules.collect() }
     }
 
     /// Whether an interest was found with the rules in force. One that was not is taken for an interest in everything.
@@ -60,12 +67,12 @@ impl Engine {
 
     /// Data of a node arrived and can be read.
     pub(crate) fn on_tick(&mut self, tick: &Tick<'_>, context: &Context<'_>) -> Outcome {
-        let ids = self.of_interest(tick.interest);
+        let ids = self.to_evaluate(tick);
         let mut outcome = Outcome::default();
         let rules = Arc::clone(&self.rules);
         let reader = OnNodes::one(context.reader, tick.node);
         let on_node = Context { reader: &reader, ..*context };
-        for &id in &*ids {
+        for id in ids {
             let Some((group, rule)) = rules.get(id) else { continue };
             let Some(running) = self.running.get_mut(id.0) else { continue };
             match &rule.kind {
@@ -83,7 +90,7 @@ impl Engine {
     /// Data of many nodes arrived at once, such as the collector's own about each of them. The rules that read it
     /// are evaluated over everything when [`Engine::on_time`] is called next, rather than for each node.
     pub(crate) fn touch(&mut self, interest: &Interest) {
-        for id in &*self.of_interest(interest) {
+        for id in self.of_interest(interest) {
             self.running.get_mut(id.0).into_iter().for_each(Running::touch);
         }
     }
@@ -300,10 +307,22 @@ impl Engine {
         }
     }
 
-    fn of_interest<'i>(&self, interest: &'i Interest) -> Cow<'i, [RuleId]> {
+    /// The rules that are not certain to find the same as with the node's tick before.
+    fn to_evaluate(&self, tick: &Tick<'_>) -> Vec<RuleId> {
+        let Some(changed) = tick.changed.filter(|_| self.is_current(tick.interest)) else {
+            return self.of_interest(tick.interest);
+        };
+        let is_other = |read_by: &&ReadBy| {
+            let is_idle = self.running.get(read_by.rule.0).is_some_and(|running| running.is_idle_on(tick.node));
+            !is_idle || read_by.runs.iter().any(|run| changed.get(*run).is_none_or(|changed| *changed))
+        };
+        tick.interest.rules.iter().filter(is_other).map(|read_by| read_by.rule).collect()
+    }
+
+    fn of_interest(&self, interest: &Interest) -> Vec<RuleId> {
         match self.is_current(interest) {
-            true => Cow::Borrowed(&interest.rules),
-            false => Cow::Owned((0..self.rules.len()).map(RuleId).collect()),
+            true => interest.rules.iter().map(|read_by| read_by.rule).collect(),
+            false => (0..self.rules.len()).map(RuleId).collect(),
         }
     }
 

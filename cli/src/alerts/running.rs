@@ -7,12 +7,14 @@ use belfry_promql::{Annotation, Labels, STALE_NAN, Sample};
 
 use super::Options;
 use super::standing::Standing;
-use crate::rules::{Group, Rule, RuleError, RuleKind};
+use crate::rules::{Group, Reads, Rule, RuleError, RuleKind};
 
 /// The state of one rule between two evaluations.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) is_separable: bool,
+    /// Whether the result for a node is the same while what is read of the node is.
+    is_steady: bool,
     interval_ms: i64,
     /// When the rule is to be evaluated over everything whatever arrives.
     next_ms: i64,
@@ -53,6 +55,10 @@ impl Running {
         let default_ms = if waits_for_time { options.interval_ms } else { options.idle_interval_ms };
         Self {
             is_separable: rule.is_separable(),
+            is_steady: rule.is_separable()
+                && !waits_for_time
+                && group.query_offset_ms == 0
+                && reads_only_ticks(rule, options),
             interval_ms: group.interval_ms.unwrap_or(default_ms),
             next_ms: first_ms,
             is_touched: false,
@@ -61,6 +67,11 @@ impl Running {
             recorded: HashSet::new(),
             health: Health::default(),
         }
+    }
+
+    /// Whether nothing stands for a node, and nothing can begin before something that is read of it changes.
+    pub(super) fn is_idle_on(&self, node: &str) -> bool {
+        self.is_steady && self.health.failure.is_none() && !self.standing.is_on(node)
     }
 
     /// Data arrived that this rule reads.
@@ -111,6 +122,13 @@ impl Running {
         samples.extend(ended.map(|labels| (labels, Sample { time_ms, value: STALE_NAN })));
         self.recorded = present;
         samples
+    }
+}
+
+fn reads_only_ticks(rule: &Rule, options: &Options) -> bool {
+    match rule.reads() {
+        Reads::Named(names) => !names.iter().any(|name| (options.is_made_when_read)(name)),
+        Reads::Everything => false,
     }
 }
 

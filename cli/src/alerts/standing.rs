@@ -77,6 +77,11 @@ impl Standing {
         self.alerts.get(&id).map(|held| &held.alert)
     }
 
+    /// Whether any alert is about this node.
+    pub(super) fn is_on(&self, node: &str) -> bool {
+        self.by_node.contains_key(node)
+    }
+
     /// The earliest deadline.
     pub(super) fn deadline_ms(&self) -> Option<i64> {
         self.deadlines.first().map(|(at, _)| *at)

@@ -29,7 +29,7 @@ pub(crate) use pack::sources as pack;
 pub(crate) use position::Position;
 pub(crate) use problem::{LoadError, Problem, Severity};
 pub(crate) use reader::{AsItWas, OnNodes, Recorded, WithRecorded, is_up};
-pub(crate) use rule::{AlertRule, Group, INSTANCE, NoData, RecordRule, Rule, RuleKey, RuleKind};
+pub(crate) use rule::{AlertRule, Group, INSTANCE, NoData, Reads, RecordRule, Rule, RuleKey, RuleKind};
 pub(crate) use set::{Checked, RuleId, RuleSet, Source};
 pub(crate) use template::{Subject, Template};
 

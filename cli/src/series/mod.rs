@@ -272,6 +272,11 @@ fn gpu_facts(head: &Head, node: NodeId, until: Timestamp, selected: &mut Selecte
     selected.iter().map(|(definition, _)| Fact::of(definition)).collect()
 }
 
+/// Whether series of this name are not in any tick, but made from others when they are read.
+pub(crate) fn is_made_when_read(metric: &str) -> bool {
+    metric == jobs::METRIC || metric.starts_with(dcgm::PREFIX)
+}
+
 fn sample(sample: &belfry_store::Sample) -> Sample {
     Sample { time_ms: sample.time.as_millis(), value: sample.value.unwrap_or(STALE_NAN) }
 }

@@ -586,7 +586,7 @@ fn a_node_whose_clock_is_wrong_is_looked_at_by_its_own_time() {
 #[test]
 fn data_about_many_nodes_is_looked_at_once() {
     let mut world = World::new(&file("{alert: A, expr: a > 5}"));
-    let interest = world.engine.interest(["a"]);
+    let interest = world.engine.interest([["a"]]);
     run(&mut world, "z{instance=n1} 1");
     for node in ["a{instance=n1}", "a{instance=n2}"] {
         world.store(&series(node).0, 9.0);
@@ -612,15 +612,30 @@ fn series_of_one_node_that_cannot_be_evaluated_do_not_concern_the_others() {
 #[test]
 fn an_outdated_interest_is_an_interest_in_everything() {
     let mut world = World::new(&file("{alert: A, expr: b > 5}"));
-    let interest = world.engine.interest(["a"]);
+    let interest = world.engine.interest([["a"]]);
     assert!(world.engine.is_current(&interest));
     world.reload(&file("{alert: A, expr: a > 5}"));
     assert!(!world.engine.is_current(&interest));
     world.store(&series("a{instance=n1}").0, 9.0);
     let store = std::mem::take(&mut world.store);
-    let tick = Tick { node: "n1", time_ms: world.now_ms(), interest: &interest };
+    let tick = Tick { node: "n1", time_ms: world.now_ms(), interest: &interest, changed: None };
     let outcome = world.engine.on_tick(&tick, &world::context(&store, world.now_ms()));
     assert_eq!(outcome.transitions.len(), 1);
+}
+
+#[test]
+fn what_did_not_change_is_not_evaluated_again() {
+    let mut world = World::new(&file("{alert: A, expr: a > 5 unless b > 5}"));
+    let evaluations = |world: &World| world.engine.iter().map(|(.., running)| running.health.evaluations).sum::<u64>();
+    run(&mut world, "a{instance=n1} 1 1 1 1 1 1\nb{instance=n1} 1 2 2 2 2 2");
+    let before = evaluations(&world);
+    run(&mut world, "a{instance=n1} 1 1 1 1 1 1\nb{instance=n1} 2 2 2 2 2 2");
+    assert_eq!(evaluations(&world), before);
+    run(&mut world, "a{instance=n1} 9 9 9\nb{instance=n1} 2 2 2");
+    assert_eq!(world.states(), "A n1 firing");
+    assert_eq!(evaluations(&world), before + 3, "what stands is looked at with each tick");
+    run(&mut world, "a{instance=n1} 9 9\nb{instance=n1} 9 9");
+    assert_eq!(world.states(), "");
 }
 
 #[test]

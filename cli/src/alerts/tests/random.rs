@@ -73,6 +73,7 @@ fn play(world: &mut World, (act, values): Second) {
         Act::Reload(_) | Act::Forget if !world.is_up => {}
         Act::Reload(other) => world.reload(&file(if other { OTHER_RULES } else { RULES })),
         Act::Forget => {
+            world.former.clear();
             let outcome = world.engine.forget_node("n1", world.now_ms());
             world.keep(outcome);
         }

@@ -1,7 +1,7 @@
 //! A collector in miniature: series that grow by the second, an engine, and the records that it asked to write down.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) skew_ms: i64,
     /// How many reads of the store succeed in each call before all fail.
     pub(super) fail_after: Option<usize>,
+    /// What the last tick of each node held.
+    pub(super) former: HashMap<String, HashMap<Labels, u64>>,
 }
 
 impl World {
@@ -58,6 +60,7 @@ impl World {
             last_seen_ms: START_MS,
             skew_ms: 0,
             fail_after: None,
+            former: HashMap::new(),
         }
     }
 
@@ -101,18 +104,35 @@ impl World {
     }
 
     fn tick(&mut self, node: &str, metrics: &BTreeSet<String>, time_ms: i64) {
-        let interest = self.engine.interest(metrics.iter().map(String::as_str));
+        let interest = self.engine.interest(metrics.iter().map(|metric| [metric.as_str()]));
         // The collector's own series, which are no node's.
         if node.is_empty() {
             return self.engine.touch(&interest);
         }
-        let tick = Tick { node, time_ms, interest: &interest };
+        let changed = self.changed(node, metrics, time_ms);
+        let tick = Tick { node, time_ms, interest: &interest, changed: changed.as_deref() };
         let store = std::mem::take(&mut self.store);
         let reader = Failing { store: &store, reads_left: Cell::new(self.fail_after.unwrap_or(usize::MAX)) };
         let context = Context { reader: &reader, ..context(&store, self.now_ms()) };
         let outcome = self.engine.on_tick(&tick, &context);
         self.store = store;
         self.keep(outcome);
+    }
+
+    /// Of each metric, whether the tick has other values than the one before; `None` if it has other series.
+    fn changed(&mut self, node: &str, metrics: &BTreeSet<String>, time_ms: i64) -> Option<Vec<bool>> {
+        let arrived = |series: &&Series| {
+            series.labels.value(INSTANCE) == node && series.samples.last().is_some_and(|last| last.time_ms == time_ms)
+        };
+        let bits = |series: &Series| series.samples.last().map_or(0, |last| last.value.to_bits());
+        let tick: HashMap<Labels, u64> =
+            self.store.iter().filter(arrived).map(|series| (series.labels.clone(), bits(series))).collect();
+        let before = self.former.insert(node.to_owned(), tick.clone())?;
+        let is_same = tick.len() == before.len() && tick.keys().all(|labels| before.contains_key(labels));
+        let is_of = |labels: &Labels, metric: &str| labels.metric_name() == Some(metric);
+        let is_other =
+            |metric: &String| tick.iter().any(|(labels, now)| is_of(labels, metric) && before.get(labels) != Some(now));
+        is_same.then(|| metrics.iter().map(is_other).collect())
     }
 
     fn time(&mut self) {
@@ -132,6 +152,7 @@ impl World {
     }
 
     pub(super) fn restart(&mut self) {
+        self.former.clear();
         self.engine = Engine::new(Arc::clone(&self.rules), self.options.clone(), self.now_ms());
         let records = self.durable.values().cloned().collect();
         let outcome = self.engine.restore(records, Some(self.last_seen_ms), self.now_ms());
@@ -140,6 +161,7 @@ impl World {
     }
 
     pub(super) fn reload(&mut self, rule_file: &str) {
+        self.former.clear();
         self.rules = rules(rule_file);
         let outcome = self.engine.reload(Arc::clone(&self.rules), self.now_ms());
         self.keep(outcome);
@@ -291,6 +313,7 @@ fn act(world: &mut World, what: &str) {
         ("restart", _) => world.restart(),
         ("crash", _) => world.is_up = false,
         ("forget", node) => {
+            world.former.clear();
             let outcome = world.engine.forget_node(node, world.now_ms());
             world.keep(outcome);
         }
