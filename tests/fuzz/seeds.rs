@@ -18,8 +18,9 @@ use belfry_common::{
         codec::{Encoder, column},
         frame::{HEADER_BYTES, Kind, seal},
         message::{
-            Ack, Batches, CertificateRequest, Credit, Failure, Gaps, GpuIdentity, GpuProcess, GpuReadings, GpuReady,
-            Hello, Inventory, InventoryJob, InventoryProcess, Message, Refused, Run, SealedBatch, Welcome, encode,
+            Ack, Batches, CertificateRequest, Credit, Failure, Gaps, GpuHolders, GpuIdentity, GpuProcess, GpuReadings,
+            GpuReady, Hello, Inventory, InventoryJob, InventoryProcess, Message, Refused, Run, SealedBatch, Welcome,
+            encode,
         },
     },
 };
@@ -152,7 +153,8 @@ fn gpu_messages(bodies: &[Vec<u8>]) -> std::io::Result<()> {
     let identity = GpuIdentity { index: 1, uuid: "GPU-1".into(), pci_bus_id: "0000:3b:00.0".into() };
     message(14, &GpuReady { state: 0, detail: String::new(), gpus: vec![identity] })?;
     let body = bodies.first().map(Vec::as_slice).unwrap_or_default();
-    message(15, &GpuReadings { sequence: 7, body, processes: Some(vec![holds.clone()]) })?;
+    let holders = vec![GpuHolders { gpu: 1, processes: vec![holds.clone()] }];
+    message(15, &GpuReadings { sequence: 7, body, holders: Some(holders) })?;
     let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let job = InventoryJob { labels: vec![label("job_kind", "slurm"), label("job_id", "4711")] };
     let process =

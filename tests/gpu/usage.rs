@@ -126,3 +126,13 @@ async fn a_job_is_named_is_a_series_and_can_be_joined_with() {
     .await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_gpu_that_does_not_say_who_holds_it_is_not_held_by_nobody() {
+    let fault = "[[fault]]\ncall = \"nvmlDeviceGetComputeRunningProcesses_v3\"\ngpu = 1\nerror = \"unknown\"\n";
+    let gpus = Gpus::new(&format!("[[gpu]]\nkind = \"h100\"\ncount = 2\n{fault}"));
+    let samples = gpus.sampled().await;
+    let counts = samples.iter().filter(|sample| sample["metric"] == "gpu_processes");
+    let counts: Vec<_> = counts.map(|sample| (&sample["labels"]["gpu"], &sample["value"])).collect();
+    assert_eq!(counts, [(&"0".into(), &0.0.into())]);
+}

@@ -181,8 +181,8 @@ pub(super) trait Driver {
     /// Reads a set once. Each call that could hang is noted on the board before it is made.
     fn sample(&mut self, set: Set, time: Timestamp, readings: &mut Readings);
 
-    /// Who uses the GPUs; `None` if that cannot be told.
-    fn processes(&mut self) -> Option<Vec<message::GpuProcess>>;
+    /// Who uses the GPUs: of those that say it.
+    fn holders(&mut self) -> Vec<message::GpuHolders>;
 
     /// What reports errors as they happen, if anything does. It gets a thread of its own.
     fn events(&mut self) -> Option<Box<dyn Events>>;

@@ -17,7 +17,7 @@ use belfry_common::{
     wire::{
         codec::Decoder,
         frame::Kind,
-        message::{self, GpuEvent, GpuIdentity, GpuProcess, GpuReadings, GpuReady, GpuRequest},
+        message::{self, GpuEvent, GpuHolders, GpuIdentity, GpuReadings, GpuReady, GpuRequest},
     },
 };
 use tracing::warn;
@@ -71,7 +71,7 @@ pub(crate) type OnEvent = Arc<dyn Fn(GpuEvent) + Send + Sync>;
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) tick: Option<Tick>,
-    pub(crate) processes: Option<Vec<GpuProcess>>,
+    pub(crate) holders: Option<Vec<GpuHolders>>,
 }
 
 /// Why a worker did not answer.
@@ -223,7 +223,7 @@ impl Worker {
             return Ok(None);
         }
         self.is_awaited = false;
-        Ok(Some(Answer { tick: batch.ticks.into_iter().next(), processes: readings.processes }))
+        Ok(Some(Answer { tick: batch.ticks.into_iter().next(), holders: readings.holders }))
     }
 
     /// Whether it is in the same call for too long.

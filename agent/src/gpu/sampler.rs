@@ -179,9 +179,9 @@ impl Sampler for GpuSampler {
                     readings.copy(series, *raw);
                 }
                 self.remember(answer.tick.as_ref().map(|tick| &tick.layout), gpus.supervisor.without(), readings);
-                if let Some(processes) = answer.processes {
+                if let Some(holders) = answer.holders {
                     let Gpus { supervisor, usage, .. } = &mut *gpus;
-                    usage.take(processes, supervisor.gpus(), readings);
+                    usage.take(holders, supervisor.gpus(), readings);
                 }
             }
             // Where there is nothing to be had on purpose nothing is missing.

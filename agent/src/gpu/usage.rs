@@ -1,7 +1,7 @@
 //! Who uses the GPUs: a table of processes for the collector, and series of each job.
 //!
 //! The driver says which process holds what; the kernel says whose it is and what it is run for ([`super::jobs`]). Processes come
-//! and go, so they are no series; jobs are.
+//! and go, so they are no series; jobs are. Of a GPU that does not say who holds it nothing is said.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,7 +11,7 @@ use std::{
 use belfry_common::{
     clock, limits,
     model::{Kind, Metric, Resolution, Timestamp},
-    wire::message::{GpuIdentity, GpuProcess, Inventory, InventoryJob, InventoryProcess},
+    wire::message::{GpuHolders, GpuIdentity, GpuProcess, Inventory, InventoryJob, InventoryProcess},
 };
 use tokio::sync::watch;
 
@@ -101,10 +101,11 @@ impl Usage {
     }
 
     /// Takes what the driver says of the processes now.
-    pub(super) fn take(&mut self, held: Vec<GpuProcess>, gpus: &[GpuIdentity], readings: &mut Readings) {
+    pub(super) fn take(&mut self, holders: Vec<GpuHolders>, gpus: &[GpuIdentity], readings: &mut Readings) {
+        let told: HashSet<u32> = holders.iter().map(|holders| holders.gpu).collect();
         let mut shares: BTreeMap<(u32, Option<u32>, String), Share> = BTreeMap::new();
         let mut entries = Vec::new();
-        for holds in held {
+        for holds in holders.into_iter().flat_map(|holders| holders.processes) {
             // Gone since.
             let Some(process) = self.processes.of(holds.pid) else { continue };
             if let Some(job) = &process.job {
@@ -122,7 +123,7 @@ impl Usage {
             });
         }
         self.processes.forget_all_but(&entries.iter().map(|entry| entry.holds.pid).collect::<HashSet<_>>());
-        for gpu in gpus {
+        for gpu in gpus.iter().filter(|gpu| told.contains(&gpu.index)) {
             let pids: HashSet<u32> =
                 entries.iter().filter(|entry| entry.holds.gpu == gpu.index).map(|entry| entry.holds.pid).collect();
             readings.integer(&self.metrics.of_gpu, &[&gpu.index.to_string(), &gpu.uuid], pids.len() as i64);

@@ -142,7 +142,7 @@ impl Server {
 
     fn answer(&mut self, request: GpuRequest) -> Result<(), ProtocolError> {
         let mut batch = Batch::default();
-        let mut processes = None;
+        let mut holders = None;
         // A set of a later agent has no readings here.
         if let Some(set) = Set::from_code(request.set)
             && let Some(readings) = self.readings.get_mut(usize::from(set.code()))
@@ -152,7 +152,7 @@ impl Server {
             readings.take_missing();
             batch.ticks.extend(readings.finish(time));
             if set == Set::Condition {
-                processes = self.driver.processes();
+                holders = Some(self.driver.holders());
                 self.tell_of_new_gpus()?;
             }
         }
@@ -161,7 +161,7 @@ impl Server {
             tracing::error!(%error, "readings contradict themselves");
             body.clear();
         }
-        let answer = GpuReadings { sequence: request.sequence, body: &body, processes };
+        let answer = GpuReadings { sequence: request.sequence, body: &body, holders };
         self.outlet.send(Kind::GpuReadings, &answer)
     }
 

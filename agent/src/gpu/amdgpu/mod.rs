@@ -29,7 +29,7 @@ use std::{
 
 use belfry_common::{
     model::Timestamp,
-    wire::message::{GpuIdentity, GpuProcess},
+    wire::message::{GpuHolders, GpuIdentity},
 };
 use tracing::info;
 
@@ -134,16 +134,16 @@ impl Driver for Amd {
         }
     }
 
-    fn processes(&mut self) -> Option<Vec<GpuProcess>> {
+    fn holders(&mut self) -> Vec<GpuHolders> {
         match processes::read(&self.sys, &self.board, &self.cards) {
-            Ok(processes) => Some(processes),
+            Ok(holders) => holders,
             Err(error) => {
                 // A kernel without the compute driver is as it should be.
                 let is_odd = error.kind() != io::ErrorKind::NotFound;
                 if is_odd && !std::mem::replace(&mut self.is_silent, true) {
                     info!(%error, "who computes on AMD's GPUs cannot be read");
                 }
-                None
+                Vec::new()
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::{io, path::Path};
 
-use belfry_common::wire::message::GpuProcess;
+use belfry_common::wire::message::{GpuHolders, GpuProcess};
 
 use super::{
     super::board::Board,
@@ -27,25 +27,26 @@ struct Node {
     file: String,
 }
 
-/// The processes of all cards, each once for each card.
-pub(super) fn read(sys: &Path, board: &Board, cards: &[Card]) -> io::Result<Vec<GpuProcess>> {
+/// The processes of all cards.
+pub(super) fn read(sys: &Path, board: &Board, cards: &[Card]) -> io::Result<Vec<GpuHolders>> {
     let directory = sys.join("class/kfd/kfd");
     board.note("kfd/proc", None);
     let nodes = nodes(&directory.join("topology/nodes"), cards)?;
     let pids: Vec<u32> = names(&directory.join("proc"))?.iter().filter_map(|name| name.parse().ok()).collect();
-    let mut processes = Vec::new();
+    let mut holders: Vec<_> =
+        cards.iter().map(|card| GpuHolders { gpu: card.index(), processes: Vec::new() }).collect();
     for pid in pids.into_iter().take(PROCESSES_MAX) {
         let path = directory.join("proc").join(pid.to_string());
-        for gpu in cards.iter().map(Card::index) {
-            let files = nodes.iter().filter(|node| node.gpu == gpu).map(|node| &node.file);
+        for GpuHolders { gpu, processes } in &mut holders {
+            let files = nodes.iter().filter(|node| node.gpu == *gpu).map(|node| &node.file);
             let bytes: u64 = files.filter_map(|file| unsigned(&attribute(&path.join(file)).ok()?).ok()).sum();
             // A process that computes at all is listed with every card; it holds those in which it has memory.
             if bytes > 0 {
-                processes.push(holder(gpu, pid, bytes));
+                processes.push(holder(*gpu, pid, bytes));
             }
         }
     }
-    Ok(processes)
+    Ok(holders)
 }
 
 fn holder(gpu: u32, pid: u32, bytes: u64) -> GpuProcess {

@@ -440,12 +440,12 @@ fn processes_hold_the_cards_in_which_they_have_memory() {
     ] {
         fixture = fixture.sys(&format!("class/kfd/kfd/{file}"), &text);
     }
-    let mut processes = Reader::open(&fixture).amd.processes().unwrap();
-    processes.sort_by_key(|process| process.pid);
-    let held: Vec<_> = processes.iter().map(|held| (held.pid, held.gpu, held.memory_bytes)).collect();
-    assert_eq!(held, [(4711, 1, Some(1024)), (4712, 0, Some(77))]);
+    let holders = Reader::open(&fixture).amd.holders();
+    let processes = holders.iter().flat_map(|holders| &holders.processes);
+    let held: Vec<_> = processes.map(|held| (held.gpu, held.pid, held.memory_bytes)).collect();
+    assert_eq!(held, [(0, 4712, Some(77)), (1, 4711, Some(1024))]);
     // Without the compute driver, and where it tells nothing, nobody knows.
-    assert_eq!(Reader::open(&mi300x()).amd.processes(), None);
+    assert_eq!(Reader::open(&mi300x()).amd.holders(), []);
     let fixture = fixture.remove_sys("class/kfd/kfd/topology/nodes/1/properties");
-    assert_eq!(Reader::open(&fixture).amd.processes(), None);
+    assert_eq!(Reader::open(&fixture).amd.holders(), []);
 }

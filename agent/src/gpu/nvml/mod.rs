@@ -18,7 +18,7 @@ use std::{path::Path, rc::Rc};
 
 use belfry_common::{
     model::Timestamp,
-    wire::message::{GpuIdentity, GpuProcess},
+    wire::message::{GpuHolders, GpuIdentity},
 };
 
 use self::{facts::Versions, gpu::Gpu, library::Library, metrics::Metrics, processes::Processes};
@@ -80,8 +80,8 @@ impl Driver for Nvidia {
         }
     }
 
-    fn processes(&mut self) -> Option<Vec<GpuProcess>> {
-        Some(self.processes.read(&mut self.gpus))
+    fn holders(&mut self) -> Vec<GpuHolders> {
+        self.processes.read(&mut self.gpus)
     }
 
     fn events(&mut self) -> Option<Box<dyn Events>> {

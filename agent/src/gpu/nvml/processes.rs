@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use belfry_common::wire::message::GpuProcess;
+use belfry_common::wire::message::{GpuHolders, GpuProcess};
 
 use super::{
     gpu::{Asked, Gpu},
@@ -20,15 +20,13 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    /// The processes of all GPUs, each once for each GPU and instance.
-    pub(super) fn read(&mut self, gpus: &mut [Gpu]) -> Vec<GpuProcess> {
-        gpus.iter_mut().flat_map(|gpu| self.of(gpu)).collect()
+    /// The processes of all GPUs that say them, each once for each GPU and instance.
+    pub(super) fn read(&mut self, gpus: &mut [Gpu]) -> Vec<GpuHolders> {
+        gpus.iter_mut().filter_map(|gpu| self.of(gpu)).collect()
     }
 
-    fn of(&mut self, gpu: &mut Gpu) -> Vec<GpuProcess> {
-        let Some(Ok(holders)) = gpu.ask(Asked::Call("processes"), |device| device.holders()) else {
-            return Vec::new();
-        };
+    fn of(&mut self, gpu: &mut Gpu) -> Option<GpuHolders> {
+        let holders = gpu.ask(Asked::Call("processes"), |device| device.holders())?.ok()?;
         let busy = self.busy(gpu);
         let mut processes: Vec<GpuProcess> = Vec::new();
         for Holder { pid, memory, gpu_instance, compute_instance } in holders.into_iter().take(PROCESSES_MAX) {
@@ -53,7 +51,7 @@ impl Processes {
                 compute_instance: instance(compute_instance),
             });
         }
-        processes
+        Some(GpuHolders { gpu: gpu.device.index(), processes })
     }
 
     /// How busy each process was since the last time; `None` where the driver does not say.

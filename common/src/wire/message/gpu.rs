@@ -43,8 +43,17 @@ pub struct GpuReadings<'a> {
     pub sequence: u64,
     /// A batch in the codec's bits (see [`crate::wire::codec`]), in one context for the worker's life.
     pub body: &'a [u8],
-    /// Who uses the GPUs, if that was asked for.
-    pub processes: Option<Vec<GpuProcess>>,
+    /// Who uses the GPUs, if that was asked for: of those that say it.
+    pub holders: Option<Vec<GpuHolders>>,
+}
+
+/// The processes that hold a GPU. One that does not say it is not there at all.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct GpuHolders {
+    /// The GPU's index.
+    pub gpu: u32,
+    /// All of them.
+    pub processes: Vec<GpuProcess>,
 }
 
 /// A process that holds a GPU, as the driver sees it.

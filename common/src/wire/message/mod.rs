@@ -9,7 +9,8 @@ mod gpu;
 use bincode::{BorrowDecode, Decode, Encode};
 
 pub use gpu::{
-    GpuEvent, GpuIdentity, GpuProcess, GpuReadings, GpuReady, GpuRequest, Inventory, InventoryJob, InventoryProcess,
+    GpuEvent, GpuHolders, GpuIdentity, GpuProcess, GpuReadings, GpuReady, GpuRequest, Inventory, InventoryJob,
+    InventoryProcess,
 };
 
 use super::codec::CodecError;
