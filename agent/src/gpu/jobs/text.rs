@@ -8,10 +8,12 @@ use std::{
 
 /// A label's value may have 512 bytes, and a character has at most 4.
 const NAME_CHARS_MAX: usize = 128;
+/// What most files of a process fit into, so that they are read in one piece.
+const FILE_BYTES: usize = 4096;
 
 /// The first bytes of a file.
 pub(super) fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(bytes_max.min(FILE_BYTES));
     File::open(path)?.take(bytes_max as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
