@@ -10,6 +10,7 @@
 
 mod amdgpu;
 mod board;
+mod devices;
 mod driver;
 mod expected;
 mod jobs;

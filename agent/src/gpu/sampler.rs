@@ -179,9 +179,12 @@ impl Sampler for GpuSampler {
                     readings.copy(series, *raw);
                 }
                 self.remember(answer.tick.as_ref().map(|tick| &tick.layout), gpus.supervisor.without(), readings);
+                let Gpus { supervisor, usage, .. } = &mut *gpus;
+                if let Some(tick) = answer.tick.filter(|_| self.set == Set::Facts) {
+                    usage.learn(&tick.layout, supervisor.gpus());
+                }
                 if let Some(holders) = answer.holders {
-                    let Gpus { supervisor, usage, .. } = &mut *gpus;
-                    usage.take(holders, supervisor.gpus(), readings);
+                    usage.take(holders, supervisor.gpus(), clock::monotonic(), readings);
                 }
             }
             // Where there is nothing to be had on purpose nothing is missing.

@@ -6,7 +6,11 @@
 //!
 //! Pure. Only the kernel's copy from the start of the program is seen, not what it has set since.
 
-use super::{kubernetes::PodName, slurm::is_sluid, text};
+use super::{
+    kubernetes::PodName,
+    slurm::{SlurmId, SlurmStep, is_sluid},
+    text,
+};
 
 /// Slurm allows a heterogeneous job 128 components.
 const JOB_IDS_MAX: usize = 129;
@@ -35,13 +39,16 @@ impl Environment {
     /// Reads `NAME=VALUE` up to each zero byte. Where a name stands twice the first counts, as it does for `getenv`.
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let mut environment = Self::default();
-        for variable in bytes.split(|b| *b == 0) {
-            let mut halves = variable.splitn(2, |b| *b == b'=');
-            if let (Some(name), Some(value)) = (halves.next(), halves.next()) {
-                environment.set(name, value);
-            }
-        }
+        variables(bytes).for_each(|(name, value)| environment.set(name, value));
         environment
+    }
+
+    /// Whether this is an environment of the step's job. A process may have it from another.
+    pub(super) fn is_of(&self, step: &SlurmStep) -> bool {
+        match &step.job {
+            SlurmId::Number(number) => self.job_ids.contains(number),
+            SlurmId::Sluid(_) => self.sluid == step.sluid(),
+        }
     }
 
     /// What a pod calls itself: by variables that its author set, or else by its host name. That is the pod's name
@@ -80,7 +87,16 @@ impl Environment {
     }
 }
 
-fn fill<T>(field: &mut Option<T>, value: impl FnOnce() -> Option<T>) {
+/// Names and values, each pair up to a zero byte.
+pub(super) fn variables(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    bytes.split(|b| *b == 0).filter_map(|variable| {
+        let mut halves = variable.splitn(2, |b| *b == b'=');
+        halves.next().zip(halves.next())
+    })
+}
+
+/// Sets what is not set yet.
+pub(super) fn fill<T>(field: &mut Option<T>, value: impl FnOnce() -> Option<T>) {
     if field.is_none() {
         *field = value();
     }

@@ -8,7 +8,7 @@
 use super::{
     environment::Environment,
     kubernetes::{Pod, PodName},
-    slurm::{SlurmId, SlurmStep},
+    slurm::SlurmStep,
 };
 
 /// As much of a container's id as its engine's own tables show.
@@ -111,11 +111,7 @@ impl Job {
 
     /// The job of a step, with its number if that could be found out. `uid` is the process's.
     pub(super) fn of_slurm(step: SlurmStep, number: Option<u32>, uid: Option<u32>, environment: Environment) -> Self {
-        let is_same = match &step.job {
-            SlurmId::Number(number) => environment.job_ids.contains(number),
-            SlurmId::Sluid(_) => environment.sluid == step.sluid(),
-        };
-        let environment = if is_same { environment } else { Environment::default() };
+        let environment = if environment.is_of(&step) { environment } else { Environment::default() };
         let number = number.or_else(|| environment.job_ids.first().copied());
         let sluid = step.sluid().or_else(|| environment.sluid.clone());
         let id = number.map(|number| number.to_string()).or_else(|| sluid.clone());

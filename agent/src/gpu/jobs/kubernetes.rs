@@ -9,6 +9,7 @@
 //! API server nor a socket of the kubelet is asked.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -22,9 +23,11 @@ const ENTRIES_MAX: usize = 10_000;
 const ID_CHARS_MIN: usize = 12;
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
+/// Containers whose names are remembered: more than a node has.
+const NAMES_MAX: usize = 4096;
 
 /// The pod that a cgroup belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Pod {
     pub(super) uid: String,
     pub(super) container_id: Option<String>,
@@ -99,21 +102,31 @@ impl PodName {
 pub(super) struct PodNames {
     containers: PathBuf,
     pods: PathBuf,
+    /// Those that say the container too: it keeps them.
+    known: HashMap<Pod, PodName>,
 }
 
 impl PodNames {
     pub(super) fn new(roots: &Roots) -> Self {
         let log = roots.root.join("var/log");
-        Self { containers: log.join("containers"), pods: log.join("pods") }
+        Self { containers: log.join("containers"), pods: log.join("pods"), known: HashMap::new() }
     }
 
     /// What the kubelet calls this pod and its container.
-    pub(super) fn of(&self, pod: &Pod) -> Option<PodName> {
-        let of_container = || {
-            let id = pod.container_id.as_deref()?;
-            find(&self.containers, |name| of_link(name, id))
-        };
-        of_container().or_else(|| find(&self.pods, |name| of_directory(name, &pod.uid)))
+    pub(super) fn of(&mut self, pod: &Pod) -> Option<PodName> {
+        if let Some(known) = self.known.get(pod) {
+            return Some(known.clone());
+        }
+        if let Some(id) = &pod.container_id
+            && let Some(name) = find(&self.containers, |name| of_link(name, id))
+        {
+            if self.known.len() >= NAMES_MAX {
+                self.known.clear();
+            }
+            self.known.insert(pod.clone(), name.clone());
+            return Some(name);
+        }
+        find(&self.pods, |name| of_directory(name, &pod.uid))
     }
 }
 
@@ -241,12 +254,14 @@ mod tests {
     #[test]
     fn the_link_says_more_than_the_directory() {
         let fixture = Fixture::new();
-        let names = PodNames::new(&fixture.roots());
+        let mut names = PodNames::new(&fixture.roots());
         let pod = Pod { uid: UID.into(), container_id: Some(ID.into()) };
         check_name(names.of(&pod), &expect!["-"]);
         fixture.write(format!("root/var/log/pods/ns_p_{UID}/c/0.log"), "");
         check_name(names.of(&pod), &expect!["ns p "]);
         fixture.link(&format!("root/var/log/containers/p_ns_c-{ID}.log"));
+        check_name(names.of(&pod), &expect!["ns p c"]);
+        fixture.remove("root/var/log/containers");
         check_name(names.of(&pod), &expect!["ns p c"]);
         check_name(names.of(&Pod { container_id: None, ..pod }), &expect!["ns p "]);
     }

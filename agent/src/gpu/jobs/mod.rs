@@ -3,19 +3,24 @@
 //! What a process is comes from the kernel: its cgroup, its user, its start. What it says of itself, its environment,
 //! may be forged: it adds names to the job that the cgroup has found, and is a job's only source where Slurm makes no
 //! cgroups. No daemon is asked and no name is looked up over a network. No privilege is needed: what the kernel keeps
-//! from the agent is absent, which the environment of other users' processes usually is.
+//! from the agent is absent, which the environment of other users' processes usually is. Which GPUs a job was given stands
+//! only there; see [`allocations`].
 //!
 //! Text from other people's processes is capped and stripped of control characters before anything else sees it.
 
+mod allocations;
 mod cgroup;
 mod command;
 mod environment;
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
+mod given;
 mod job;
+mod kubelet;
 mod kubernetes;
 mod process;
 mod slurm;
+mod table;
 mod text;
 mod users;
 
@@ -25,14 +30,19 @@ use std::{
     sync::Arc,
 };
 
+use allocations::Scan;
 use cgroup::Place;
 use environment::Environment;
+use given::Given;
 pub(crate) use job::Job;
 use kubernetes::PodNames;
 pub(crate) use process::Process;
 use process::Stat;
+use table::JobTable;
+pub(crate) use table::{Allocation, JobKey};
 use users::Users;
 
+use super::devices::GpuName;
 use crate::samplers::Roots;
 
 /// More than GPUs can have clients. Beyond this, processes are read anew at each look.
@@ -56,6 +66,8 @@ pub(crate) struct Processes {
     users: Users,
     pods: PodNames,
     known: HashMap<u32, Known>,
+    jobs: JobTable,
+    scan: Scan,
 }
 
 #[derive(Debug)]
@@ -64,10 +76,25 @@ struct Known {
     process: Arc<Process>,
 }
 
+/// Whose a process is, and what for.
+struct Owner {
+    uid: Option<u32>,
+    user: Option<String>,
+    job: Option<Job>,
+    gpus: Vec<GpuName>,
+}
+
 impl Processes {
     /// Remembers where to look; nothing is read.
     pub(crate) fn new(roots: &Roots) -> Self {
-        Self { roots: roots.clone(), users: Users::new(roots), pods: PodNames::new(roots), known: HashMap::new() }
+        Self {
+            roots: roots.clone(),
+            users: Users::new(roots),
+            pods: PodNames::new(roots),
+            known: HashMap::new(),
+            jobs: JobTable::default(),
+            scan: Scan::new(roots),
+        }
     }
 
     /// What is known of this pid, or `None` if it is gone. One small file is read of a process that was there before.
@@ -99,44 +126,77 @@ impl Processes {
         Some(process)
     }
 
+    /// Notes that a process holds a GPU: which job's it is.
+    pub(crate) fn hold(&mut self, process: &Process, gpu: u32) -> Option<JobKey> {
+        let job = self.jobs.learn(process.job.as_ref()?, &process.gpus);
+        self.jobs.hold(&job, gpu);
+        Some(job)
+    }
+
+    /// What is known of a job from all its processes; `None` if there are too many jobs.
+    pub(crate) fn job(&self, key: &JobKey) -> Option<&Job> {
+        self.jobs.job(key)
+    }
+
     /// Forgets the processes that use no GPU any more.
     pub(crate) fn forget_all_but(&mut self, live_pids: &HashSet<u32>) {
         self.known.retain(|pid, _| live_pids.contains(pid));
     }
 
     fn read(&mut self, pid: u32, stat: &Stat) -> Process {
+        let place = self.place(pid);
+        let Owner { uid, user, job, gpus } = self.owner(pid, stat, place);
+        let command = command::short(&self.memory(pid, stat, "cmdline", CMDLINE_BYTES_MAX), &stat.comm);
+        Process { started_ticks: Some(stat.started_ticks), uid, user, command, job, gpus, ..Process::new(pid) }
+    }
+
+    fn place(&self, pid: u32) -> Option<Place> {
+        let cgroup = self.file(pid, "cgroup", CGROUP_BYTES_MAX).unwrap_or_default();
+        cgroup::job_of(&String::from_utf8_lossy(&cgroup))
+    }
+
+    fn owner(&mut self, pid: u32, stat: &Stat, place: Option<Place>) -> Owner {
         let status = self.file(pid, "status", STATUS_BYTES_MAX).unwrap_or_default();
         let uid = process::uid_of(&String::from_utf8_lossy(&status));
-        let cgroup = self.file(pid, "cgroup", CGROUP_BYTES_MAX).unwrap_or_default();
-        let place = cgroup::job_of(&String::from_utf8_lossy(&cgroup));
-        let mut job = place.map(|place| self.job(pid, stat, uid, place));
+        let (mut job, gpus) = place.map(|place| self.purpose(pid, stat, uid, place)).unzip();
         // Users of a directory service are not in the file; Slurm may have told the process its user's name.
         let claimed = job.as_mut().and_then(|job| job.user.take());
         let user = uid.map(|uid| self.users.name(uid).map(str::to_string).or(claimed).unwrap_or(uid.to_string()));
         if let Some(job) = &mut job {
             job.user.clone_from(&user);
         }
-        let command = command::short(&self.memory(pid, stat, "cmdline", CMDLINE_BYTES_MAX), &stat.comm);
-        Process { started_ticks: Some(stat.started_ticks), uid, user, command, job, ..Process::new(pid) }
+        Owner { uid, user, job, gpus: gpus.unwrap_or_default() }
     }
 
-    fn job(&self, pid: u32, stat: &Stat, uid: Option<u32>, place: Place) -> Job {
-        let environment = || Environment::parse(&self.memory(pid, stat, "environ", ENVIRON_BYTES_MAX));
-        match place {
+    /// The job of a process, and the GPUs that it says its job was given.
+    fn purpose(&mut self, pid: u32, stat: &Stat, uid: Option<u32>, place: Place) -> (Job, Vec<GpuName>) {
+        let place = match place {
+            Place::Unit(unit) if !slurm::is_slurmd(&unit) => return (Job::of_unit(unit), Vec::new()),
+            place => place,
+        };
+        let bytes = self.memory(pid, stat, "environ", ENVIRON_BYTES_MAX);
+        let environment = Environment::parse(&bytes);
+        let mut given = Given::parse(&bytes);
+        let job = match place {
             Place::Slurm(step) => {
+                if !environment.is_of(&step) {
+                    given = Given::default();
+                }
                 let number = step.number(&self.roots);
-                Job::of_slurm(step, number, uid, environment())
+                Job::of_slurm(step, number, uid, environment)
             }
             Place::Pod(pod) => {
-                let name = self.pods.of(&pod).unwrap_or_else(|| environment().pod_name(&self.host_names()));
+                let name = self.pods.of(&pod).unwrap_or_else(|| environment.pod_name(&self.host_names()));
                 Job::of_pod(pod, name)
             }
             Place::Container(kind, id) => Job::of_container(kind, id),
-            Place::Unit(unit) if slurm::is_slurmd(&unit) => {
-                Job::of_environment(uid, environment()).unwrap_or_else(|| Job::of_unit(unit))
-            }
-            Place::Unit(unit) => Job::of_unit(unit),
-        }
+            Place::Unit(unit) => match Job::of_environment(uid, environment) {
+                Some(job) => job,
+                None => return (Job::of_unit(unit), Vec::new()),
+            },
+        };
+        let gpus = given.for_job(&job);
+        (job, gpus)
     }
 
     /// The names of this machine, which a pod that shares its network has too.

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use super::job::Job;
+use super::{super::devices::GpuName, job::Job};
 
 /// What is known of a pid. What could not be read is absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +18,14 @@ pub(crate) struct Process {
     pub(crate) command: Option<String>,
     /// `None` too for what people run in sessions of their own.
     pub(crate) job: Option<Job>,
+    /// The GPUs that it says its job was given.
+    pub(super) gpus: Vec<GpuName>,
 }
 
 impl Process {
     /// A process of which nothing has been read.
     pub(super) fn new(pid: u32) -> Self {
-        Self { pid, started_ticks: None, uid: None, user: None, command: None, job: None }
+        Self { pid, started_ticks: None, uid: None, user: None, command: None, job: None, gpus: Vec::new() }
     }
 }
 
