@@ -33,6 +33,7 @@ pub(super) struct Health {
     pub(super) failure: Option<Failure>,
     pub(super) evaluated_at_ms: Option<i64>,
     pub(super) took: Duration,
+    pub(super) took_in_all: Duration,
     pub(super) evaluations: u64,
     pub(super) failures: u64,
     /// Alerts that were left out because of a limit, in all.
@@ -101,6 +102,7 @@ impl Running {
         health.evaluations += 1;
         health.evaluated_at_ms = Some(now_ms);
         health.took = took;
+        health.took_in_all += took;
         if let Some(error) = error {
             health.failures += 1;
             let nodes = nodes.map(|nodes| nodes.iter().map(|&node| node.to_owned()).collect());

@@ -47,6 +47,9 @@ pub(crate) struct RuleView {
     pub(crate) warnings: Vec<String>,
     pub(crate) last_evaluation: Option<Time>,
     pub(crate) evaluation_seconds: f64,
+    /// How often it was evaluated since the rules were loaded, and how long that took in all.
+    pub(crate) evaluations: u64,
+    pub(crate) evaluation_seconds_total: f64,
     pub(crate) alerts: usize,
     /// Alerts that a limit left out since the rules were loaded.
     pub(crate) left_out: u64,
@@ -133,6 +136,8 @@ impl Engine {
                     warnings: health.remarks.clone(),
                     last_evaluation: health.evaluated_at_ms.map(Time),
                     evaluation_seconds: health.took.as_secs_f64(),
+                    evaluations: health.evaluations,
+                    evaluation_seconds_total: health.took_in_all.as_secs_f64(),
                     alerts: running.standing.len(),
                     left_out: health.left_out,
                     expression: rule.plan.expression().to_owned(),

@@ -682,6 +682,8 @@ fn lists_of_alerts_and_rules() {
             "warnings": [],
             "last_evaluation": "2023-11-14T22:13:20.000Z",
             "evaluation_seconds": 0.0,
+            "evaluations": 1,
+            "evaluation_seconds_total": 0.0,
             "alerts": 0,
             "left_out": 0,
             "expression": "a"
@@ -697,6 +699,8 @@ fn lists_of_alerts_and_rules() {
             "warnings": [],
             "last_evaluation": "2023-11-14T22:13:20.000Z",
             "evaluation_seconds": 0.0,
+            "evaluations": 2,
+            "evaluation_seconds_total": 0.0,
             "alerts": 1,
             "left_out": 0,
             "expression": "a > 5"
