@@ -117,6 +117,17 @@ async fn a_card_is_read_under_the_names_of_every_gpu() {
 }
 
 #[tokio::test]
+async fn a_card_that_is_gone_is_missed() {
+    let machine = Machine::new().with_driver();
+    let sample = async || objects(&machine.agent(&["sample", "--once", "-o", "jsonl"]).await.done());
+    assert_eq!(*value(&sample().await, "gpu_devices", &[("driver", "amd")]), 1.0);
+    fs::remove_file(machine.at("bus/pci/devices/0000:c1:00.0")).unwrap();
+    let samples = sample().await;
+    assert_eq!(*value(&samples, "gpu_devices", &[("driver", "amd")]), 0.0);
+    assert_eq!(*value(&samples, "gpu_devices_expected", &[("driver", "amd")]), 1.0);
+}
+
+#[tokio::test]
 async fn a_card_without_a_driver_is_told_with_what_to_do() {
     let said = Machine::new().agent(&["doctor"]).await;
     assert!(said.output.contains("amd: no driver: ") && said.output.contains("modprobe amdgpu"), "{said:?}");

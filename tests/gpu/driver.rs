@@ -103,6 +103,18 @@ async fn a_gpu_that_is_lost_has_failed_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_gpu_that_could_not_be_opened_is_found_when_it_answers() {
+    let scene = Scene::begin(&format!(
+        "{TWO}[[fault]]\ncall = \"nvmlDeviceGetHandleByIndex_v2\"\ngpu = 1\nerror = \"gpu_is_lost\"\n"
+    ))
+    .await;
+    scene.until("one is read", |gpus| gpus.len() == 1 && gpus[0]["state"] == "ok").await;
+    scene.gpus.set(TWO);
+    scene.until("both are ok", are_ok).await;
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn a_library_that_crashes_costs_one_worker() {
     let scene = Scene::begin(TWO).await;
     scene.until("both are ok", are_ok).await;

@@ -86,6 +86,33 @@ async fn an_error_is_told_once_with_its_class_and_what_to_do_whoever_reports_it(
     collector.stop().await;
 }
 
+#[tokio::test]
+async fn a_gpu_that_is_lost_does_not_end_the_watch_of_the_others() {
+    let mut collector = Collector::start_with("").await;
+    let lost = |call: &str| format!("[[fault]]\ncall = {call:?}\ngpu = 1\nerror = \"gpu_is_lost\"\n");
+    let gpus = Gpus::new(&format!("{TWO}{}", lost("nvmlDeviceRegisterEvents")));
+    let mut agent = Agent::join(&collector, "gpu-01", collector.address()).await;
+    agent.equip(&gpus, "");
+    agent.start();
+    let cli = Cli::admin(&collector);
+    let events = cli.start(&["alerts", "--follow"]);
+    eventually("the GPUs are read", SOON, async || {
+        let gpus = cli.json(&["status", "gpu-01"]).await["nodes"][0]["gpus"].clone();
+        (gpus[1]["state"] == "ok").then_some(())
+    })
+    .await;
+    gpus.set(&format!("{TWO}{}[[xid]]\ngpu = 0\ncode = 48\n", lost("nvmlDeviceRegisterEvents")));
+    assert_eq!(told(&events, "48").await["labels"]["gpu"], "0");
+
+    // The wait of all of them fails because of one.
+    let waits = "[[fault]]\ncall = \"nvmlEventSetWait_v2\"\nerror = \"gpu_is_lost\"\nuntil = 1.5\n";
+    gpus.set(&format!("{TWO}{waits}[[xid]]\ngpu = 0\ncode = 95\nat = 1.6\n[[xid]]\ngpu = 1\ncode = 79\nat = 1.6\n"));
+    assert_eq!(told(&events, "95").await["labels"]["gpu"], "0");
+    assert_eq!(told(&events, "79").await["labels"]["gpu"], "1", "it is taken back");
+    agent.stop().await;
+    collector.stop().await;
+}
+
 /// How often each error was counted.
 async fn counts(cli: &Cli) -> Vec<(String, f64)> {
     let mut tail = cli.start(&["tail", "gpu_xid_errors_total", "--since", "1m", "-o", "jsonl"]);

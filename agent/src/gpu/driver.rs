@@ -190,8 +190,8 @@ pub(super) trait Driver {
 
 /// A source of errors that a driver reports.
 pub(super) trait Events: Send {
-    /// Waits for the next error, for a second at most; `None` if there was none. `Err` ends the watch.
-    fn next(&mut self) -> Result<Option<Reported>, Unusable>;
+    /// Waits for the next error, for about a second at most; `None` if there was none.
+    fn next(&mut self) -> Option<Reported>;
 }
 
 /// An error that a driver reported.

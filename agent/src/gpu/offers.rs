@@ -14,11 +14,19 @@ pub(super) struct Offers<K> {
     now: Timestamp,
     /// Since the beginning of this tick.
     is_lost: bool,
+    has_answered: bool,
+    has_failed: bool,
 }
 
 impl<K> Default for Offers<K> {
     fn default() -> Self {
-        Self { unsupported: HashMap::new(), now: Timestamp::default(), is_lost: false }
+        Self {
+            unsupported: HashMap::new(),
+            now: Timestamp::default(),
+            is_lost: false,
+            has_answered: false,
+            has_failed: false,
+        }
     }
 }
 
@@ -26,7 +34,7 @@ impl<K: Eq + Hash> Offers<K> {
     /// Begins a tick: whatever was lost gets another chance.
     pub(super) fn begin(&mut self, now: Timestamp) {
         self.now = now;
-        self.is_lost = false;
+        (self.is_lost, self.has_answered, self.has_failed) = (false, false, false);
     }
 
     /// The GPU is gone, or answers nothing.
@@ -37,6 +45,16 @@ impl<K: Eq + Hash> Offers<K> {
     /// Of a GPU that is lost nothing more is asked in this tick.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost
+    }
+
+    /// Whether it has answered in this tick: not if it is lost, and not if all that was asked failed.
+    pub(super) fn answers(&self) -> bool {
+        !self.is_lost && (self.has_answered || !self.has_failed)
+    }
+
+    /// Forgets that these things were not offered.
+    pub(super) fn forget(&mut self, is_it: impl Fn(&K) -> bool) {
+        self.unsupported.retain(|asked, _| !is_it(asked));
     }
 
     /// How many things it does not offer.
@@ -64,8 +82,9 @@ impl<K: Eq + Hash> Offers<K> {
                 return None;
             }
             Err(Reason::Lost) => self.is_lost = true,
-            Err(_) => {}
+            Err(_) => self.has_failed = true,
             Ok(_) => {
+                self.has_answered = true;
                 self.unsupported.remove(asked);
             }
         }
@@ -92,6 +111,28 @@ mod tests {
         assert!(offers.offers("fan"));
         assert_eq!(offers.note("fan", Ok(1)), Some(Ok(1)));
         assert_eq!(offers.unsupported(), 0);
+    }
+
+    #[test]
+    fn what_was_not_offered_can_be_forgotten() {
+        let mut offers: Offers<String> = Offers::default();
+        for asked in ["fan", "instance 1", "instance 2"] {
+            offers.note::<(), _>(asked, Err(Reason::Unsupported));
+        }
+        offers.forget(|asked| asked.starts_with("instance"));
+        assert!(offers.offers("instance 1") && offers.offers("instance 2") && !offers.offers("fan"));
+    }
+
+    #[test]
+    fn a_gpu_that_only_fails_does_not_answer() {
+        let mut offers: Offers<String> = Offers::default();
+        assert!(offers.answers(), "nothing was asked");
+        offers.note::<(), _>("fan", Err(Reason::Unsupported));
+        assert!(offers.answers());
+        offers.note::<(), _>("power", Err(Reason::Error));
+        assert!(!offers.answers());
+        offers.note("clock", Ok(1));
+        assert!(offers.answers());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -48,13 +49,26 @@ impl Pause {
         Ok(Some(file))
     }
 
+    /// Who made it may be another user than who locks it: reading is enough for that.
     fn open_lock(&self) -> io::Result<File> {
-        File::options().create(true).truncate(false).write(true).open(&self.lock)
+        match File::open(&self.lock) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = File::options().create(true).truncate(false).write(true).open(&self.lock)?;
+                open_to_all(&file)?;
+                Ok(file)
+            }
+            opened => opened,
+        }
     }
 
     /// Whether the GPUs are to be left alone. A request whose time is over counts no more.
     pub(crate) fn is_requested(&self, now: Timestamp) -> bool {
-        let Ok(text) = fs::read_to_string(&self.request) else { return false };
+        let text = match fs::read_to_string(&self.request) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+            // It is there, whatever it says.
+            Err(_) => return true,
+        };
         text.trim().parse().map_or(true, |until| now < Timestamp::from_millis(until))
     }
 
@@ -63,7 +77,8 @@ impl Pause {
         let until =
             length.map(|length| clock::now().plus_millis(i64::try_from(length.as_millis()).unwrap_or(i64::MAX)));
         let text = until.map_or_else(|| "until resumed".to_owned(), |until| until.as_millis().to_string());
-        fs::write(&self.request, text)
+        fs::write(&self.request, text)?;
+        open_to_all(&File::open(&self.request)?)
     }
 
     /// Waits until no worker has a handle of a GPU; `false` if one still had when the time was over.
@@ -88,6 +103,11 @@ impl Pause {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Root's umask must not keep the agent from reading what root asks of it.
+fn open_to_all(file: &File) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(test)]

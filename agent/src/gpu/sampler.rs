@@ -72,6 +72,18 @@ impl Gpus {
         }
     }
 
+    /// How many there are, and how many there were, while no GPU can be found any more; `None` if there never was one.
+    fn count_none(&mut self) -> Option<(usize, u32)> {
+        self.counted = None;
+        self.expected.found(0, clock::now());
+        Some((0, self.expected.count())).filter(|(_, expected)| *expected > 0)
+    }
+
+    /// As [`Self::count_none`], of what the worker found last.
+    fn counts(&self) -> Option<(usize, u32)> {
+        self.counted.map(|_| (self.supervisor.gpus().len(), self.expected.count()))
+    }
+
     fn is_present(&mut self) -> bool {
         if !self.is_certain && self.looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN) {
             self.looked = Some(clock::monotonic());
@@ -128,10 +140,13 @@ impl GpuSampler {
             let gpu = stuck.gpu.map(|gpu| gpu.to_string()).unwrap_or_default();
             readings.integer(&metrics.stuck_call, &[driver, &stuck.call, &gpu], 1);
         }
-        if gpus.counted.is_some() {
-            readings.integer(&metrics.devices, &[driver], supervisor.gpus().len() as i64);
-            readings.integer(&metrics.devices_expected, &[driver], gpus.expected.count().into());
-        }
+        Self::count(metrics, supervisor.maker(), gpus.counts(), readings);
+    }
+
+    fn count(metrics: &DriverMetrics, maker: Maker, counts: Option<(usize, u32)>, readings: &mut Readings) {
+        let Some((devices, expected)) = counts else { return };
+        readings.integer(&metrics.devices, &[maker.as_str()], devices as i64);
+        readings.integer(&metrics.devices_expected, &[maker.as_str()], expected.into());
     }
 }
 
@@ -165,6 +180,9 @@ impl Sampler for GpuSampler {
         if !gpus.is_present() {
             gpus.supervisor.stop();
             self.known.clear();
+            if self.set == Set::Activity {
+                Self::count(&self.metrics, self.maker, gpus.count_none(), readings);
+            }
             return Ok(());
         }
         let answer = gpus.supervisor.read(self.set);

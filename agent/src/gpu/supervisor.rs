@@ -237,8 +237,8 @@ impl Supervisor {
     /// Takes the GPUs that a worker has found, but for those `without` which it does.
     fn know(&mut self, gpus: Vec<GpuIdentity>, without: &[u32]) {
         (self.settings.on_gpus)(&gpus);
-        // One that keeps away from a GPU does not know it.
-        if without.is_empty() {
+        // One that keeps away from a GPU does not know it: better than knowing none.
+        if without.is_empty() || self.gpus.is_empty() {
             self.gpus = gpus;
         }
         self.found += 1;

@@ -110,8 +110,8 @@ fn readings(set: Set) -> Readings {
 }
 
 fn watch(mut events: Box<dyn Events>, outlet: &Outlet) {
-    while let Ok(next) = events.next() {
-        let Some(reported) = next else { continue };
+    loop {
+        let Some(reported) = events.next() else { continue };
         let event = GpuEvent { time_ms: clock::now().as_millis(), gpu: reported.gpu, xid: reported.xid };
         if outlet.send(Kind::GpuEvent, &event).is_err() {
             return;

@@ -157,10 +157,12 @@ impl Gpus<'_> {
     fn links(&mut self) {
         let mut most = 0;
         self.each("gpu_nvlink_active", |gpu, _, value| {
+            gpu.signs.has_links = true;
             gpu.signs.links_up += usize::from(value > 0.0);
             most = most.max(gpu.signs.links_up);
         });
-        self.gpus.values_mut().for_each(|gpu| gpu.signs.links = most);
+        let with_links = self.gpus.values_mut().filter(|gpu| gpu.signs.has_links);
+        with_links.for_each(|gpu| gpu.signs.links = most);
     }
 
     /// The driver of all of a node's GPUs.

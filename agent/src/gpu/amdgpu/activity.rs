@@ -44,7 +44,7 @@ pub(super) fn read(card: &mut Card, metrics: &Metrics, out: &mut Readings) {
         card.count(out, &metrics.links.pcie_replays, &[], replays);
     }
     // Last, for now it is known.
-    card.count(out, &metrics.identity.up, &[], Ok(u64::from(!card.is_lost())));
+    card.count(out, &metrics.identity.up, &[], Ok(u64::from(card.answers())));
 }
 
 /// No part of the memory is more than the whole. A processor with graphics has none of its own.

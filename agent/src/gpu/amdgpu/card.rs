@@ -162,6 +162,10 @@ impl Card {
         self.offers.is_lost()
     }
 
+    pub(super) fn answers(&self) -> bool {
+        self.offers.answers()
+    }
+
     pub(super) fn unsupported(&self) -> usize {
         self.offers.unsupported()
     }

@@ -44,7 +44,7 @@ pub(super) fn read(gpu: &mut Gpu, metrics: &Metrics, out: &mut Readings) {
     }
     fields(gpu, metrics, out);
     // Last, for now it is known.
-    gpu.count(out, &metrics.identity.up, &[], Ok(u64::from(!gpu.is_lost())));
+    gpu.count(out, &metrics.identity.up, &[], Ok(u64::from(gpu.answers())));
 }
 
 fn utilization(gpu: &mut Gpu, metrics: &Metrics, out: &mut Readings) {

@@ -32,6 +32,8 @@ pub(super) enum Asked {
     Call(&'static str),
     /// A call with an argument: a clock, a fan, a place.
     Of(&'static str, u32),
+    /// A call to one of its instances.
+    Instance(&'static str, u32),
     Field(Field),
 }
 
@@ -81,6 +83,11 @@ impl Gpu {
         }
     }
 
+    /// Whether it could say who it is.
+    pub(super) fn has_name(&self) -> bool {
+        !self.uuid.is_empty()
+    }
+
     /// Begins a tick: whatever was lost gets another chance.
     pub(super) fn begin(&mut self, now: Timestamp) {
         self.offers.begin(now);
@@ -88,6 +95,15 @@ impl Gpu {
 
     pub(super) fn is_lost(&self) -> bool {
         self.offers.is_lost()
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        self.offers.answers()
+    }
+
+    /// Asks its instances for everything again: they are not the ones that were asked before.
+    pub(super) fn forget_instances(&mut self) {
+        self.offers.forget(|asked| matches!(asked, Asked::Instance(..)));
     }
 
     pub(super) fn unsupported(&self) -> usize {

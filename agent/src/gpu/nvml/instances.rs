@@ -3,8 +3,6 @@
 //! Memory and units belong to the GPU instance; its compute instances share them. So each is said once, under the compute
 //! instance if there is only one. What only the whole has (temperature, power, clocks, errors) is said once for the GPU.
 
-use belfry_common::model::Reason;
-
 use super::{
     activity::{activity_of, memory_of},
     gpu::{Asked, Gpu},
@@ -39,11 +37,18 @@ pub(super) fn discover(gpu: &mut Gpu) {
         Some(Err(_)) => return,
         Some(Ok(false)) | None => None,
     };
-    gpu.instances = match found {
-        Some(Ok(all)) => Some(Instances::new(all, gpu.instances.take())),
+    let all = match found {
+        Some(Ok(all)) => Some(all),
         Some(Err(_)) => return,
         None => None,
     };
+    let before = gpu.instances.take();
+    let uuids = |all: Option<&[Instance]>| all.map(|all| all.iter().map(|instance| instance.uuid.clone()).collect());
+    let known: Option<Vec<String>> = uuids(before.as_ref().map(|instances| &*instances.all));
+    if known != uuids(all.as_deref()) {
+        gpu.forget_instances();
+    }
+    gpu.instances = all.map(|all| Instances::new(all, before));
 }
 
 impl Instances {
@@ -73,11 +78,12 @@ pub(super) fn activity(gpu: &mut Gpu, metrics: &Metrics, out: &mut Readings) -> 
         let Some(instance) = instances.all.get(part.place) else { continue };
         let [gpu_instance, compute_instance] = &part.names;
         let names = [&**gpu_instance, &**compute_instance];
-        let memory = gpu.ask(Asked::Of("memory", part.gpu_instance), |_| instance.device.memory());
+        let memory = gpu.ask(Asked::Instance("memory", part.gpu_instance), |_| instance.device.memory());
         memory_of(gpu, metrics, names, memory, out);
         if gpu.gpm.is_some() {
-            let read =
-                gpu.ask(Asked::Of("gpm", part.gpu_instance), |device| part.gpm.read(device, Some(part.gpu_instance)));
+            let read = gpu.ask(Asked::Instance("gpm", part.gpu_instance), |device| {
+                part.gpm.read(device, Some(part.gpu_instance))
+            });
             if let Some(read) = read {
                 activity_of(gpu, metrics, names, read, out);
             }
@@ -90,11 +96,10 @@ pub(super) fn activity(gpu: &mut Gpu, metrics: &Metrics, out: &mut Readings) -> 
 /// Says what instances there are.
 pub(super) fn facts(gpu: &mut Gpu, metrics: &Metrics, out: &mut Readings) {
     let Some(instances) = gpu.instances.take() else { return };
-    for (place, Instance { device, gpu_instance, compute_instance }) in (0..).zip(&instances.all) {
-        let asked = gpu.ask(Asked::Of("instance_facts", place), |_| Ok::<_, Reason>((device.uuid()?, device.name()?)));
-        let Some(Ok((uuid, model))) = asked else { continue };
+    for (place, Instance { device, uuid, gpu_instance, compute_instance }) in (0..).zip(&instances.all) {
+        let Some(Ok(model)) = gpu.ask(Asked::Instance("name", place), |_| device.name()) else { continue };
         let (gpu_instance, compute_instance) = (gpu_instance.to_string(), compute_instance.to_string());
-        let labels = [&*gpu.index, &gpu.uuid, &gpu_instance, &compute_instance, &uuid, &model];
+        let labels = [&*gpu.index, &gpu.uuid, &gpu_instance, &compute_instance, uuid, &model];
         out.integer(&metrics.identity.instance_info, &labels, 1);
     }
     gpu.instances = Some(instances);

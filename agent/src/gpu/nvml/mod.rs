@@ -33,6 +33,9 @@ pub(super) struct Nvidia {
     library: Library,
     metrics: Metrics,
     versions: Versions,
+    /// Indices of the GPUs to read.
+    wanted: Vec<u32>,
+    /// Those of them that there are, by index.
     gpus: Vec<Gpu>,
     processes: Processes,
 }
@@ -48,11 +51,33 @@ impl Nvidia {
         if count == 0 {
             return Err(failed(DriverState::NoDevices, "the driver is loaded and finds no GPU"));
         }
-        let wanted = (0..count).filter(|index| !without.contains(index));
-        let mut gpus: Vec<Gpu> = wanted.filter_map(|index| Some(Gpu::open(library.device(index).ok()?))).collect();
-        gpus.iter_mut().for_each(instances::discover);
+        let wanted = (0..count).filter(|index| !without.contains(index)).collect();
         let versions = Versions::of(&library);
-        Ok(Self { library, metrics: Metrics::new(), versions, gpus, processes: Processes::default() })
+        let (metrics, processes) = (Metrics::new(), Processes::default());
+        let mut nvidia = Self { library, metrics, versions, wanted, gpus: Vec::new(), processes };
+        nvidia.find();
+        Ok(nvidia)
+    }
+
+    /// Opens the GPUs that could not be opened before: one that is lost has no handle, or no name.
+    fn find(&mut self) {
+        for &index in &self.wanted {
+            let place = self.gpus.binary_search_by_key(&index, |gpu| gpu.device.index());
+            if place.is_ok_and(|place| self.gpus.get(place).is_some_and(Gpu::has_name)) {
+                continue;
+            }
+            let Ok(device) = self.library.device(index) else { continue };
+            let mut gpu = Gpu::open(device);
+            instances::discover(&mut gpu);
+            match place {
+                Ok(place) => {
+                    if let Some(known) = self.gpus.get_mut(place).filter(|_| gpu.has_name()) {
+                        *known = gpu;
+                    }
+                }
+                Err(place) => self.gpus.insert(place, gpu),
+            }
+        }
     }
 }
 
@@ -67,8 +92,10 @@ impl Driver for Nvidia {
     }
 
     fn sample(&mut self, set: Set, time: Timestamp, readings: &mut Readings) {
-        if set == Set::Facts {
-            self.versions.read(&self.metrics, readings);
+        match set {
+            Set::Activity => {}
+            Set::Condition => self.find(),
+            Set::Facts => self.versions.read(&self.metrics, readings),
         }
         for gpu in &mut self.gpus {
             gpu.begin(time);
@@ -85,7 +112,6 @@ impl Driver for Nvidia {
     }
 
     fn events(&mut self) -> Option<Box<dyn Events>> {
-        let events = self.library.xid_events(self.gpus.iter().map(|gpu| &gpu.device)).ok()?;
-        Some(Box::new(events))
+        Some(Box::new(self.library.xid_events(self.wanted.clone())?))
     }
 }

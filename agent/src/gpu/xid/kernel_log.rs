@@ -51,6 +51,8 @@ pub(super) fn follow<S: Wanted + Send + 'static>(
     let boot = boot_time();
     thread::Builder::new().name("kernel-log".into()).stack_size(128 * 1024).spawn(move || {
         let mut record = vec![0; RECORD_BYTES_MAX];
+        // The log's clock and ours part by seconds a day: what comes while we listen has come now.
+        let mut is_live = false;
         while to.is_wanted() {
             let length = match log.read(&mut record) {
                 Ok(0) => {
@@ -59,6 +61,7 @@ pub(super) fn follow<S: Wanted + Send + 'static>(
                 }
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    is_live = true;
                     // Whether there is something or the time is over, the next read tells.
                     let _ = rustix::event::poll(&mut [PollFd::new(&log, PollFlags::IN)], Some(&LOOK));
                     continue;
@@ -72,9 +75,11 @@ pub(super) fn follow<S: Wanted + Send + 'static>(
             };
             let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default());
             for line in text.lines() {
-                if let Some(logged) = parse(line, boot)
-                    && !take(&to, logged)
-                {
+                let Some(mut logged) = parse(line, boot) else { continue };
+                if is_live {
+                    logged.time = clock::now();
+                }
+                if !take(&to, logged) {
                     return;
                 }
             }

@@ -57,9 +57,10 @@ impl Xids {
     pub(super) fn identify(&self, gpus: &[GpuIdentity]) {
         let mut state = self.lock();
         for gpu in gpus {
-            state.gpus.retain(|known| known.pci_bus_id != gpu.pci_bus_id && known.index != gpu.index);
+            state.gpus.retain(|known| known.pci_bus_id != gpu.pci_bus_id && known.uuid != gpu.uuid);
         }
-        state.gpus.extend_from_slice(gpus);
+        // Where one that is gone had the index of one that is there, that is found first.
+        state.gpus.splice(0..0, gpus.iter().cloned());
         state.gpus.sort_by_key(|gpu| gpu.index);
     }
 

@@ -13,6 +13,7 @@ pub(in super::super) const NO_INSTANCE: u32 = u32::MAX;
 /// One compute instance of a GPU instance, with a handle of its own.
 pub(in super::super) struct Instance {
     pub(in super::super) device: Device,
+    pub(in super::super) uuid: String,
     pub(in super::super) gpu_instance: u32,
     pub(in super::super) compute_instance: u32,
 }
@@ -26,8 +27,12 @@ impl Device {
             match self.call("nvmlDeviceGetMigDeviceHandleByIndex", |device| device.mig_device_by_index(place)) {
                 Ok(handle) => {
                     let device = Self::new(self.index(), handle, Rc::clone(self.board()));
-                    let (gpu_instance, compute_instance) = device.instance_ids()?;
-                    instances.push(Instance { device, gpu_instance, compute_instance });
+                    match device.into_instance() {
+                        Ok(instance) => instances.push(instance),
+                        // It went between the two calls.
+                        Err(Reason::Unsupported) => {}
+                        Err(reason) => return Err(reason),
+                    }
                 }
                 // Places without an instance.
                 Err(Reason::Unsupported) => {}
@@ -35,6 +40,11 @@ impl Device {
             }
         }
         Ok(instances)
+    }
+
+    fn into_instance(self) -> Result<Instance, Reason> {
+        let (gpu_instance, compute_instance) = self.instance_ids()?;
+        Ok(Instance { uuid: self.uuid()?, device: self, gpu_instance, compute_instance })
     }
 
     #[expect(unsafe_code, reason = "the bindings have it only as it is in C")]

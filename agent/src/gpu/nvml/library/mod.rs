@@ -76,10 +76,9 @@ impl Library {
         Ok(Device::new(index, device, Rc::clone(&self.board)))
     }
 
-    /// What reports XIDs of these devices; none where the driver does not.
-    pub(super) fn xid_events<'a>(&self, devices: impl Iterator<Item = &'a Device>) -> Result<XidEvents, Reason> {
-        self.board.note("nvmlEventSetCreate", None);
-        XidEvents::register(self.nvml, devices)
+    /// What reports XIDs of the GPUs with these indices; `None` where the driver does not.
+    pub(super) fn xid_events(&self, indices: Vec<u32>) -> Option<XidEvents> {
+        XidEvents::watch(self.nvml, indices, &self.board)
     }
 
     fn call<T>(&self, name: &str, call: impl FnOnce(&Nvml) -> Result<T, NvmlError>) -> Result<T, Reason> {
