@@ -3,8 +3,8 @@
 //! Kept in the database when they begin and when they end, and all in memory, where `gpu_job_info` is made of them when it is
 //! read ([`crate::series`]): a join by time costs no series of its own.
 //!
-//! An agent that is silent says nothing about its jobs. An interval ends with the inventory that does not name it; if that comes
-//! late, when the job was last seen.
+//! An agent that is silent says nothing about its jobs, nor does a GPU that does not tell who holds it. An interval ends with the
+//! inventory that could name it and does not; if that comes late, when the job was last seen.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,10 +27,14 @@ use crate::state::{
 
 /// How long intervals are kept after their end.
 pub(crate) const KEPT_MS: i64 = 90 * 24 * 3_600_000;
-/// Intervals in memory, at about 500 bytes. The oldest are left out of joins beyond that.
+/// Intervals in memory, at about 500 bytes. Beyond that the oldest that have ended are left out of joins.
 const INTERVALS_MAX: usize = 100_000;
+/// A node that sends more inventories than that is not followed in each.
+const PACE_MS: i64 = 1000;
 /// Inventories come every ten seconds: what was not seen for longer was lost from sight first.
 const SIGHT_MS: i64 = 30_000;
+/// A GPU that does not tell who holds it for so long is gone, or will find another job when it tells again.
+const UNTOLD_MS: i64 = 3_600_000;
 
 /// Labels of an interval, sorted: GPU and job.
 pub(crate) type JobLabels = BTreeMap<String, String>;
@@ -58,7 +62,14 @@ impl Interval {
 #[derive(Debug)]
 pub(crate) struct GpuJobs {
     state: State,
-    nodes: RwLock<HashMap<NodeId, Vec<Interval>>>,
+    nodes: RwLock<HashMap<NodeId, NodeJobs>>,
+}
+
+#[derive(Debug, Default)]
+struct NodeJobs {
+    intervals: Vec<Interval>,
+    /// When its last inventory was looked at.
+    observed: Option<Timestamp>,
 }
 
 impl GpuJobs {
@@ -66,21 +77,26 @@ impl GpuJobs {
     pub(crate) async fn open(state: State, now: Timestamp) -> Result<Self, StateError> {
         let since = now.plus_millis(-KEPT_MS);
         let stored = state.read(move |view| gpu_jobs::since(view, since, INTERVALS_MAX)).await?;
-        let mut nodes: HashMap<NodeId, Vec<Interval>> = HashMap::new();
-        for StoredJob { id, node, labels, start, end } in stored.into_iter().rev() {
+        let mut nodes: HashMap<NodeId, NodeJobs> = HashMap::new();
+        for StoredJob { id, node, labels, start, end, node_seen } in stored.into_iter().rev() {
             let Ok(labels) = serde_json::from_str(&labels) else { continue };
-            let interval = Interval { id, labels, start, end, seen: end.unwrap_or(now) };
-            nodes.entry(crate::fleet::store_id(node)).or_default().push(interval);
+            let seen = end.unwrap_or_else(|| node_seen.map_or(start, |seen| seen.clamp(start, now.max(start))));
+            let interval = Interval { id, labels, start, end, seen };
+            nodes.entry(crate::fleet::store_id(node)).or_default().intervals.push(interval);
         }
         Ok(Self { state, nodes: RwLock::new(nodes) })
     }
 
     /// Takes what a node says of its GPUs now. What cannot be written down is found out again with its next inventory.
     pub(crate) async fn observe(&self, node: NodeId, inventory: &Inventory, now: Timestamp) {
-        let named = named(inventory);
         let changes = {
             let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-            changes(nodes.entry(node).or_default(), &named, now)
+            let NodeJobs { intervals, observed } = nodes.entry(node).or_default();
+            if observed.is_some_and(|before| (0..PACE_MS).contains(&now.millis_since(before))) {
+                return;
+            }
+            *observed = Some(now);
+            changes(intervals, inventory, now)
         };
         let Some(stored_node) = nodes::NodeId::new(node.0.into()).filter(|_| !changes.is_empty()) else { return };
         let written = changes.clone();
@@ -101,7 +117,7 @@ impl GpuJobs {
 
     fn keep(&self, node: NodeId, changes: Changes, ids: &[u64], now: Timestamp) {
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        let intervals = nodes.entry(node).or_default();
+        let intervals = &mut nodes.entry(node).or_default().intervals;
         for (id, end) in changes.ended {
             if let Some(interval) = intervals.iter_mut().find(|interval| interval.id == id) {
                 interval.end = Some(end);
@@ -110,17 +126,13 @@ impl GpuJobs {
         for (labels, id) in changes.begun.into_iter().zip(ids) {
             intervals.push(Interval { id: *id, labels, start: now, end: None, seen: now });
         }
-        let all: usize = nodes.values().map(Vec::len).sum();
-        if all > INTERVALS_MAX {
-            let old = now.plus_millis(-KEPT_MS / 30);
-            nodes.values_mut().for_each(|intervals| intervals.retain(|interval| interval.known_until() > old));
-        }
+        drop_oldest(&mut nodes, INTERVALS_MAX);
     }
 
     /// Calls `visit` with each interval of a node.
     pub(crate) fn each(&self, node: NodeId, mut visit: impl FnMut(&Interval)) {
         let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
-        nodes.get(&node).into_iter().flatten().for_each(&mut visit);
+        nodes.get(&node).into_iter().flat_map(|jobs| &jobs.intervals).for_each(&mut visit);
     }
 
     /// Forgets what ended long ago.
@@ -128,10 +140,26 @@ impl GpuJobs {
         let before = now.plus_millis(-KEPT_MS);
         self.state.write(move |transaction| gpu_jobs::prune(transaction, before)).await?;
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        nodes.values_mut().for_each(|intervals| intervals.retain(|interval| interval.known_until() > before));
-        nodes.retain(|_, intervals| !intervals.is_empty());
+        nodes.values_mut().for_each(|jobs| jobs.intervals.retain(|interval| interval.known_until() > before));
+        nodes.retain(|_, jobs| !jobs.intervals.is_empty());
         Ok(())
     }
+}
+
+/// Forgets the intervals that ended first, if there are more than `max`: and some more, so that this is not done each time.
+fn drop_oldest(nodes: &mut HashMap<NodeId, NodeJobs>, max: usize) {
+    let all: usize = nodes.values().map(|jobs| jobs.intervals.len()).sum();
+    if all <= max {
+        return;
+    }
+    let mut ends: Vec<Timestamp> =
+        nodes.values().flat_map(|jobs| &jobs.intervals).filter_map(|interval| interval.end).collect();
+    let too_many = (all - max + max / 10).min(ends.len());
+    let Some(last) = too_many.checked_sub(1) else { return };
+    let (_, until, _) = ends.select_nth_unstable(last);
+    let until = *until;
+    let is_kept = |interval: &Interval| interval.end.is_none_or(|end| end > until);
+    nodes.values_mut().for_each(|jobs| jobs.intervals.retain(is_kept));
 }
 
 /// Every pair of GPU and job that an inventory names.
@@ -174,8 +202,13 @@ impl Changes {
 }
 
 /// Compares what goes on with what is named now. Pure, but that it notes what was seen.
-fn changes(intervals: &mut [Interval], named: &BTreeSet<JobLabels>, now: Timestamp) -> Changes {
+fn changes(intervals: &mut [Interval], inventory: &Inventory, now: Timestamp) -> Changes {
     let mut changes = Changes::default();
+    let named = named(inventory);
+    // Of a GPU that does not tell, and when not all fit in, it is not known who is gone.
+    let tells = |labels: &JobLabels| {
+        inventory.left_out == 0 && labels.get("uuid").is_some_and(|uuid| inventory.gpus.contains(uuid))
+    };
     let mut known = BTreeSet::new();
     let is_named: BTreeSet<Vec<String>> = named.iter().map(identity).collect();
     for interval in intervals.iter_mut().filter(|interval| interval.end.is_none()) {
@@ -183,8 +216,11 @@ fn changes(intervals: &mut [Interval], named: &BTreeSet<JobLabels>, now: Timesta
         if is_named.contains(&identity) {
             interval.seen = interval.seen.max(now);
             known.insert(identity);
-        } else {
-            let is_in_sight = now.millis_since(interval.seen) <= SIGHT_MS;
+            continue;
+        }
+        let unseen = now.millis_since(interval.seen);
+        if tells(&interval.labels) || unseen > UNTOLD_MS {
+            let is_in_sight = unseen <= SIGHT_MS;
             changes.ended.push((interval.id, if is_in_sight { now } else { interval.seen }));
         }
     }
@@ -226,7 +262,8 @@ mod tests {
                 labels: vec![("job_kind".into(), "slurm".into()), ("job_id".into(), (*id).into())],
             }),
         };
-        Inventory { time_ms: 1, processes: jobs.iter().map(process).collect(), left_out: 0 }
+        let gpus = ["u0", "u1"].map(str::to_owned).to_vec();
+        Inventory { time_ms: 1, gpus, processes: jobs.iter().map(process).collect(), left_out: 0 }
     }
 
     async fn jobs(state: &State) -> GpuJobs {
@@ -264,5 +301,74 @@ mod tests {
         assert_eq!(intervals(&again)[2].2, Some(30));
         again.observe(NODE, &inventory(&[]), at(400)).await;
         assert_eq!(intervals(&again)[0].2, Some(30), "it was last seen then");
+    }
+
+    #[tokio::test]
+    async fn who_is_not_told_of_is_not_gone() {
+        let known = jobs(&State::in_memory()).await;
+        known.observe(NODE, &inventory(&[("u0", "1"), ("u1", "2")]), at(0)).await;
+        known.observe(NODE, &Inventory { gpus: vec!["u1".into()], ..inventory(&[("u1", "2")]) }, at(10)).await;
+        known.observe(NODE, &Inventory { left_out: 1, ..inventory(&[("u1", "2")]) }, at(20)).await;
+        assert_eq!(intervals(&known), [("1", 0, None), ("2", 0, None)].map(|(id, start, end)| (id.into(), start, end)));
+        known.observe(NODE, &inventory(&[("u1", "2")]), at(30)).await;
+        assert_eq!(intervals(&known)[0].2, Some(30));
+
+        let silent = Inventory { gpus: vec![], ..inventory(&[]) };
+        known.observe(NODE, &silent, at(3_600)).await;
+        assert_eq!(intervals(&known)[1].2, None);
+        known.observe(NODE, &silent, at(3_631)).await;
+        assert_eq!(intervals(&known)[1].2, Some(30), "not told of for an hour");
+    }
+
+    #[tokio::test]
+    async fn a_node_cannot_begin_and_end_more_than_one_inventory_a_second_says() {
+        let known = jobs(&State::in_memory()).await;
+        known.observe(NODE, &inventory(&[("u0", "1")]), at(0)).await;
+        known.observe(NODE, &inventory(&[("u0", "2")]), at(0).plus_millis(PACE_MS - 1)).await;
+        assert_eq!(intervals(&known), [("1".into(), 0, None)]);
+        known.observe(NODE, &inventory(&[("u0", "2")]), at(1)).await;
+        assert_eq!(intervals(&known), [("1".into(), 0, Some(1)), ("2".into(), 1, None)]);
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_at_a_node_that_is_gone_is_known_until_it_was_heard_of() {
+        let state = State::in_memory();
+        let known = jobs(&state).await;
+        known.observe(NODE, &inventory(&[("u0", "1")]), at(0)).await;
+        let node = nodes::NodeId::new(NODE.0.into()).unwrap();
+        let sighting = nodes::Sighting {
+            node,
+            time: at(500),
+            agent_version: "1".into(),
+            address: "[::1]:1".into(),
+            has_left: false,
+        };
+        state.write(move |transaction| nodes::record_sightings(transaction, &[sighting])).await.unwrap();
+        let again = GpuJobs::open(state.clone(), at(90_000)).await.unwrap();
+        let mut until = Vec::new();
+        again.each(NODE, |interval| until.push(interval.known_until()));
+        assert_eq!(until, [at(500).plus_millis(SIGHT_MS)]);
+        again.prune(at(501).plus_millis(KEPT_MS)).await.unwrap();
+        let again = GpuJobs::open(state, at(501)).await.unwrap();
+        assert_eq!(intervals(&again), []);
+    }
+
+    #[test]
+    fn of_too_many_those_that_ended_first_are_forgotten() {
+        let interval = |id: u64, end: Option<i64>| Interval {
+            id,
+            labels: JobLabels::new(),
+            start: at(0),
+            end: end.map(at),
+            seen: at(0),
+        };
+        let mut all = vec![interval(0, None)];
+        all.extend((1..=20).map(|id| interval(id, Some(100 - id as i64))));
+        let mut nodes = HashMap::from([(NODE, NodeJobs { intervals: all, observed: None })]);
+        drop_oldest(&mut nodes, 21);
+        assert_eq!(nodes[&NODE].intervals.len(), 21);
+        drop_oldest(&mut nodes, 10);
+        let left: Vec<u64> = nodes[&NODE].intervals.iter().map(|interval| interval.id).collect();
+        assert_eq!(left, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 }

@@ -108,7 +108,7 @@ impl Catalogue {
 
 impl Class {
     /// The word of the file, and of labels.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Fatal => "fatal",
             Self::Warning => "warning",
@@ -119,7 +119,7 @@ impl Class {
 
 impl Action {
     /// The word of the file, and of labels.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Inspect => "inspect",
             Self::RebootInspect => "reboot_inspect",

@@ -55,6 +55,9 @@ pub const CONTROL_BYTES_MAX: usize = 64 * 1024;
 /// Processes in one inventory: eight GPUs with the most clients that MPS allows are 384.
 pub const INVENTORY_PROCESSES_MAX: usize = 512;
 
+/// GPUs that one inventory names: no node has as many.
+pub const INVENTORY_GPUS_MAX: usize = 256;
+
 /// An inventory: 500 bytes for each of its processes.
 pub const INVENTORY_BYTES_MAX: usize = 256 * 1024;
 

@@ -159,7 +159,7 @@ fn gpu_messages(bodies: &[Vec<u8>]) -> std::io::Result<()> {
     let job = InventoryJob { labels: vec![label("job_kind", "slurm"), label("job_id", "4711")] };
     let process =
         InventoryProcess { holds, uuid: "GPU-1".into(), user: "ada".into(), command: "python3".into(), job: Some(job) };
-    message(12, &Inventory { time_ms: TIME_MS, processes: vec![process], left_out: 3 })
+    message(12, &Inventory { time_ms: TIME_MS, gpus: vec!["GPU-1".into()], processes: vec![process], left_out: 3 })
 }
 
 fn columns() -> std::io::Result<()> {

@@ -65,6 +65,10 @@ async fn an_error_is_told_once_with_its_class_and_what_to_do_whoever_reports_it(
     // Only the driver's library.
     gpus.set(&format!("{TWO}[[xid]]\ngpu = 0\ncode = 48\n"));
     assert_eq!(told(&events, "48").await["labels"]["gpu"], "0");
+    // One that is newer than the catalogue.
+    gpus.set(&format!("{TWO}[[xid]]\ngpu = 0\ncode = 250\n"));
+    let fired = told(&events, "250").await;
+    assert_eq!((&fired["rule"], &fired["labels"]["action"]), (&"GpuXid".into(), &"inspect".into()));
     // Only the kernel's log; what a job's end leaves there is no fault, and what another process writes is no error.
     gpus.log(&format!("NVRM: Xid (PCI:{place}): 45, pid=2411, Ch 00000008"));
     gpus.log(&format!("NVRM: Xid (PCI:{place}): 31, pid=99, name=bash, Ch 00000010"));
@@ -79,7 +83,7 @@ async fn an_error_is_told_once_with_its_class_and_what_to_do_whoever_reports_it(
     let counts = counts(&cli).await;
     assert_eq!(
         counts,
-        [("31", 1.0), ("45", 1.0), ("48", 1.0), ("79", 1.0)].map(|(xid, count)| (xid.to_owned(), count))
+        [("31", 1.0), ("45", 1.0), ("48", 1.0), ("79", 1.0), ("250", 1.0)].map(|(xid, count)| (xid.to_owned(), count))
     );
     assert!(!events.text().contains("\"xid\":\"45\""), "{}", events.text());
     agent.stop().await;

@@ -33,6 +33,8 @@ use crate::{
     statistics::Statistics,
 };
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -117,7 +119,9 @@ fn certificate(identity: &Identity) -> Finding {
             format!("certificate of {} has expired: join again with a new token", subject.name),
         );
     };
-    let left = Duration::from_secs(left / 1000);
+    let left = Duration::from_secs(left / 60_000 * 60);
+    // Seconds say nothing about days.
+    let left = if left > DAY { Duration::from_secs(left.as_secs() / DAY.as_secs() * DAY.as_secs()) } else { left };
     let detail = format!("{}, certificate ends in {}", subject.name, humantime::format_duration(left));
     if clock::now() > subject.renew_at() {
         warning("identity", format!("{detail} and should have been renewed: is the agent connected?"))

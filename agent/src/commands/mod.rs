@@ -31,7 +31,7 @@ pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Join(args) => join::execute(args, &settings, output),
         Command::Sample(args) => sample::execute(args, &settings, output),
         Command::Doctor(args) => doctor::execute(args, &settings, output),
-        Command::Gpu(args) => gpu::execute(args, &settings),
+        Command::Gpu(args) => gpu::execute(args, &settings, output),
         Command::GpuWorker(args) => gpu_worker::execute(args),
     }
 }

@@ -138,7 +138,7 @@ impl DriverState {
             Self::NoDevices => "the driver finds no GPU: look at `dmesg` and `lspci`",
             Self::Failed => "the driver cannot be used: the agent's log has its error",
             Self::Starting => "the driver is being opened, which takes long without persistence mode",
-            Self::Paused => "paused: `belfry-agent gpu resume` ends it",
+            Self::Paused => "`belfry-agent gpu resume` ends it",
             Self::Hung => of_maker(
                 "a call to the driver does not come back: look at `dmesg` for XIDs; a reboot may be needed",
                 "a file of the driver cannot be read to its end: look at `dmesg` for amdgpu; a reboot may be needed",

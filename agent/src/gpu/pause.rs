@@ -72,13 +72,14 @@ impl Pause {
         text.trim().parse().map_or(true, |until| now < Timestamp::from_millis(until))
     }
 
-    /// Requests a pause, until it is ended or for a while.
-    pub(crate) fn request(&self, length: Option<Duration>) -> io::Result<()> {
+    /// Requests a pause, until it is ended or for a while; returns when that will be over.
+    pub(crate) fn request(&self, length: Option<Duration>) -> io::Result<Option<Timestamp>> {
         let until =
             length.map(|length| clock::now().plus_millis(i64::try_from(length.as_millis()).unwrap_or(i64::MAX)));
         let text = until.map_or_else(|| "until resumed".to_owned(), |until| until.as_millis().to_string());
         fs::write(&self.request, text)?;
-        open_to_all(&File::open(&self.request)?)
+        open_to_all(&File::open(&self.request)?)?;
+        Ok(until)
     }
 
     /// Waits until no worker has a handle of a GPU; `false` if one still had when the time was over.

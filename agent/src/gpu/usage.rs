@@ -39,8 +39,15 @@ const TOLD_MS: i64 = 60_000;
 /// The table for the collector, of what each maker's driver says.
 pub(crate) struct Table {
     inventory: watch::Sender<Inventory>,
-    /// By maker, with the time.
-    parts: Mutex<BTreeMap<&'static str, (Timestamp, Vec<InventoryProcess>)>>,
+    /// By maker.
+    parts: Mutex<BTreeMap<&'static str, Told>>,
+}
+
+/// What a maker's driver said.
+struct Told {
+    at: Timestamp,
+    gpus: Vec<String>,
+    processes: Vec<InventoryProcess>,
 }
 
 impl Table {
@@ -49,16 +56,18 @@ impl Table {
     }
 
     /// Replaces a maker's part.
-    fn publish(&self, maker: Maker, processes: Vec<InventoryProcess>, now: Timestamp) {
+    fn publish(&self, maker: Maker, told: Told) {
+        let now = told.at;
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.insert(maker.as_str(), (now, processes));
-        parts.retain(|_, (time, _)| now.millis_since(*time) < TOLD_MS);
-        let mut processes: Vec<_> = parts.values().flat_map(|(_, processes)| processes).cloned().collect();
+        parts.insert(maker.as_str(), told);
+        parts.retain(|_, told| now.millis_since(told.at) < TOLD_MS);
+        let gpus = parts.values().flat_map(|told| &told.gpus).take(limits::INVENTORY_GPUS_MAX).cloned().collect();
+        let mut processes: Vec<_> = parts.values().flat_map(|told| &told.processes).cloned().collect();
         drop(parts);
         processes.sort_by_key(|process| std::cmp::Reverse(process.holds.memory_bytes));
         let left_out = processes.len().saturating_sub(limits::INVENTORY_PROCESSES_MAX) as u32;
         processes.truncate(limits::INVENTORY_PROCESSES_MAX);
-        self.inventory.send_replace(Inventory { time_ms: now.as_millis(), processes, left_out });
+        self.inventory.send_replace(Inventory { time_ms: now.as_millis(), gpus, processes, left_out });
     }
 }
 
@@ -129,7 +138,8 @@ impl Usage {
         let told: HashSet<u32> = holders.iter().map(|holders| holders.gpu).collect();
         let (mut shares, entries) = self.count(holders, gpus);
         self.processes.forget_all_but(&entries.iter().map(|entry| entry.holds.pid).collect::<HashSet<_>>());
-        for gpu in gpus.iter().filter(|gpu| told.contains(&gpu.index)) {
+        let telling: Vec<&GpuIdentity> = gpus.iter().filter(|gpu| told.contains(&gpu.index)).collect();
+        for gpu in &telling {
             let pids: HashSet<u32> =
                 entries.iter().filter(|entry| entry.holds.gpu == gpu.index).map(|entry| entry.holds.pid).collect();
             readings.integer(&self.metrics.of_gpu, &[&gpu.index.to_string(), &gpu.uuid], pids.len() as i64);
@@ -145,7 +155,8 @@ impl Usage {
                 self.say(*part, uuid(gpus, part.gpu), job, share, readings);
             }
         }
-        self.table.publish(self.maker, entries, clock::now());
+        let gpus = telling.into_iter().map(|gpu| gpu.uuid.clone()).collect();
+        self.table.publish(self.maker, Told { at: clock::now(), gpus, processes: entries });
     }
 
     /// What each job has of each GPU, and the table of the processes.
@@ -385,14 +396,17 @@ mod tests {
     fn two_makers_share_a_table_and_neither_keeps_what_is_old_in_it() {
         let (sender, inventory) = watch::channel(Inventory::default());
         let table = Table::new(sender);
-        let uuids = || inventory.borrow().processes.iter().map(|process| process.uuid.clone()).collect::<Vec<_>>();
+        let told = || (inventory.borrow().gpus.clone(), inventory.borrow().processes.len());
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let now = Timestamp::from_millis(1_700_000_000_000);
-        table.publish(Maker::Nvidia, vec![process("n", 1)], now);
-        table.publish(Maker::Amd, vec![process("a", 2)], now.plus_millis(1));
-        assert_eq!(uuids(), ["a", "n"]);
-        table.publish(Maker::Nvidia, vec![], now.plus_millis(2));
-        assert_eq!(uuids(), ["a"]);
-        table.publish(Maker::Nvidia, vec![], now.plus_millis(1 + TOLD_MS));
-        assert_eq!(uuids(), [""; 0]);
+        let said = |uuid: &str, processes, at| Told { at, gpus: vec![uuid.to_owned()], processes };
+        table.publish(Maker::Nvidia, said("n", vec![process("n", 1)], now));
+        table.publish(Maker::Amd, said("a", vec![process("a", 2)], now.plus_millis(1)));
+        assert_eq!(told(), (names(&["a", "n"]), 2));
+        assert_eq!(inventory.borrow().processes[0].uuid, "a", "what holds most comes first");
+        table.publish(Maker::Nvidia, said("n", vec![], now.plus_millis(2)));
+        assert_eq!(told(), (names(&["a", "n"]), 1));
+        table.publish(Maker::Nvidia, said("n", vec![], now.plus_millis(1 + TOLD_MS)));
+        assert_eq!(told(), (names(&["n"]), 0));
     }
 }

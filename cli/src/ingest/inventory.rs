@@ -14,7 +14,11 @@ pub(super) fn inspect(inventory: &Inventory) -> Result<(), &'static str> {
     if inventory.processes.len() > limits::INVENTORY_PROCESSES_MAX {
         return Err("more processes than an inventory may have");
     }
-    if !inventory.processes.iter().all(is_short) {
+    if inventory.gpus.len() > limits::INVENTORY_GPUS_MAX {
+        return Err("more GPUs than an inventory may have");
+    }
+    let are_short = inventory.gpus.iter().all(|uuid| uuid.len() <= limits::LABEL_VALUE_BYTES_MAX);
+    if !are_short || !inventory.processes.iter().all(is_short) {
         return Err("a text that is too long");
     }
     let jobs = inventory.processes.iter().filter_map(|process| process.job.as_ref());
@@ -55,10 +59,12 @@ mod tests {
 
     #[test]
     fn what_is_too_much_or_no_label_is_refused() {
-        let inventory = |processes| Inventory { time_ms: 1, processes, left_out: 0 };
+        let gpus = |count| vec!["GPU-1".to_owned(); count];
+        let inventory = |processes| Inventory { time_ms: 1, gpus: gpus(1), processes, left_out: 0 };
         assert_eq!(inspect(&inventory(vec![process("python", "job_id")])), Ok(()));
         assert!(inspect(&inventory(vec![process(&"x".repeat(513), "job_id")])).is_err());
         assert!(inspect(&inventory(vec![process("python", "job-id")])).is_err());
         assert!(inspect(&inventory(vec![process("python", "job_id"); 513])).is_err());
+        assert!(inspect(&Inventory { gpus: gpus(257), ..inventory(vec![]) }).is_err());
     }
 }

@@ -5,7 +5,7 @@
 
 use belfry_common::model::SeriesDefinition;
 
-use crate::xid::{Catalogue, Xid};
+use crate::xid::{Action, Catalogue, Class};
 
 /// Metrics with an `xid` that is judged.
 const METRICS: [&str; 2] = ["gpu_xid_errors_total", "gpu_xid_last_timestamp_seconds"];
@@ -13,14 +13,18 @@ const METRICS: [&str; 2] = ["gpu_xid_errors_total", "gpu_xid_last_timestamp_seco
 /// The labels that are added.
 const LABELS: [&str; 3] = ["class", "action", "xid_name"];
 
+/// Of an error that a driver newer than the catalogue reports.
+const UNKNOWN: [&str; 3] = [Class::Warning.as_str(), Action::Inspect.as_str(), "not in the catalogue"];
+
 /// What is known of the XID that a series counts; `None` for all other series.
-fn of<'a>(catalogue: &'a Catalogue, series: &SeriesDefinition) -> Option<&'a Xid> {
+fn of<'a>(catalogue: &'a Catalogue, series: &SeriesDefinition) -> Option<[&'a str; 3]> {
     if !METRICS.contains(&&*series.metric.name) {
         return None;
     }
     let mut labels = series.metric.label_names.iter().zip(&series.label_values);
     let (_, code) = labels.find(|(name, _)| &***name == "xid")?;
-    catalogue.of(code.parse().ok()?)
+    let known = catalogue.of(code.parse().ok()?);
+    Some(known.map_or(UNKNOWN, |xid| [xid.class.as_str(), xid.action.as_str(), &xid.name]))
 }
 
 /// The added label of this name.
@@ -37,6 +41,5 @@ pub(super) fn pairs<'a>(
     catalogue: &'a Catalogue,
     series: &SeriesDefinition,
 ) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-    let values = of(catalogue, series).map(|xid| [xid.class.as_str(), xid.action.as_str(), &xid.name]);
-    LABELS.into_iter().zip(values.into_iter().flatten())
+    LABELS.into_iter().zip(of(catalogue, series).into_iter().flatten())
 }

@@ -145,6 +145,11 @@ impl Gpus<'_> {
                 gpu.signs.fabric = label(series, "state").map(str::to_owned);
             }
         });
+        self.each("gpu_fabric_status", |gpu, _, value| {
+            if value > 0.0 {
+                gpu.signs.fabric = Some(format!("not joined (NVML error {value})"));
+            }
+        });
         self.each("gpu_fabric_degraded", |gpu, _, value| {
             if value > 0.0 {
                 gpu.signs.fabric = Some("degraded bandwidth".into());

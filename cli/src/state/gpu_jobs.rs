@@ -24,6 +24,9 @@ CREATE TABLE gpu_jobs (
 CREATE INDEX gpu_jobs_end ON gpu_jobs (end_ms);
 ";
 
+/// Intervals that have ended and are kept: at 300 bytes, some hundreds of megabytes.
+const ENDED_MAX: u64 = 1_000_000;
+
 /// An interval as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredJob {
@@ -32,6 +35,8 @@ pub(crate) struct StoredJob {
     pub(crate) labels: String,
     pub(crate) start: Timestamp,
     pub(crate) end: Option<Timestamp>,
+    /// When the node was heard of last, as far as it is kept.
+    pub(crate) node_seen: Option<Timestamp>,
 }
 
 /// Begins an interval and returns its number.
@@ -58,15 +63,25 @@ pub(crate) fn end(transaction: &Transaction<'_>, id: u64, end: Timestamp) -> Res
 /// Every interval that goes on, and those that ended after `time`, at most so many: the newest.
 pub(crate) fn since(view: &Snapshot<'_>, time: Timestamp, max: usize) -> Result<Vec<StoredJob>, StateError> {
     view.rows(
-        "SELECT * FROM gpu_jobs WHERE end_ms IS NULL OR end_ms > ?1 ORDER BY id DESC LIMIT ?2",
+        "SELECT gpu_jobs.*, nodes.last_seen_ms FROM gpu_jobs JOIN nodes ON nodes.id = gpu_jobs.node
+         WHERE end_ms IS NULL OR end_ms > ?1 ORDER BY gpu_jobs.id DESC LIMIT ?2",
         params![time.as_millis(), integer(max as u64)],
         read,
     )
 }
 
-/// Removes what ended before `time` and returns how many.
-pub(crate) fn prune(transaction: &Transaction<'_>, time: Timestamp) -> Result<usize, StateError> {
-    transaction.execute("DELETE FROM gpu_jobs WHERE end_ms < ?1", params![time.as_millis()])
+/// Removes what ended before `time`, or goes on at a node that was not heard of since, and of what ended later the oldest that
+/// are too many.
+pub(crate) fn prune(transaction: &Transaction<'_>, time: Timestamp) -> Result<(), StateError> {
+    transaction.execute(
+        "DELETE FROM gpu_jobs WHERE COALESCE(end_ms, (SELECT last_seen_ms FROM nodes WHERE nodes.id = node)) < ?1",
+        params![time.as_millis()],
+    )?;
+    transaction.execute(
+        "DELETE FROM gpu_jobs WHERE end_ms IS NOT NULL AND id <= (SELECT max(id) FROM gpu_jobs) - ?1",
+        params![integer(ENDED_MAX)],
+    )?;
+    Ok(())
 }
 
 fn read(row: &Row<'_>) -> Result<StoredJob, StateError> {
@@ -76,5 +91,6 @@ fn read(row: &Row<'_>) -> Result<StoredJob, StateError> {
         labels: row.get("labels")?,
         start: row.time("start_ms")?,
         end: row.time_if_any("end_ms")?,
+        node_seen: row.time_if_any("last_seen_ms")?,
     })
 }

@@ -98,7 +98,9 @@ fn fabric(gpu: &mut Gpu, metrics: &Metrics, out: &mut Readings) {
     for (code, word) in Fabric::STATES.iter().enumerate() {
         gpu.flag(out, &metrics.links.fabric_state, &[word], state.map(|state| state == code));
     }
-    gpu.count(out, &metrics.links.fabric_status, &[], fabric.map(|fabric| fabric.status.into()));
+    if !fabric.is_ok_and(|fabric| fabric.is_under_way()) {
+        gpu.count(out, &metrics.links.fabric_status, &[], fabric.map(|fabric| fabric.status.into()));
+    }
     if let Ok(Some(is_degraded)) = fabric.map(Fabric::is_degraded) {
         gpu.flag(out, &metrics.links.fabric_degraded, &[], Ok(is_degraded));
     }

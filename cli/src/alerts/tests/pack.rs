@@ -157,6 +157,8 @@ const INCIDENTS: &[(&[&str], &str)] = &[
         "gpu_fabric_state{instance=n1,gpu=3,uuid=u3,state=in_progress} 1x310 0x5
          gpu_fabric_state{instance=n1,gpu=3,uuid=u3,state=completed} 0x310 1x5",
     ),
+    (&["GpuFabricFailed"], "gpu_fabric_status{instance=n1,gpu=3,uuid=u3} 0x5 999x70 0x5"),
+    (&["GpuFabricDegraded"], "gpu_fabric_degraded{instance=n1,gpu=3,uuid=u3} 0x5 1x70 0x5"),
     (
         &["GpuMemoryHot"],
         "gpu_temperature_celsius{instance=n1,gpu=3,uuid=u3,sensor=memory} 90x5 96x40 80x90

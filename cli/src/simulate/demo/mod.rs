@@ -15,7 +15,7 @@ use sheet::Sheet;
 use story::{GPUS, Gpu, INCIDENT, Incident, Job, MEMORY_TOTAL, Story, mix};
 
 /// CPUs that a node is said to have: enough for a share.
-const CPUS: usize = 4;
+const CPUS: usize = 32;
 const MEMORY: f64 = 2.16e12;
 const SCRATCH: f64 = 15.3e12;
 /// Seconds that a node has run when the demonstration begins.
@@ -85,10 +85,12 @@ impl DemoNode {
         }
         let seconds = time.millis_since(self.began) as f64 / 1000.0;
         let job = self.story.job(self.place, seconds);
-        let held = (0..GPUS).map(|gpu| (gpu, self.story.gpu(self.place, gpu, seconds)));
-        let processes = held.filter(|(_, gpu)| gpu.is_held && !gpu.is_lost);
-        let processes = processes.filter_map(|(gpu, state)| Some(self.process(gpu, &state, job.as_ref()?)));
-        Some(Inventory { time_ms: time.as_millis(), processes: processes.collect(), left_out: 0 })
+        let gpus = (0..GPUS).map(|gpu| (gpu, self.story.gpu(self.place, gpu, seconds)));
+        let telling: Vec<(usize, Gpu)> = gpus.filter(|(_, gpu)| !gpu.is_lost).collect();
+        let held = telling.iter().filter(|(_, gpu)| gpu.is_held);
+        let processes = held.filter_map(|(gpu, state)| Some(self.process(*gpu, state, job.as_ref()?))).collect();
+        let gpus = telling.iter().map(|(gpu, _)| self.uuid(*gpu)).collect();
+        Some(Inventory { time_ms: time.as_millis(), gpus, processes, left_out: 0 })
     }
 
     fn process(&self, gpu: usize, state: &Gpu, job: &Job) -> InventoryProcess {
@@ -134,7 +136,7 @@ impl DemoNode {
             host.put("node_cpu_seconds_total", 2, &[("cpu", &cpu), ("mode", "user")], worked);
             host.put("node_cpu_seconds_total", 2, &[("cpu", &cpu), ("mode", "idle")], up - worked);
         }
-        host.put("node_load1", 2, &[], busy * 96.0);
+        host.put("node_load1", 2, &[], busy * CPUS as f64);
         host.put("node_memory_MemTotal_bytes", 0, &[], MEMORY);
         host.put("node_memory_MemAvailable_bytes", 0, &[], MEMORY * (0.92 - busy));
         host.put("node_boot_time_seconds", 0, &[], (time.as_millis() / 1000) as f64 - up.floor());
@@ -223,13 +225,20 @@ impl DemoNode {
 
     /// The error of a GPU that fell off the bus, until the machine is repaired.
     fn say_xids(&mut self, seconds: f64) {
+        self.xid.put("gpu_kernel_log_readable", 0, &[], 1.0);
         let lost: Vec<(Incident, usize, f64)> = self.story.incidents(self.place, seconds).collect();
         for (_, gpu, age) in lost.into_iter().filter(|(kind, _, age)| *kind == Incident::BusLoss && *age < INCIDENT) {
-            let (index, uuid) = (gpu.to_string(), self.uuid(gpu));
-            let labels = [("gpu", index.as_str()), ("uuid", uuid.as_str()), ("pci_bus_id", ""), ("xid", "79")];
+            let (index, uuid, place) = (gpu.to_string(), self.uuid(gpu), pci_bus_id(gpu));
+            let labels = [("gpu", index.as_str()), ("uuid", uuid.as_str()), ("pci_bus_id", &place), ("xid", "79")];
             let when = self.began.as_millis() as f64 / 1000.0 + (seconds - age);
             self.xid.put("gpu_xid_errors_total", 0, &labels, 1.0);
             self.xid.put("gpu_xid_last_timestamp_seconds", 3, &labels, when);
         }
     }
+}
+
+/// Where boards with eight of them have their GPUs.
+fn pci_bus_id(gpu: usize) -> String {
+    let buses = ["1b", "43", "52", "61", "9d", "c3", "d1", "df"];
+    format!("0000:{}:00.0", buses.get(gpu).copied().unwrap_or("00"))
 }

@@ -93,6 +93,9 @@ pub struct GpuEvent {
 pub struct Inventory {
     /// When it was taken, in milliseconds since the Unix epoch.
     pub time_ms: i64,
+    /// Unique names of the GPUs that told who holds them: of others it is not known. At most
+    /// [`crate::limits::INVENTORY_GPUS_MAX`].
+    pub gpus: Vec<String>,
     /// At most [`crate::limits::INVENTORY_PROCESSES_MAX`], those that hold most memory first.
     pub processes: Vec<InventoryProcess>,
     /// Processes beyond those.

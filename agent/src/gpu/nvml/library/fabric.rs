@@ -20,6 +20,11 @@ pub(in super::super) struct Fabric {
 impl Fabric {
     pub(in super::super) const STATES: [&'static str; 4] = ["not_supported", "not_started", "in_progress", "completed"];
 
+    /// Whether the registration has not come to an end, good or bad.
+    pub(in super::super) fn is_under_way(self) -> bool {
+        self.state != bindings::NVML_GPU_FABRIC_STATE_COMPLETED
+    }
+
     /// Whether links run with less bandwidth than they should; `None` where the driver does not say.
     pub(in super::super) fn is_degraded(self) -> Option<bool> {
         match self.health_mask >> bindings::NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_DEGRADED_BW & 3 {
