@@ -153,6 +153,8 @@ const CSV_NAMES: &[&str] = &[
     "network_transmit_bytes_per_second",
     "gpus",
     "gpus_failed",
+    "gpus_degraded",
+    "gpus_unknown",
     "gpu_utilization_ratio",
     "gpu_memory_used_bytes",
     "gpu_memory_total_bytes",
@@ -164,7 +166,7 @@ const CSV_NAMES: &[&str] = &[
 
 fn csv_row(node: &NodeStatus) -> Vec<String> {
     let gpus = Gpus::of(node);
-    let failed = node.gpus.iter().filter(|gpu| gpu.state == "failed").count();
+    let in_state = |state: &str| node.gpus.iter().filter(|gpu| gpu.state == state).count().to_string();
     vec![
         node.name.clone(),
         node.state.clone(),
@@ -182,7 +184,9 @@ fn csv_row(node: &NodeStatus) -> Vec<String> {
         field(node.network.receive_bytes_per_second),
         field(node.network.transmit_bytes_per_second),
         node.gpus.len().to_string(),
-        failed.to_string(),
+        in_state("failed"),
+        in_state("degraded"),
+        in_state("unknown"),
         field(gpus.utilization),
         field(gpus.memory.map(|(used, _)| used)),
         field(gpus.memory.map(|(_, total)| total)),

@@ -44,6 +44,7 @@ pub(crate) fn verdict(document: &StatusDocument, alerts: &[StandingAlert], look:
         Some((worst, _)) => *worst,
     };
     let tally = Tally::of(document, alerts);
+    let unknown = tally.gpus_unknown();
     let mut words = format!("{} up", count(tally.up, "node"));
     if document.nodes.is_empty() {
         words = "no node has joined".to_string();
@@ -52,6 +53,8 @@ pub(crate) fn verdict(document: &StatusDocument, alerts: &[StandingAlert], look:
         (tally.stale, format!("{} stale", tally.stale)),
         (tally.down, format!("{} down", tally.down)),
         (tally.gpus_failed, format!("{} failed", count(tally.gpus_failed, "GPU"))),
+        (tally.gpus_degraded, format!("{} degraded", count(tally.gpus_degraded, "GPU"))),
+        (unknown, format!("{} unknown", count(unknown, "GPU"))),
     ];
     for (_, part) in parts.iter().filter(|(number, _)| *number > 0) {
         words.push_str(&format!(", {part}"));
@@ -77,9 +80,11 @@ fn line(verdict: Verdict, words: &str) -> String {
 }
 
 fn figures(tally: &Tally) -> String {
-    let Tally { up, stale, down, gpus, gpus_failed, firing, pending, .. } = tally;
+    let Tally { up, stale, down, gpus, gpus_ok: _, gpus_degraded, gpus_failed, firing, pending } = tally;
+    let gpus_unknown = tally.gpus_unknown();
     format!(
-        " | nodes_up={up} nodes_stale={stale} nodes_down={down} gpus={gpus} gpus_failed={gpus_failed} alerts_firing={firing} alerts_pending={pending}"
+        " | nodes_up={up} nodes_stale={stale} nodes_down={down} gpus={gpus} gpus_failed={gpus_failed} gpus_degraded={gpus_degraded} \
+         gpus_unknown={gpus_unknown} alerts_firing={firing} alerts_pending={pending}"
     )
 }
 

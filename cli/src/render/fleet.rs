@@ -1,6 +1,6 @@
 //! The fleet at a glance: one line a node, one block per GPU, what is wrong first.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, iter};
 
 use super::{
     Look,
@@ -137,14 +137,14 @@ pub(crate) fn state_style(state: &str) -> Style {
     }
 }
 
-/// One block per GPU, as high as it is busy, and coloured if it is degraded; `✗` has failed, of `?` nothing is known.
+/// One block per GPU, as high as it is busy; `!` is degraded, `✗` has failed, of `?` nothing is known.
 pub(super) fn glyphs(node: &NodeStatus) -> Cell {
     let is_up = node.state == "up";
     let glyph = |gpu: &GpuStatus| match (gpu.state.as_str(), gpu.utilization_ratio) {
         _ if !is_up => Span::new("?", Style::Dim),
         ("failed", _) => Span::new("✗", Style::Bad),
         ("ok", Some(ratio)) => Span::new(block(ratio), Style::Plain),
-        ("degraded", Some(ratio)) => Span::new(block(ratio), Style::Warning),
+        ("degraded", _) => Span::new("!", Style::Warning),
         _ => Span::new("?", Style::Warning),
     };
     node.gpus.iter().map(glyph).collect()
@@ -195,14 +195,26 @@ pub(super) fn why(node: &NodeStatus) -> &str {
     }
 }
 
-/// `3 nodes up, 1 stale · 32 GPUs: 31 ok, 1 failed · 2 alerts firing`, and the time at the right. Where there is no room, what is
-/// not yet or not known to be wrong gives way.
+/// `3 nodes up, 1 stale · 32 GPUs: 31 ok, 1 failed · 2 alerts firing`, and the time at the right. Where there is no room for all of
+/// it, it goes on in the next line.
 fn headline(document: &StatusDocument, alerts: &[StandingAlert], look: &Look) -> String {
-    let tally = Tally::of(document, alerts);
-    let full = tally.words(true);
-    let room = look.width.map_or(usize::MAX, |width| width.saturating_sub(clock(&document.time).len() + 2));
-    let words = if full.width() <= room { full } else { tally.words(false) };
-    with_time(&words, &document.time, look)
+    let width = look.width.unwrap_or(usize::MAX);
+    let beside_time = width.saturating_sub(clock(&document.time).len() + 2);
+    let mut lines: Vec<Cell> = Vec::new();
+    for part in Tally::of(document, alerts).parts() {
+        let room = if lines.len() == 1 { beside_time } else { width };
+        let separator = Cell::plain(" · ");
+        match lines.last_mut().filter(|line| line.width() + separator.width() + part.width() <= room) {
+            Some(line) => {
+                line.append(separator);
+                line.append(part);
+            }
+            None => lines.push(part),
+        }
+    }
+    let mut lines = lines.iter();
+    let first = lines.next().map_or_else(String::new, |line| with_time(line, &document.time, look));
+    lines.fold(first, |text, line| text + &line.paint(width, look.is_colored) + "\n")
 }
 
 /// A line with the time of the document at its right end.
@@ -248,23 +260,43 @@ impl Tally {
         tally
     }
 
-    fn words(&self, is_full: bool) -> Cell {
-        let unknown = self.gpus - self.gpus_ok - self.gpus_degraded - self.gpus_failed;
-        let gpus = format!(" · {}: {} ok", count(self.gpus, "GPU"), self.gpus_ok);
-        let parts = [
-            (true, "", format!("{} up", count(self.up, "node")), Style::Plain),
-            (self.stale > 0, ", ", format!("{} stale", self.stale), Style::Warning),
-            (self.down > 0, ", ", format!("{} down", self.down), Style::Bad),
-            (self.gpus > 0, "", gpus, Style::Plain),
-            (self.gpus_degraded > 0, ", ", format!("{} degraded", self.gpus_degraded), Style::Warning),
-            (self.gpus_failed > 0, ", ", format!("{} failed", self.gpus_failed), Style::Bad),
-            (is_full && unknown > 0, ", ", format!("{unknown} unknown"), Style::Plain),
-            (self.firing > 0, " · ", format!("{} firing", count(self.firing, "alert")), Style::Bad),
-            (is_full && self.pending > 0, " · ", format!("{} pending", self.pending), Style::Plain),
-        ];
-        let shown = parts.into_iter().filter(|(is_shown, ..)| *is_shown);
-        shown.flat_map(|(_, gap, text, style)| [Span::new(gap, Style::Plain), Span::new(&text, style)]).collect()
+    /// GPUs of which nothing is known now.
+    pub(crate) fn gpus_unknown(&self) -> usize {
+        self.gpus - self.gpus_ok - self.gpus_degraded - self.gpus_failed
     }
+
+    /// In words: what there is of nodes, GPUs and alerts.
+    fn parts(&self) -> Vec<Cell> {
+        let nodes = listed(&[
+            (Some(self.up), format!("{} up", count(self.up, "node")), Style::Plain),
+            (some(self.stale), format!("{} stale", self.stale), Style::Warning),
+            (some(self.down), format!("{} down", self.down), Style::Bad),
+        ]);
+        let unknown = self.gpus_unknown();
+        let gpus = listed(&[
+            (some(self.gpus), format!("{}: {} ok", count(self.gpus, "GPU"), self.gpus_ok), Style::Plain),
+            (some(self.gpus_degraded), format!("{} degraded", self.gpus_degraded), Style::Warning),
+            (some(self.gpus_failed), format!("{} failed", self.gpus_failed), Style::Bad),
+            (some(unknown), format!("{unknown} unknown"), Style::Plain),
+        ]);
+        let firing = listed(&[(some(self.firing), format!("{} firing", count(self.firing, "alert")), Style::Bad)]);
+        let pending = listed(&[(some(self.pending), format!("{} pending", self.pending), Style::Plain)]);
+        [nodes, gpus, firing, pending].into_iter().filter(|part| part.width() > 0).collect()
+    }
+}
+
+fn some(number: usize) -> Option<usize> {
+    Some(number).filter(|number| *number > 0)
+}
+
+/// Those that there are, with commas between.
+fn listed(all: &[(Option<usize>, String, Style)]) -> Cell {
+    let shown = all.iter().filter(|(number, ..)| number.is_some());
+    let gaps = iter::once("").chain(iter::repeat(", "));
+    shown
+        .zip(gaps)
+        .flat_map(|((_, text, style), gap)| [Span::new(gap, Style::Plain), Span::new(text, *style)])
+        .collect()
 }
 
 /// A node's GPUs together. Each figure is over those that gave it; none is made up.
@@ -280,7 +312,7 @@ pub(crate) struct Gpus {
 
 impl Gpus {
     pub(crate) fn of(node: &NodeStatus) -> Self {
-        let gpus = || node.gpus.iter().filter(|gpu| gpu.state != "failed");
+        let gpus = || node.gpus.iter();
         let utilizations: Vec<f64> = gpus().filter_map(|gpu| gpu.utilization_ratio).collect();
         let memory = gpus().filter_map(|gpu| gpu.memory_used_bytes.zip(gpu.memory_total_bytes));
         let sum = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>());

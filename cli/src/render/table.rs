@@ -54,6 +54,10 @@ impl Cell {
         self.0.push(span);
     }
 
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
     /// The same in at most `columns`, each of its texts cut in the middle.
     fn cut_middle(&self, columns: usize) -> Self {
         let cut = |span: &Span| Span { text: cut_middle(&span.text, columns), style: span.style };

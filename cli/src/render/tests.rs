@@ -121,15 +121,16 @@ fn a_fleet_on_80_columns() {
         Some(80),
         &picture(),
         &expect![[r#"
-        4 nodes up, 1 stale · 32 GPUs: 23 ok, 1 failed · 2 alerts firing       14:03:27Z
+            4 nodes up, 1 stale · 32 GPUs: 23 ok, 1 failed, 8 unknown              14:03:27Z
+            2 alerts firing · 1 pending
 
-        NODE      STATE     CPU              MEM  GPUS      UTIL  ALERTS
-        gpu-03    stale 8s    –                –  ????????     –  has stopped sending
-        gpu-02    up        31%  0.8/2.0 TiB 41%  ▇▇▇✗▇▇▇▇   97%  XID 79 on GPU 3: fell…
-        gpu-01    up        31%  0.8/2.0 TiB 41%  ▇▇▇▇▇▆▇▇   96%
-        gpu-04    up        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%  pending: /scratch is …
-        login-01  up        31%  0.8/2.0 TiB 41%
-    "#]],
+            NODE      STATE     CPU              MEM  GPUS      UTIL  ALERTS
+            gpu-03    stale 8s    –                –  ????????     –  has stopped sending
+            gpu-02    up        31%  0.8/2.0 TiB 41%  ▇▇▇✗▇▇▇▇   85%  XID 79 on GPU 3: fell…
+            gpu-01    up        31%  0.8/2.0 TiB 41%  ▇▇▇▇▇▆▇▇   96%
+            gpu-04    up        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%  pending: /scratch is …
+            login-01  up        31%  0.8/2.0 TiB 41%
+        "#]],
     );
 }
 
@@ -139,15 +140,15 @@ fn a_fleet_on_120_columns() {
         Some(120),
         &picture(),
         &expect![[r#"
-        4 nodes up, 1 stale · 32 GPUs: 23 ok, 1 failed, 8 unknown · 2 alerts firing · 1 pending                        14:03:27Z
+            4 nodes up, 1 stale · 32 GPUs: 23 ok, 1 failed, 8 unknown · 2 alerts firing · 1 pending                        14:03:27Z
 
-        NODE      STATE     CPU              MEM  GPUS      UTIL      GPU MEM  TEMP   POWER       NET ↓/↑  ALERTS
-        gpu-03    stale 8s    –                –  ????????     –            –     –       –             –  has stopped sending
-        gpu-02    up        31%  0.8/2.0 TiB 41%  ▇▇▇✗▇▇▇▇   97%  500/558 GiB  73°C  4.6 kW  1.2/3.4 GB/s  XID 79 on GPU 3: fel…
-        gpu-01    up        31%  0.8/2.0 TiB 41%  ▇▇▇▇▇▆▇▇   96%  564/637 GiB  73°C  5.2 kW  1.2/3.4 GB/s
-        gpu-04    up        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%    0/637 GiB  33°C   600 W             –  pending: /scratch is…
-        login-01  up        31%  0.8/2.0 TiB 41%                                              12/4.1 kB/s
-    "#]],
+            NODE      STATE     CPU              MEM  GPUS      UTIL      GPU MEM  TEMP   POWER       NET ↓/↑  ALERTS
+            gpu-03    stale 8s    –                –  ????????     –            –     –       –             –  has stopped sending
+            gpu-02    up        31%  0.8/2.0 TiB 41%  ▇▇▇✗▇▇▇▇   85%  500/637 GiB  73°C  4.7 kW  1.2/3.4 GB/s  XID 79 on GPU 3: fel…
+            gpu-01    up        31%  0.8/2.0 TiB 41%  ▇▇▇▇▇▆▇▇   96%  564/637 GiB  73°C  5.2 kW  1.2/3.4 GB/s
+            gpu-04    up        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%    0/637 GiB  33°C   600 W             –  pending: /scratch is…
+            login-01  up        31%  0.8/2.0 TiB 41%                                              12/4.1 kB/s
+        "#]],
     );
 }
 
@@ -157,15 +158,15 @@ fn a_fleet_on_200_columns() {
         Some(200),
         &picture(),
         &expect![[r#"
-        4 nodes up, 1 stale · 32 GPUs: 23 ok, 1 failed, 8 unknown · 2 alerts firing · 1 pending                                                                                                        14:03:27Z
+            4 nodes up, 1 stale · 32 GPUs: 23 ok, 1 failed, 8 unknown · 2 alerts firing · 1 pending                                                                                                        14:03:27Z
 
-        NODE      STATE     CPU              MEM  GPUS      UTIL      GPU MEM  TEMP   POWER       NET ↓/↑  DISK          ALERTS
-        gpu-03    stale 8s    –                –  ????????     –            –     –       –             –  –             has stopped sending
-        gpu-02    up        31%  0.8/2.0 TiB 41%  ▇▇▇✗▇▇▇▇   97%  500/558 GiB  73°C  4.6 kW  1.2/3.4 GB/s  62%           XID 79 on GPU 3: fell off the bus
-        gpu-01    up        31%  0.8/2.0 TiB 41%  ▇▇▇▇▇▆▇▇   96%  564/637 GiB  73°C  5.2 kW  1.2/3.4 GB/s  62%
-        gpu-04    up        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%    0/637 GiB  33°C   600 W             –  98% /scratch  pending: /scratch is nearly full
-        login-01  up        31%  0.8/2.0 TiB 41%                                              12/4.1 kB/s  62%
-    "#]],
+            NODE      STATE     CPU              MEM  GPUS      UTIL      GPU MEM  TEMP   POWER       NET ↓/↑  DISK          ALERTS
+            gpu-03    stale 8s    –                –  ????????     –            –     –       –             –  –             has stopped sending
+            gpu-02    up        31%  0.8/2.0 TiB 41%  ▇▇▇✗▇▇▇▇   85%  500/637 GiB  73°C  4.7 kW  1.2/3.4 GB/s  62%           XID 79 on GPU 3: fell off the bus
+            gpu-01    up        31%  0.8/2.0 TiB 41%  ▇▇▇▇▇▆▇▇   96%  564/637 GiB  73°C  5.2 kW  1.2/3.4 GB/s  62%
+            gpu-04    up        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%    0/637 GiB  33°C   600 W             –  98% /scratch  pending: /scratch is nearly full
+            login-01  up        31%  0.8/2.0 TiB 41%                                              12/4.1 kB/s  62%
+        "#]],
     );
 }
 
@@ -175,15 +176,15 @@ fn a_pipe_gets_everything() {
         None,
         &picture(),
         &expect![[r#"
-        4 nodes up, 1 stale · 32 GPUs: 23 ok, 1 failed, 8 unknown · 2 alerts firing · 1 pending  14:03:27Z
+            4 nodes up, 1 stale · 32 GPUs: 23 ok, 1 failed, 8 unknown · 2 alerts firing · 1 pending  14:03:27Z
 
-        NODE      STATE     CPU              MEM  GPUS      UTIL      GPU MEM  TEMP   POWER       NET ↓/↑  DISK          ALERTS
-        gpu-03    stale 8s    –                –  ????????     –            –     –       –             –  –             has stopped sending
-        gpu-02    up        31%  0.8/2.0 TiB 41%  ▇▇▇✗▇▇▇▇   97%  500/558 GiB  73°C  4.6 kW  1.2/3.4 GB/s  62%           XID 79 on GPU 3: fell off the bus
-        gpu-01    up        31%  0.8/2.0 TiB 41%  ▇▇▇▇▇▆▇▇   96%  564/637 GiB  73°C  5.2 kW  1.2/3.4 GB/s  62%
-        gpu-04    up        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%    0/637 GiB  33°C   600 W             –  98% /scratch  pending: /scratch is nearly full
-        login-01  up        31%  0.8/2.0 TiB 41%                                              12/4.1 kB/s  62%
-    "#]],
+            NODE      STATE     CPU              MEM  GPUS      UTIL      GPU MEM  TEMP   POWER       NET ↓/↑  DISK          ALERTS
+            gpu-03    stale 8s    –                –  ????????     –            –     –       –             –  –             has stopped sending
+            gpu-02    up        31%  0.8/2.0 TiB 41%  ▇▇▇✗▇▇▇▇   85%  500/637 GiB  73°C  4.7 kW  1.2/3.4 GB/s  62%           XID 79 on GPU 3: fell off the bus
+            gpu-01    up        31%  0.8/2.0 TiB 41%  ▇▇▇▇▇▆▇▇   96%  564/637 GiB  73°C  5.2 kW  1.2/3.4 GB/s  62%
+            gpu-04    up        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%    0/637 GiB  33°C   600 W             –  98% /scratch  pending: /scratch is nearly full
+            login-01  up        31%  0.8/2.0 TiB 41%                                              12/4.1 kB/s  62%
+        "#]],
     );
 }
 
@@ -266,7 +267,7 @@ fn colours_follow_thresholds() {
     let shown = fleet::view(&document, &alerts, &Look { is_colored: true, ..look(Some(120)) });
     let line =
         |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap_or_default().replace('\u{1b}', "^");
-    expect!["gpu-02    ^[32mup^[0m        31%  0.8/2.0 TiB 41%  ▇▇▇^[1;31m✗^[0m▇▇▇▇   97%  500/558 GiB  73°C  4.6 kW  1.2/3.4 GB/s  ^[1;31mXID 79 on GPU 3: fel…^[0m"].assert_eq(&line("gpu-02"));
+    expect!["gpu-02    ^[32mup^[0m        31%  0.8/2.0 TiB 41%  ▇▇▇^[1;31m✗^[0m▇▇▇▇   85%  500/637 GiB  73°C  4.7 kW  1.2/3.4 GB/s  ^[1;31mXID 79 on GPU 3: fel…^[0m"].assert_eq(&line("gpu-02"));
     expect!["gpu-03    ^[33mstale 8s^[0m    ^[2m–^[0m                ^[2m–^[0m  ^[2m?^[0m^[2m?^[0m^[2m?^[0m^[2m?^[0m^[2m?^[0m^[2m?^[0m^[2m?^[0m^[2m?^[0m     ^[2m–^[0m            ^[2m–^[0m     ^[2m–^[0m       ^[2m–^[0m             ^[2m–^[0m  ^[33mhas stopped sending^[0m"].assert_eq(&line("gpu-03"));
     expect!["gpu-04    ^[32mup^[0m        31%  0.8/2.0 TiB 41%  ▁▁▁▁▁▁▁▁    0%    0/637 GiB  33°C   600 W             ^[2m–^[0m  ^[2mpending: /scratch is…^[0m"].assert_eq(&line("gpu-04"));
     let plain = fleet::view(&document, &alerts, &look(Some(120)));
@@ -308,7 +309,7 @@ fn a_node_in_full() {
         Memory     41%, 0.8/2.0 TiB
         Disk       62% of /, the fullest
         Network    ↓ 1.2 GB/s  ↑ 3.4 GB/s
-        GPUs       ▇▇▇✗  97%  213/239 GiB  72°C the hottest  2.0 kW
+        GPUs       ▇▇▇✗  72%  213/319 GiB  72°C the hottest  2.0 kW
         Agent      OWN
         Up for     12d
         Last seen  0s ago
@@ -364,40 +365,40 @@ fn a_check_is_as_bad_as_the_worst() {
         &alerts,
         Verdict::Critical,
         &expect![[r#"
-        BELFRY CRITICAL - 4 nodes up, 1 stale, 1 GPU failed: GpuLost: XID 79 on GPU 3: fell off the bus; gpu-02 has 1 GPU failed; gpu-03 stale 8s (silent); NodeStale: gpu-03 has stopped sending | nodes_up=4 nodes_stale=1 nodes_down=0 gpus=32 gpus_failed=1 alerts_firing=2 alerts_pending=1
-    "#]],
+            BELFRY CRITICAL - 4 nodes up, 1 stale, 1 GPU failed, 8 GPUs unknown: GpuLost: XID 79 on GPU 3: fell off the bus; gpu-02 has 1 GPU failed; gpu-03 stale 8s (silent); NodeStale: gpu-03 has stopped sending | nodes_up=4 nodes_stale=1 nodes_down=0 gpus=32 gpus_failed=1 gpus_degraded=0 gpus_unknown=8 alerts_firing=2 alerts_pending=1
+        "#]],
     );
     check_verdict(
         vec![up("a", &[0.5])],
         &[],
         Verdict::Ok,
         &expect![[r#"
-        BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=1 gpus_failed=0 alerts_firing=0 alerts_pending=0
-    "#]],
+            BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=1 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+        "#]],
     );
     check_verdict(
         vec![stale("a", &[]), up("b", &[])],
         &[],
         Verdict::Warning,
         &expect![[r#"
-        BELFRY WARNING - 1 node up, 1 stale: a stale 8s (silent) | nodes_up=1 nodes_stale=1 nodes_down=0 gpus=0 gpus_failed=0 alerts_firing=0 alerts_pending=0
-    "#]],
+            BELFRY WARNING - 1 node up, 1 stale: a stale 8s (silent) | nodes_up=1 nodes_stale=1 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+        "#]],
     );
     check_verdict(
         vec![down("a", "unreachable")],
         &[],
         Verdict::Critical,
         &expect![[r#"
-        BELFRY CRITICAL - 0 nodes up, 1 down: a down 3h (unreachable) | nodes_up=0 nodes_stale=0 nodes_down=1 gpus=0 gpus_failed=0 alerts_firing=0 alerts_pending=0
-    "#]],
+            BELFRY CRITICAL - 0 nodes up, 1 down: a down 3h (unreachable) | nodes_up=0 nodes_stale=0 nodes_down=1 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+        "#]],
     );
     check_verdict(
         Vec::new(),
         &[],
         Verdict::Unknown,
         &expect![[r#"
-        BELFRY UNKNOWN - no node has joined | nodes_up=0 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 alerts_firing=0 alerts_pending=0
-    "#]],
+            BELFRY UNKNOWN - no node has joined | nodes_up=0 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+        "#]],
     );
 }
 
@@ -409,8 +410,8 @@ fn a_check_minds_alerts_by_their_urgency() {
         &[pending],
         Verdict::Ok,
         &expect![[r#"
-        BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 alerts_firing=0 alerts_pending=1
-    "#]],
+            BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=1
+        "#]],
     );
     let firing = alert("firing", "warning", Some("a"), "Hot", "it is 90 | 91 degrees\n");
     check_verdict(
@@ -418,8 +419,8 @@ fn a_check_minds_alerts_by_their_urgency() {
         &[firing],
         Verdict::Warning,
         &expect![[r#"
-        BELFRY WARNING - 1 node up: Hot: it is 90 / 91 degrees\n | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 alerts_firing=1 alerts_pending=0
-    "#]],
+            BELFRY WARNING - 1 node up: Hot: it is 90 / 91 degrees\n | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=1 alerts_pending=0
+        "#]],
     );
     let watchdog = alert("firing", "none", None, "Watchdog", "always on");
     check_verdict(
@@ -427,8 +428,8 @@ fn a_check_minds_alerts_by_their_urgency() {
         &[watchdog],
         Verdict::Ok,
         &expect![[r#"
-        BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 alerts_firing=1 alerts_pending=0
-    "#]],
+            BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=1 alerts_pending=0
+        "#]],
     );
     let revoked = down("b", "revoked");
     check_verdict(
@@ -436,8 +437,8 @@ fn a_check_minds_alerts_by_their_urgency() {
         &[],
         Verdict::Ok,
         &expect![[r#"
-        BELFRY OK - 1 node up, 1 down | nodes_up=1 nodes_stale=0 nodes_down=1 gpus=0 gpus_failed=0 alerts_firing=0 alerts_pending=0
-    "#]],
+            BELFRY OK - 1 node up, 1 down | nodes_up=1 nodes_stale=0 nodes_down=1 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+        "#]],
     );
     let mut dead = up("a", &[0.5, 0.5]);
     dead.gpus[1].state = "failed".into();
@@ -446,7 +447,7 @@ fn a_check_minds_alerts_by_their_urgency() {
         &[],
         Verdict::Warning,
         &expect![[r#"
-        BELFRY WARNING - 1 node up, 1 GPU failed: a has 1 GPU failed | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=2 gpus_failed=1 alerts_firing=0 alerts_pending=0
-    "#]],
+            BELFRY WARNING - 1 node up, 1 GPU failed: a has 1 GPU failed | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=2 gpus_failed=1 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+        "#]],
     );
 }
