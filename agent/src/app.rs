@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use belfry_common::{identity::Identity, stages::Stages, wire::message::Inventory};
+use belfry_common::{identity::Identity, stages::Stages, terminal::Terminal, wire::message::Inventory};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -156,10 +156,11 @@ async fn wait_for_signal(parent: &Parent) -> Outcome {
         error!("signals cannot be received: stop the agent with SIGKILL");
         return std::future::pending().await;
     };
+    let terminal = Terminal::at_start();
     tokio::select! {
         _ = terminate.recv() => Outcome::Stopped,
         _ = interrupt.recv() => Outcome::Stopped,
-        _ = hangup.recv() => Outcome::Reload,
+        _ = hangup.recv() => if terminal.is_gone() { Outcome::Stopped } else { Outcome::Reload },
         () = parent.gone() => Outcome::Stopped,
     }
 }

@@ -47,7 +47,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Samples and sends until it is stopped; SIGHUP reads the configuration again
+    /// Samples and sends until it is stopped, or its terminal is closed; SIGHUP reads the configuration again
     Run(commands::run::Args),
     /// Gives this node an identity, with a token from `belfry token create`
     Join(commands::join::Args),

@@ -15,4 +15,5 @@ pub mod model;
 pub mod quic;
 pub mod sequences;
 pub mod stages;
+pub mod terminal;
 pub mod wire;

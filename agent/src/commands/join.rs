@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -20,7 +20,10 @@ use super::{
     output::{Output, csv_line},
     runtime,
 };
-use crate::config::{Settings, is_host_and_port};
+use crate::{
+    Cli,
+    config::{Settings, is_host_and_port},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -37,7 +40,7 @@ pub(crate) struct Args {
     force: bool,
 }
 
-pub(super) fn execute(args: &Args, settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) fn execute(cli: &Cli, args: &Args, settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
     let directory = &settings.state_directory;
     let token = JoinToken::parse(&args.token)?;
     if token.role() != Role::Agent {
@@ -58,23 +61,26 @@ pub(super) fn execute(args: &Args, settings: &Settings, output: Output) -> anyho
     let identity = identity.with_context(|| format!("failed to join as {name}"))?;
     identity.save(directory)?;
     Identity::save_collector_address(directory, &args.collector)?;
-    print(&identity.subject, directory, &args.collector, output)?;
+    print(&identity.subject, directory, &args.collector, &options(cli), output)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the agent is to be started with, as this command was.
+fn options(cli: &Cli) -> String {
+    let option = |name, path: &Option<PathBuf>| path.as_ref().map(|path| format!(" {name} {}", path.display()));
+    let all = [option("--config", &cli.config), option("--state-dir", &cli.state_dir)];
+    all.into_iter().flatten().collect()
+}
+
 /// Says who this node is now, with the fields of `belfry join`.
-fn print(subject: &Subject, directory: &Path, collector: &str, output: Output) -> io::Result<()> {
+fn print(subject: &Subject, directory: &Path, collector: &str, options: &str, output: Output) -> io::Result<()> {
     let (name, role) = (subject.name.as_str(), subject.role.as_str());
     let object =
         json!({"name": name, "role": role, "collector": collector, "directory": directory.display().to_string()});
     let mut out = super::output::output();
     match output.format {
         Format::Table => {
-            let place = match directory == Settings::default().state_directory {
-                true => String::new(),
-                false => format!(" --state-dir {}", directory.display()),
-            };
-            writeln!(out, "joined {collector} as {name}; now start the agent: belfry-agent{place} run")
+            writeln!(out, "joined {collector} as {name}; now start the agent: belfry-agent{options} run")
         }
         Format::Json => writeln!(out, "{object:#}"),
         Format::Jsonl => writeln!(out, "{object}"),

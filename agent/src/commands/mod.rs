@@ -28,7 +28,7 @@ pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
     let output = Output::new(cli.output, cli.color);
     match &cli.command {
         Command::Run(args) => run::execute(cli, args, settings),
-        Command::Join(args) => join::execute(args, &settings, output),
+        Command::Join(args) => join::execute(cli, args, &settings, output),
         Command::Sample(args) => sample::execute(args, &settings, output),
         Command::Doctor(args) => doctor::execute(args, &settings, output),
         Command::Gpu(args) => gpu::execute(args, &settings, output),

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use belfry_common::error_chain::ErrorChain;
+use belfry_common::{error_chain::ErrorChain, terminal::Terminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
@@ -88,9 +88,13 @@ pub(crate) async fn stop_signal() {
     }
 }
 
-/// Reads the rule files again with each signal; never ready.
+/// Reads the rule files again with each signal; ready when one came because the terminal is gone.
 async fn reload_on(hangup: &mut Signal, services: &std::sync::Weak<Services>) {
+    let terminal = Terminal::at_start();
     while hangup.recv().await.is_some() {
+        if terminal.is_gone() {
+            return;
+        }
         let Some(alerting) = services.upgrade().map(|services| services.alerting.clone()) else { break };
         match alerting.reload().await {
             Some(Ok(rules)) => info!(rules, "rules read again"),

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use super::{Global, duration, millis, until_unwanted, with_client};
 use crate::{
     api::{Request, TailLine},
-    client::{Client, ClientError},
+    client::{Client, ClientError, Reply},
     exit::note,
     render::{
         machine,
@@ -13,6 +13,9 @@ use crate::{
         sample::{self, Columns, Line},
     },
 };
+
+/// Most samples come every second, some every ten.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -44,7 +47,8 @@ async fn stream(client: &Client, args: &Args, output: &Output) -> anyhow::Result
     if output.format == Format::Csv {
         output.send(machine::csv(&sample::CSV_NAMES, [])?).await?;
     }
-    while let Some(piece) = reply.next().await? {
+    let mut is_silent = true;
+    while let Some(piece) = next(&mut reply, &mut is_silent).await? {
         let lines = String::from_utf8_lossy(&piece);
         let mut text = String::new();
         for line in lines.lines() {
@@ -53,6 +57,20 @@ async fn stream(client: &Client, args: &Args, output: &Output) -> anyhow::Result
         output.send(text).await?;
     }
     Err(ClientError::Stopping.into())
+}
+
+/// The next piece. The first is waited for in silence only for a while: who asks for what there is not shall hear of it.
+async fn next(reply: &mut Reply, is_silent: &mut bool) -> Result<Option<Vec<u8>>, ClientError> {
+    if std::mem::take(is_silent) {
+        match tokio::time::timeout(PATIENCE, reply.next()).await {
+            Ok(piece) => return piece,
+            Err(_) => note(
+                "no sample so far: nothing of that name is measured, or it is not due yet. What is made when it is read, such as \
+                 gpu_job_info, does not come here",
+            ),
+        }
+    }
+    reply.next().await
 }
 
 /// A line in the form that was asked for.
