@@ -29,6 +29,9 @@ pub(crate) struct StandingAlert {
     pub(crate) no_data_since: Option<String>,
 }
 
+/// Of a time to the second, as in `2026-11-23T14:03:27`.
+const SECOND_BYTES: usize = 19;
+
 /// How much an alert wants of people, by the words that the field uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Urgency {
@@ -57,9 +60,19 @@ impl StandingAlert {
         self.annotations.get("summary").filter(|summary| !summary.is_empty()).unwrap_or(&self.rule)
     }
 
-    /// What is most urgent comes first.
+    /// As [`Self::words`], beside the name of the node.
+    pub(crate) fn words_beside_node(&self) -> &str {
+        let words = self.words();
+        let without = self.node().and_then(|node| words.strip_prefix(node)).filter(|rest| rest.starts_with([' ', ':']));
+        without.map(|rest| rest.trim_start_matches([' ', ':'])).filter(|rest| !rest.is_empty()).unwrap_or(words)
+    }
+
+    /// What is most urgent comes first; of what began within one second, the GPUs in their order.
     pub(crate) fn order(&self) -> impl Ord + use<> {
-        (Reverse(self.is_firing()), Reverse(self.urgency()), self.active_at.clone(), self.rule.clone())
+        let second = self.active_at.get(..SECOND_BYTES).unwrap_or(&self.active_at).to_owned();
+        let gpu = self.labels.get("gpu").and_then(|gpu| gpu.parse::<u32>().ok());
+        let node = self.node().map(str::to_owned);
+        (Reverse(self.is_firing()), Reverse(self.urgency()), second, self.rule.clone(), node, gpu)
     }
 
     pub(crate) fn style(&self) -> Style {
@@ -116,7 +129,7 @@ pub(crate) fn table(alerts: &[StandingAlert], look: &Look) -> String {
             Cell::known(age_of(since, look.now)),
             Cell::plain(alert.node().unwrap_or(MISSING)),
             Cell::plain(&alert.rule),
-            Cell::plain(alert.annotations.get("summary").map_or("", String::as_str)),
+            Cell::plain(if alert.words() == alert.rule { "" } else { alert.words_beside_node() }),
             Cell::new(&labels.join(","), Style::Dim),
         ]
     });

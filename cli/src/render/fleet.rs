@@ -164,11 +164,7 @@ fn block(ratio: f64) -> &'static str {
 
 /// What is wrong with the node, in the words of its most urgent alert.
 fn alerts_cell(node: &NodeStatus, alerts: &[&StandingAlert]) -> Cell {
-    // The name of the node stands in the same line.
-    let words = |alert: &StandingAlert| {
-        let words = alert.words();
-        words.strip_prefix(&node.name).and_then(|rest| rest.strip_prefix(' ')).unwrap_or(words).to_string()
-    };
+    let words = |alert: &StandingAlert| alert.words_beside_node().to_owned();
     let mut firing: Vec<_> = alerts.iter().filter(|alert| alert.is_firing()).collect();
     // What fired last is about why it is not up; what fired before is about what it was.
     if node.state != "up" {

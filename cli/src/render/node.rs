@@ -6,6 +6,7 @@ use super::{
     fleet::{FULL, Gpus, HOT_CELSIUS, glyphs, state, state_style, threshold, why, with_time},
     style::Style,
     table::{Cell, Column, Fit, Span, Table},
+    text::{escape, width as width_of, wrap},
     units::{MISSING, age_of, bytes, bytes_of, celsius, count, decimal, percent},
 };
 use crate::api::{GpuStatus, NodeStatus, StatusDocument};
@@ -153,6 +154,7 @@ fn agent(node: &NodeStatus) -> Cell {
 fn gpus(node: &NodeStatus, look: &Look) -> String {
     let state = |gpu: &GpuStatus| match gpu.state.as_str() {
         "failed" => Cell::new("✗ failed", gpu_style(gpu)),
+        "degraded" => Cell::new("! degraded", gpu_style(gpu)),
         other => Cell::new(other, gpu_style(gpu)),
     };
     let rows = node.gpus.iter().map(|gpu| {
@@ -169,12 +171,29 @@ fn gpus(node: &NodeStatus, look: &Look) -> String {
             Cell::new(&gpu.uuid, Style::Dim),
         ]
     });
-    let mut out = Table { columns: GPU_COLUMNS, rows: rows.collect() }.render(look);
-    for gpu in node.gpus.iter().filter(|gpu| !gpu.causes.is_empty()) {
-        let mut line = Cell::plain(&format!("GPU {}: ", gpu.index));
-        line.push(Span::new(&gpu.causes.join("; "), gpu_style(gpu)));
-        out.push_str(&line.paint(look.width.unwrap_or(usize::MAX), look.is_colored));
-        out.push('\n');
+    Table { columns: GPU_COLUMNS, rows: rows.collect() }.render(look) + &causes(node, look)
+}
+
+/// Why GPUs are not ok: neighbours of which the same is said share a line.
+fn causes(node: &NodeStatus, look: &Look) -> String {
+    let alike = node.gpus.chunk_by(|a, b| (&a.state, &a.causes) == (&b.state, &b.causes));
+    let mut out = String::new();
+    for gpus in alike {
+        let (Some(first), Some(last)) = (gpus.first(), gpus.last()) else { continue };
+        if first.causes.is_empty() {
+            continue;
+        }
+        let names = escape(&match gpus.len() {
+            1 => format!("GPU {}: ", first.index),
+            _ => format!("GPUs {} to {}: ", first.index, last.index),
+        });
+        let style = gpu_style(first);
+        let room = look.width.map_or(usize::MAX, |width| width.saturating_sub(width_of(&names)));
+        let lines = wrap(&first.causes.join("; "), room);
+        for (line, text) in lines.iter().enumerate() {
+            let before = if line == 0 { names.clone() } else { " ".repeat(width_of(&names)) };
+            out.push_str(&format!("{before}{}\n", style.paint(&escape(text), look.is_colored)));
+        }
     }
     out
 }
