@@ -16,6 +16,8 @@ use super::{INSTANCE, JOB, label};
 
 /// Every name of DCGM's begins so.
 pub(crate) const PREFIX: &str = "DCGM_";
+/// A pattern that means these names, as `DCGM.*` does, has it.
+pub(crate) const WORD: &str = "DCGM";
 
 /// One name, and what answers to it.
 #[derive(Debug)]

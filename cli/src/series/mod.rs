@@ -182,7 +182,7 @@ impl<'a> Wanted<'a> {
     /// Names of DCGM's that are asked for. Who asks for series of whatever name does not ask for the same twice.
     fn aliases(&self) -> impl Iterator<Item = &'static Alias> {
         let is_named = self.metric.map_or_else(
-            || self.names.iter().any(|matcher| matcher.value().contains(dcgm::PREFIX)),
+            || self.names.iter().any(|matcher| matcher.value().contains(dcgm::WORD)),
             |metric| metric.starts_with(dcgm::PREFIX),
         );
         let all = if is_named { dcgm::ALIASES } else { &[] };

@@ -53,10 +53,10 @@ impl Wanted {
     /// Whether a name of DCGM's is asked for. Who asks for everything does not ask for the same twice.
     fn with_dcgm(&self) -> bool {
         self.wishes.iter().any(|wish| match wish {
-            Wish::Glob(pattern) => pattern.starts_with(dcgm::PREFIX),
+            Wish::Glob(pattern) => pattern.starts_with(dcgm::WORD),
             Wish::Selector(selector) => {
                 let mut names = selector.matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME);
-                names.any(|matcher| matcher.value().contains(dcgm::PREFIX))
+                names.any(|matcher| matcher.value().contains(dcgm::WORD))
             }
         })
     }
