@@ -156,11 +156,12 @@ async fn wait_for_signal(parent: &Parent) -> Outcome {
         error!("signals cannot be received: stop the agent with SIGKILL");
         return std::future::pending().await;
     };
-    let terminal = Terminal::at_start();
+    let mut terminal = Terminal::at_start();
     tokio::select! {
         _ = terminate.recv() => Outcome::Stopped,
         _ = interrupt.recv() => Outcome::Stopped,
-        _ = hangup.recv() => if terminal.is_gone() { Outcome::Stopped } else { Outcome::Reload },
+        _ = hangup.recv() => if terminal.has_just_closed() { Outcome::Stopped } else { Outcome::Reload },
         () = parent.gone() => Outcome::Stopped,
+        never = terminal.watch() => match never {},
     }
 }

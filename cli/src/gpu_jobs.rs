@@ -13,6 +13,7 @@ use std::{
 
 use belfry_common::{
     error_chain::ErrorChain,
+    limits,
     model::Timestamp,
     wire::message::{Inventory, InventoryProcess},
 };
@@ -33,6 +34,8 @@ const INTERVALS_MAX: usize = 100_000;
 const PACE_MS: i64 = 1000;
 /// Inventories come every ten seconds: what was not seen for longer was lost from sight first.
 const SIGHT_MS: i64 = 30_000;
+/// Intervals of one node that go on: what has not been named for longest ends beyond that.
+const GOING_ON_MAX: usize = 2 * limits::INVENTORY_PROCESSES_MAX;
 /// A GPU that does not tell who holds it for so long is gone, or will find another job when it tells again.
 const UNTOLD_MS: i64 = 3_600_000;
 
@@ -76,9 +79,10 @@ impl GpuJobs {
     /// Those that the database has.
     pub(crate) async fn open(state: State, now: Timestamp) -> Result<Self, StateError> {
         let since = now.plus_millis(-KEPT_MS);
-        let stored = state.read(move |view| gpu_jobs::since(view, since, INTERVALS_MAX)).await?;
+        let mut stored = state.read(move |view| gpu_jobs::since(view, since, INTERVALS_MAX)).await?;
+        stored.sort_unstable_by_key(|job| job.id);
         let mut nodes: HashMap<NodeId, NodeJobs> = HashMap::new();
-        for StoredJob { id, node, labels, start, end, node_seen } in stored.into_iter().rev() {
+        for StoredJob { id, node, labels, start, end, node_seen } in stored {
             let Ok(labels) = serde_json::from_str(&labels) else { continue };
             let seen = end.unwrap_or_else(|| node_seen.map_or(start, |seen| seen.clamp(start, now.max(start))));
             let interval = Interval { id, labels, start, end, seen };
@@ -138,7 +142,7 @@ impl GpuJobs {
     /// Forgets what ended long ago.
     pub(crate) async fn prune(&self, now: Timestamp) -> Result<(), StateError> {
         let before = now.plus_millis(-KEPT_MS);
-        self.state.write(move |transaction| gpu_jobs::prune(transaction, before)).await?;
+        self.state.write(move |transaction| gpu_jobs::prune(transaction, before, gpu_jobs::ENDED_MAX)).await?;
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         nodes.values_mut().for_each(|jobs| jobs.intervals.retain(|interval| interval.known_until() > before));
         nodes.retain(|_, jobs| !jobs.intervals.is_empty());
@@ -225,6 +229,15 @@ fn changes(intervals: &mut [Interval], inventory: &Inventory, now: Timestamp) ->
         }
     }
     changes.begun = named.iter().filter(|labels| !known.contains(&identity(labels))).cloned().collect();
+    let ended: BTreeSet<u64> = changes.ended.iter().map(|(id, _)| *id).collect();
+    let mut going_on: Vec<(Timestamp, u64)> = intervals
+        .iter()
+        .filter(|interval| interval.end.is_none() && !ended.contains(&interval.id))
+        .map(|interval| (interval.seen, interval.id))
+        .collect();
+    let too_many = (going_on.len() + changes.begun.len()).saturating_sub(GOING_ON_MAX);
+    going_on.sort_unstable();
+    changes.ended.extend(going_on.into_iter().take(too_many).map(|(seen, id)| (id, seen)));
     changes
 }
 
@@ -318,6 +331,35 @@ mod tests {
         assert_eq!(intervals(&known)[1].2, None);
         known.observe(NODE, &silent, at(3_631)).await;
         assert_eq!(intervals(&known)[1].2, Some(30), "not told of for an hour");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_nothing_cannot_fill_the_memory() {
+        let known = jobs(&State::in_memory()).await;
+        for second in 0..4 {
+            let ids: Vec<String> = (0..limits::INVENTORY_PROCESSES_MAX).map(|id| format!("{second}-{id}")).collect();
+            let named: Vec<(&str, &str)> = ids.iter().map(|id| ("u0", id.as_str())).collect();
+            known.observe(NODE, &Inventory { gpus: vec![], ..inventory(&named) }, at(second)).await;
+        }
+        let going_on = intervals(&known).into_iter().filter(|(_, _, end)| end.is_none());
+        assert_eq!(going_on.count(), GOING_ON_MAX);
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_is_known_after_a_restart_whatever_has_ended_since() {
+        let state = State::in_memory();
+        let known = jobs(&state).await;
+        known.observe(NODE, &inventory(&[("u0", "old")]), at(0)).await;
+        for second in 1..5 {
+            known.observe(NODE, &inventory(&[("u0", "old"), ("u1", &second.to_string())]), at(second)).await;
+        }
+        let stored = state.read(|view| gpu_jobs::since(view, at(0), 3)).await.unwrap();
+        let ends: Vec<_> = stored.into_iter().map(|job| job.end).collect();
+        assert_eq!(ends, [None, None, Some(at(4))]);
+        state.write(|transaction| gpu_jobs::prune(transaction, at(0), 1)).await.unwrap();
+        let stored = state.read(|view| gpu_jobs::since(view, at(0), 9)).await.unwrap();
+        let ends: Vec<_> = stored.into_iter().map(|job| job.end).collect();
+        assert_eq!(ends, [None, None, Some(at(4))], "the one that ended last is kept");
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ groups:
 "#;
 
 const SCENARIO: &str = "[[gpu]]\nkind = \"h100\"\n[gpu.values]\ntemperature = 90\nutilization_gpu = 95\nmemory_used = 82000000000\n\
-                        ecc_dram_uncorrected_volatile = 4\necc_sram_uncorrected_volatile = 3\n[[xid]]\ngpu = 0\ncode = 31\n";
+                        ecc_dram_uncorrected_volatile = 4\necc_sram_uncorrected_volatile = 3\n[[xid]]\ngpu = 0\ncode = 31\nat = 2\n";
 
 /// What is read every ten seconds comes within those.
 const PATIENCE: Duration = Duration::from_secs(60);

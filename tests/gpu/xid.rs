@@ -80,7 +80,7 @@ async fn an_error_is_told_once_with_its_class_and_what_to_do_whoever_reports_it(
         (&state["state"], &state["causes"][0]),
         (&"failed".into(), &"XID 79: GPU has fallen off the bus".into())
     );
-    let counts = counts(&cli).await;
+    let counts = counts(&cli, "31").await;
     assert_eq!(
         counts,
         [("31", 1.0), ("45", 1.0), ("48", 1.0), ("79", 1.0), ("250", 1.0)].map(|(xid, count)| (xid.to_owned(), count))
@@ -108,20 +108,23 @@ async fn a_gpu_that_is_lost_does_not_end_the_watch_of_the_others() {
     gpus.set(&format!("{TWO}{}[[xid]]\ngpu = 0\ncode = 48\n", lost("nvmlDeviceRegisterEvents")));
     assert_eq!(told(&events, "48").await["labels"]["gpu"], "0");
 
-    // The wait of all of them fails because of one.
-    let waits = "[[fault]]\ncall = \"nvmlEventSetWait_v2\"\nerror = \"gpu_is_lost\"\nuntil = 1.5\n";
-    gpus.set(&format!("{TWO}{waits}[[xid]]\ngpu = 0\ncode = 95\nat = 1.6\n[[xid]]\ngpu = 1\ncode = 79\nat = 1.6\n"));
+    // The wait of all of them fails because of one. What is told after that is told once.
+    let waits = "[[fault]]\ncall = \"nvmlEventSetWait_v2\"\nerror = \"gpu_is_lost\"\nuntil = 0.5\n";
+    let later = |gpu: u32, code: u32| format!("[[xid]]\ngpu = {gpu}\ncode = {code}\nat = 8\n");
+    gpus.set(&format!("{TWO}{waits}{}{}", later(0, 95), later(1, 79)));
     assert_eq!(told(&events, "95").await["labels"]["gpu"], "0");
     assert_eq!(told(&events, "79").await["labels"]["gpu"], "1", "it is taken back");
+    let expected = [("48", 1.0), ("79", 1.0), ("95", 1.0)].map(|(xid, count)| (xid.to_owned(), count));
+    assert_eq!(counts(&cli, "79").await, expected);
     agent.stop().await;
     collector.stop().await;
 }
 
-/// How often each error was counted.
-async fn counts(cli: &Cli) -> Vec<(String, f64)> {
+/// How often each error was counted, when this one was.
+async fn counts(cli: &Cli, last: &str) -> Vec<(String, f64)> {
     let mut tail = cli.start(&["tail", "gpu_xid_errors_total", "--since", "1m", "-o", "jsonl"]);
     let samples =
-        tail.until("the counts", |samples| samples.iter().any(|sample| sample["labels"]["xid"] == "31")).await;
+        tail.until("the counts", |samples| samples.iter().any(|sample| sample["labels"]["xid"] == last)).await;
     let mut counts: Vec<(String, f64)> = Vec::new();
     for sample in samples {
         let xid = sample["labels"]["xid"].as_str().unwrap().to_owned();

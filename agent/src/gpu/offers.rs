@@ -7,6 +7,9 @@ use belfry_common::model::{Reason, Timestamp};
 /// What a GPU does not offer is asked for again after this: a setting or a driver may have changed.
 const ASK_AGAIN_MS: i64 = 10 * 60_000;
 
+/// Ticks in a row in which all that was asked failed, until a GPU counts as one that does not answer.
+const FAILED_TICKS: u32 = 3;
+
 /// What one GPU offers, of the things that a `K` names.
 pub(super) struct Offers<K> {
     /// Until when each reading that is not offered is not asked for.
@@ -16,6 +19,8 @@ pub(super) struct Offers<K> {
     is_lost: bool,
     has_answered: bool,
     has_failed: bool,
+    /// Before this one.
+    failed_ticks: u32,
 }
 
 impl<K> Default for Offers<K> {
@@ -26,6 +31,7 @@ impl<K> Default for Offers<K> {
             is_lost: false,
             has_answered: false,
             has_failed: false,
+            failed_ticks: 0,
         }
     }
 }
@@ -34,6 +40,7 @@ impl<K: Eq + Hash> Offers<K> {
     /// Begins a tick: whatever was lost gets another chance.
     pub(super) fn begin(&mut self, now: Timestamp) {
         self.now = now;
+        self.failed_ticks = self.failing_ticks();
         (self.is_lost, self.has_answered, self.has_failed) = (false, false, false);
     }
 
@@ -47,9 +54,14 @@ impl<K: Eq + Hash> Offers<K> {
         self.is_lost
     }
 
-    /// Whether it has answered in this tick: not if it is lost, and not if all that was asked failed.
+    /// Whether it answers: not if it is lost, and not if all that was asked has failed for some ticks.
     pub(super) fn answers(&self) -> bool {
-        !self.is_lost && (self.has_answered || !self.has_failed)
+        !self.is_lost && self.failing_ticks() < FAILED_TICKS
+    }
+
+    /// With this one.
+    fn failing_ticks(&self) -> u32 {
+        if self.has_failed && !self.has_answered { self.failed_ticks.saturating_add(1) } else { 0 }
     }
 
     /// Forgets that these things were not offered.
@@ -129,10 +141,15 @@ mod tests {
         assert!(offers.answers(), "nothing was asked");
         offers.note::<(), _>("fan", Err(Reason::Unsupported));
         assert!(offers.answers());
-        offers.note::<(), _>("power", Err(Reason::Error));
-        assert!(!offers.answers());
-        offers.note("clock", Ok(1));
-        assert!(offers.answers());
+        let mut tick = |clock: Result<i32, Reason>| {
+            offers.begin(Timestamp::default());
+            offers.note::<(), _>("power", Err(Reason::Error));
+            offers.note("clock", clock);
+            offers.answers()
+        };
+        let failed = || Err(Reason::Error);
+        assert_eq!([tick(failed()), tick(failed()), tick(failed()), tick(failed())], [true, true, false, false]);
+        assert_eq!([tick(Ok(1)), tick(failed()), tick(failed()), tick(failed())], [true, true, true, false]);
     }
 
     #[test]

@@ -5,15 +5,15 @@
 
 use std::{
     fs::{self, File},
-    io,
-    os::unix::fs::PermissionsExt as _,
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use belfry_common::{clock, model::Timestamp};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 
 /// Between two tries to get the lock.
 const STEP: Duration = Duration::from_millis(20);
@@ -51,12 +51,11 @@ impl Pause {
 
     /// Who made it may be another user than who locks it: reading is enough for that.
     fn open_lock(&self) -> io::Result<File> {
-        match File::open(&self.lock) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = File::options().create(true).truncate(false).write(true).open(&self.lock)?;
-                open_to_all(&file)?;
-                Ok(file)
-            }
+        match options().read(true).open(&self.lock) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match create(&self.lock) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options().read(true).open(&self.lock),
+                created => created,
+            },
             opened => opened,
         }
     }
@@ -66,8 +65,8 @@ impl Pause {
         let text = match fs::read_to_string(&self.request) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
-            // It is there, whatever it says.
-            Err(_) => return true,
+            // If it is there, it counts, whatever it says. In a directory that is closed to this user there is nothing for it.
+            Err(_) => return fs::symlink_metadata(&self.request).is_ok(),
         };
         text.trim().parse().map_or(true, |until| now < Timestamp::from_millis(until))
     }
@@ -77,8 +76,12 @@ impl Pause {
         let until =
             length.map(|length| clock::now().plus_millis(i64::try_from(length.as_millis()).unwrap_or(i64::MAX)));
         let text = until.map_or_else(|| "until resumed".to_owned(), |until| until.as_millis().to_string());
-        fs::write(&self.request, text)?;
-        open_to_all(&File::open(&self.request)?)?;
+        let new = self.request.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => create(&new)?.write_all(text.as_bytes())?,
+        }
+        fs::rename(new, &self.request)?;
         Ok(until)
     }
 
@@ -106,9 +109,18 @@ impl Pause {
     }
 }
 
-/// Root's umask must not keep the agent from reading what root asks of it.
-fn open_to_all(file: &File) -> io::Result<()> {
-    file.set_permissions(fs::Permissions::from_mode(0o644))
+/// A new file that all may read: root's umask must not keep the agent from reading what root asks of it.
+fn create(path: &Path) -> io::Result<File> {
+    let file = options().write(true).create_new(true).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    Ok(file)
+}
+
+/// Root writes into a directory that the agent's user owns: no link in it is followed.
+fn options() -> fs::OpenOptions {
+    let mut options = File::options();
+    options.custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    options
 }
 
 #[cfg(test)]
@@ -128,6 +140,21 @@ mod tests {
         pause.request(Some(Duration::from_secs(60))).unwrap();
         assert!(pause.is_requested(now));
         assert!(!pause.is_requested(now.plus_millis(120_000)));
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("secret"), "secret").unwrap();
+        for name in ["gpu.paused", "gpu.new", "gpu.lock"] {
+            std::os::unix::fs::symlink(at("secret"), at(name)).unwrap();
+        }
+        let pause = Pause::new(directory.path());
+        pause.request(None).unwrap();
+        assert!(pause.hold().is_err());
+        assert_eq!(fs::read_to_string(at("secret")).unwrap(), "secret");
+        assert_eq!(fs::read_to_string(at("gpu.paused")).unwrap(), "until resumed");
     }
 
     #[test]

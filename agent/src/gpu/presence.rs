@@ -27,6 +27,15 @@ pub(super) fn is_present(maker: Maker, roots: &Roots) -> bool {
     }
 }
 
+/// Whether a GPU of this maker is on the PCI bus, whoever drives it.
+pub(super) fn is_on_bus(maker: Maker, roots: &Roots) -> bool {
+    let number = match maker {
+        Maker::Nvidia => NVIDIA,
+        Maker::Amd => AMD,
+    };
+    has_display(&roots.sys, |device| is_of(number, device))
+}
+
 /// Whether a PCI device is of this maker.
 pub(super) fn is_of(maker: &str, device: &Path) -> bool {
     fs::read_to_string(device.join("vendor")).is_ok_and(|vendor| vendor.trim() == maker)
@@ -71,5 +80,6 @@ mod tests {
         };
         assert_eq!(check(&driven("amdgpu")), [false, true]);
         assert_eq!(check(&driven("vfio-pci")), [false, false]);
+        assert!(is_on_bus(Maker::Amd, &driven("vfio-pci").roots()));
     }
 }

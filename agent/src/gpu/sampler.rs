@@ -36,6 +36,8 @@ pub(crate) struct Gpus {
     is_certain: bool,
     looked: Option<Instant>,
     is_present: bool,
+    /// There is one, and nothing to ask.
+    is_given_away: bool,
     usage: Usage,
     expected: Expected,
     /// The worker's find that was counted last.
@@ -57,6 +59,7 @@ impl Gpus {
             is_certain,
             looked: None,
             is_present: is_certain,
+            is_given_away: false,
             usage,
             expected,
             counted: None,
@@ -72,9 +75,13 @@ impl Gpus {
         }
     }
 
-    /// How many there are, and how many there were, while no GPU can be found any more; `None` if there never was one.
+    /// How many there are, and how many there were, while no GPU can be found any more; `None` if there never was one, or if it
+    /// was given to a virtual machine.
     fn count_none(&mut self) -> Option<(usize, u32)> {
         self.counted = None;
+        if self.is_given_away {
+            return None;
+        }
         self.expected.found(0, clock::now());
         Some((0, self.expected.count())).filter(|(_, expected)| *expected > 0)
     }
@@ -88,6 +95,7 @@ impl Gpus {
         if !self.is_certain && self.looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN) {
             self.looked = Some(clock::monotonic());
             self.is_present = presence::is_present(self.supervisor.maker(), &self.roots);
+            self.is_given_away = !self.is_present && presence::is_on_bus(self.supervisor.maker(), &self.roots);
         }
         self.is_present
     }
@@ -177,7 +185,8 @@ impl Sampler for GpuSampler {
     fn sample(&mut self, readings: &mut Readings) -> Result<(), SampleError> {
         let shared = Arc::clone(&self.gpus);
         let mut gpus = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if !gpus.is_present() {
+        // What is done to GPUs in a pause is done on purpose.
+        if !gpus.is_present() && !gpus.supervisor.is_paused() {
             gpus.supervisor.stop();
             self.known.clear();
             if self.set == Set::Activity {

@@ -109,6 +109,11 @@ impl Supervisor {
         self.settings.maker
     }
 
+    /// Whether the GPUs are to be left alone.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.settings.pause.is_requested(clock::now())
+    }
+
     /// How the driver stands.
     pub(crate) fn state(&self) -> DriverState {
         self.state
@@ -127,7 +132,7 @@ impl Supervisor {
     /// Reads a set. Takes three seconds at most, whatever the driver does.
     pub(crate) fn read(&mut self, set: Set) -> Result<Answer, Reason> {
         self.unkillable.retain_mut(|(child, _)| matches!(child.try_wait(), Ok(None)));
-        if self.settings.pause.is_requested(clock::now()) {
+        if self.is_paused() {
             self.stop();
             self.set_state(DriverState::Paused, "");
             return Err(Reason::Unsupported);

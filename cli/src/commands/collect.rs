@@ -90,9 +90,16 @@ pub(crate) async fn stop_signal() {
 
 /// Reads the rule files again with each signal; ready when one came because the terminal is gone.
 async fn reload_on(hangup: &mut Signal, services: &std::sync::Weak<Services>) {
-    let terminal = Terminal::at_start();
-    while hangup.recv().await.is_some() {
-        if terminal.is_gone() {
+    let mut terminal = Terminal::at_start();
+    loop {
+        let signal = tokio::select! {
+            signal = hangup.recv() => signal,
+            never = terminal.watch() => match never {},
+        };
+        if signal.is_none() {
+            break;
+        }
+        if terminal.has_just_closed() {
             return;
         }
         let Some(alerting) = services.upgrade().map(|services| services.alerting.clone()) else { break };

@@ -16,7 +16,7 @@ use crate::{
         Look,
         alert::StandingAlert,
         check::{self, Verdict},
-        fleet::{self, Gpus},
+        fleet::{self, Gpus, Tally},
         jobs,
         machine::{self, field},
         node,
@@ -166,7 +166,8 @@ const CSV_NAMES: &[&str] = &[
 
 fn csv_row(node: &NodeStatus) -> Vec<String> {
     let gpus = Gpus::of(node);
-    let in_state = |state: &str| node.gpus.iter().filter(|gpu| gpu.state == state).count().to_string();
+    let mut tally = Tally::default();
+    tally.add(node);
     vec![
         node.name.clone(),
         node.state.clone(),
@@ -183,10 +184,10 @@ fn csv_row(node: &NodeStatus) -> Vec<String> {
         field(node.disk.mountpoint.as_ref()),
         field(node.network.receive_bytes_per_second),
         field(node.network.transmit_bytes_per_second),
-        node.gpus.len().to_string(),
-        in_state("failed"),
-        in_state("degraded"),
-        in_state("unknown"),
+        tally.gpus.to_string(),
+        tally.gpus_failed.to_string(),
+        tally.gpus_degraded.to_string(),
+        tally.gpus_unknown().to_string(),
         field(gpus.utilization),
         field(gpus.memory.map(|(used, _)| used)),
         field(gpus.memory.map(|(_, total)| total)),

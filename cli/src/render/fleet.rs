@@ -239,21 +239,24 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn of(document: &StatusDocument, alerts: &[StandingAlert]) -> Self {
         let mut tally = Self::default();
-        for node in &document.nodes {
-            match node.state.as_str() {
-                "up" => tally.up += 1,
-                "down" => tally.down += 1,
-                _ => tally.stale += 1,
-            }
-            let known = |state: &str| node.gpus.iter().filter(|gpu| node.state == "up" && gpu.state == state).count();
-            tally.gpus += node.gpus.len();
-            tally.gpus_ok += known("ok");
-            tally.gpus_degraded += known("degraded");
-            tally.gpus_failed += known("failed");
-        }
+        document.nodes.iter().for_each(|node| tally.add(node));
         tally.firing = alerts.iter().filter(|alert| alert.is_firing()).count();
         tally.pending = alerts.len() - tally.firing;
         tally
+    }
+
+    /// Counts a node. Of the GPUs of one that is not up nothing is known now.
+    pub(crate) fn add(&mut self, node: &NodeStatus) {
+        match node.state.as_str() {
+            "up" => self.up += 1,
+            "down" => self.down += 1,
+            _ => self.stale += 1,
+        }
+        let known = |state: &str| node.gpus.iter().filter(|gpu| node.state == "up" && gpu.state == state).count();
+        self.gpus += node.gpus.len();
+        self.gpus_ok += known("ok");
+        self.gpus_degraded += known("degraded");
+        self.gpus_failed += known("failed");
     }
 
     /// GPUs of which nothing is known now.

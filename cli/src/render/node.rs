@@ -176,7 +176,11 @@ fn gpus(node: &NodeStatus, look: &Look) -> String {
 
 /// Why GPUs are not ok: neighbours of which the same is said share a line.
 fn causes(node: &NodeStatus, look: &Look) -> String {
-    let alike = node.gpus.chunk_by(|a, b| (&a.state, &a.causes) == (&b.state, &b.causes));
+    let index = |gpu: &GpuStatus| gpu.index.parse::<u32>().ok();
+    let are_neighbours = |a: &GpuStatus, b: &GpuStatus| {
+        index(a).and_then(|a| a.checked_add(1)).is_some_and(|next| index(b) == Some(next))
+    };
+    let alike = node.gpus.chunk_by(|a, b| are_neighbours(a, b) && (&a.state, &a.causes) == (&b.state, &b.causes));
     let mut out = String::new();
     for gpus in alike {
         let (Some(first), Some(last)) = (gpus.first(), gpus.last()) else { continue };

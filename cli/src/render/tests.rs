@@ -334,6 +334,30 @@ fn a_node_in_full() {
 }
 
 #[test]
+fn what_is_said_of_gpus_in_a_row_is_said_once_and_in_whole() {
+    let mut node = up("gpu-02", &[0.5, 0.5, 0.5, 0.5]);
+    node.gpus.remove(2);
+    for gpu in &mut node.gpus {
+        gpu.state = "unknown".into();
+        gpu.causes = vec!["driver does not answer (nvmlDeviceGetTemperature)".into(), "2 of 18 NVLinks down".into()];
+    }
+    let document = StatusDocument { time: TIME.into(), nodes: vec![node] };
+    let view = node::view(&document, &[], &look(Some(60)));
+    let causes = view.lines().skip_while(|line| !line.starts_with("GPUs 0 to")).take_while(|line| !line.is_empty());
+    let causes: Vec<&str> = causes.collect();
+    assert_eq!(
+        causes,
+        [
+            "GPUs 0 to 1: driver does not answer",
+            "             (nvmlDeviceGetTemperature); 2 of 18 NVLinks",
+            "             down",
+            "GPU 3: driver does not answer (nvmlDeviceGetTemperature); 2",
+            "       of 18 NVLinks down",
+        ]
+    );
+}
+
+#[test]
 fn a_node_that_is_gone() {
     let document = StatusDocument { time: TIME.into(), nodes: vec![down("gpu-09", "unreachable")] };
     expect![[r#"

@@ -25,7 +25,7 @@ CREATE INDEX gpu_jobs_end ON gpu_jobs (end_ms);
 ";
 
 /// Intervals that have ended and are kept: at 300 bytes, some hundreds of megabytes.
-const ENDED_MAX: u64 = 1_000_000;
+pub(crate) const ENDED_MAX: u64 = 1_000_000;
 
 /// An interval as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,26 +60,28 @@ pub(crate) fn end(transaction: &Transaction<'_>, id: u64, end: Timestamp) -> Res
         .map(|_| ())
 }
 
-/// Every interval that goes on, and those that ended after `time`, at most so many: the newest.
+/// Every interval that goes on, and those that ended after `time`, at most so many: those that ended last.
 pub(crate) fn since(view: &Snapshot<'_>, time: Timestamp, max: usize) -> Result<Vec<StoredJob>, StateError> {
     view.rows(
         "SELECT gpu_jobs.*, nodes.last_seen_ms FROM gpu_jobs JOIN nodes ON nodes.id = gpu_jobs.node
-         WHERE end_ms IS NULL OR end_ms > ?1 ORDER BY gpu_jobs.id DESC LIMIT ?2",
+         WHERE end_ms IS NULL OR end_ms > ?1 ORDER BY end_ms IS NULL DESC, end_ms DESC LIMIT ?2",
         params![time.as_millis(), integer(max as u64)],
         read,
     )
 }
 
-/// Removes what ended before `time`, or goes on at a node that was not heard of since, and of what ended later the oldest that
-/// are too many.
-pub(crate) fn prune(transaction: &Transaction<'_>, time: Timestamp) -> Result<(), StateError> {
+/// Removes what ended before `time`, or goes on at a node that was not heard of since, and of what ended later the oldest beyond
+/// `ended_max`.
+pub(crate) fn prune(transaction: &Transaction<'_>, time: Timestamp, ended_max: u64) -> Result<(), StateError> {
+    transaction.execute("DELETE FROM gpu_jobs WHERE end_ms < ?1", params![time.as_millis()])?;
     transaction.execute(
-        "DELETE FROM gpu_jobs WHERE COALESCE(end_ms, (SELECT last_seen_ms FROM nodes WHERE nodes.id = node)) < ?1",
+        "DELETE FROM gpu_jobs WHERE end_ms IS NULL AND node IN (SELECT id FROM nodes WHERE last_seen_ms < ?1)",
         params![time.as_millis()],
     )?;
     transaction.execute(
-        "DELETE FROM gpu_jobs WHERE end_ms IS NOT NULL AND id <= (SELECT max(id) FROM gpu_jobs) - ?1",
-        params![integer(ENDED_MAX)],
+        "DELETE FROM gpu_jobs WHERE end_ms <= (
+            SELECT end_ms FROM gpu_jobs WHERE end_ms IS NOT NULL ORDER BY end_ms DESC LIMIT 1 OFFSET ?1)",
+        params![integer(ended_max)],
     )?;
     Ok(())
 }

@@ -39,7 +39,7 @@
 //! [[xid]]                             # for event sets where the GPU is registered for critical XIDs
 //! gpu = 3
 //! code = 79
-//! at = 2.0                            # seconds since the scenario was loaded
+//! at = 2.0                            # seconds since the scenario was loaded; told to sets that listened by then
 //! gpu_instance = 1
 //! ```
 //!

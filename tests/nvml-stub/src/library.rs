@@ -167,6 +167,14 @@ impl Library {
         }
     }
 
+    /// Lets a set hear of a card from now on.
+    pub(crate) fn register(&mut self, set: nvmlEventSet_t, gpu: usize, types: u64) -> Result<(), Code> {
+        let loaded = self.current()?;
+        let set = self.event_sets.get_mut(set).ok_or(Code::InvalidArgument)?;
+        set.register(gpu, types, loaded.generation, loaded.moment().since_load);
+        Ok(())
+    }
+
     /// The next event of a set, if there is one by now.
     pub(crate) fn next_event(&mut self, set: nvmlEventSet_t) -> Result<Option<Xid>, Code> {
         let loaded = self.current()?;

@@ -21,7 +21,13 @@ use belfry_common::{
     wire::message::{GpuHolders, GpuIdentity},
 };
 
-use self::{facts::Versions, gpu::Gpu, library::Library, metrics::Metrics, processes::Processes};
+use self::{
+    facts::Versions,
+    gpu::Gpu,
+    library::{Library, Watch},
+    metrics::Metrics,
+    processes::Processes,
+};
 use super::{
     board::Board,
     driver::{Driver, DriverState, Events, Set, Unusable},
@@ -38,6 +44,8 @@ pub(super) struct Nvidia {
     /// Those of them that there are, by index.
     gpus: Vec<Gpu>,
     processes: Processes,
+    /// Whose errors are reported, if any are.
+    watch: Option<Watch>,
 }
 
 impl Nvidia {
@@ -54,7 +62,7 @@ impl Nvidia {
         let wanted = (0..count).filter(|index| !without.contains(index)).collect();
         let versions = Versions::of(&library);
         let (metrics, processes) = (Metrics::new(), Processes::default());
-        let mut nvidia = Self { library, metrics, versions, wanted, gpus: Vec::new(), processes };
+        let mut nvidia = Self { library, metrics, versions, wanted, gpus: Vec::new(), processes, watch: None };
         nvidia.find();
         Ok(nvidia)
     }
@@ -93,7 +101,11 @@ impl Driver for Nvidia {
 
     fn sample(&mut self, set: Set, time: Timestamp, readings: &mut Readings) {
         match set {
-            Set::Activity => {}
+            Set::Activity => {
+                if let Some(watch) = &mut self.watch {
+                    watch.tend(&self.library);
+                }
+            }
             Set::Condition => self.find(),
             Set::Facts => self.versions.read(&self.metrics, readings),
         }
@@ -112,6 +124,8 @@ impl Driver for Nvidia {
     }
 
     fn events(&mut self) -> Option<Box<dyn Events>> {
-        Some(Box::new(self.library.xid_events(self.wanted.clone())?))
+        let (watch, events) = Watch::begin(&self.library, &self.wanted)?;
+        self.watch = Some(watch);
+        Some(Box::new(events))
     }
 }

@@ -56,11 +56,13 @@ impl Xids {
     /// The GPUs that there are now. Those that were known before and are no more keep their names: an error may be the reason.
     pub(super) fn identify(&self, gpus: &[GpuIdentity]) {
         let mut state = self.lock();
-        for gpu in gpus {
+        // One that is lost when it is found has no names yet.
+        let named = gpus.iter().filter(|gpu| !gpu.pci_bus_id.is_empty());
+        for gpu in named.clone() {
             state.gpus.retain(|known| known.pci_bus_id != gpu.pci_bus_id && known.uuid != gpu.uuid);
         }
         // Where one that is gone had the index of one that is there, that is found first.
-        state.gpus.splice(0..0, gpus.iter().cloned());
+        state.gpus.splice(0..0, named.cloned());
         state.gpus.sort_by_key(|gpu| gpu.index);
     }
 

@@ -61,9 +61,7 @@ pub(super) extern "C" fn nvmlDeviceRegisterEvents(
         if card.instance.is_some() || types & !card.model.events != 0 {
             return Err(Code::NotSupported);
         }
-        let mut library = library::lock();
-        library.event_sets.get_mut(set).ok_or(Code::InvalidArgument)?.register(card.handle.gpu, types);
-        Ok(())
+        library::lock().register(set, card.handle.gpu, types)
     })
 }
 

@@ -1,142 +1,211 @@
 //! XIDs as the driver reports them.
+//!
+//! NVML tells them to whoever waits on a set of GPUs, and one that is lost can spoil the set for all. Sets are made where all calls
+//! are made ([`Watch`]), so that one that hangs is named; another thread only waits ([`XidEvents`]), and goes on with a newer set
+//! when it gets one.
 
 use std::{
-    collections::HashMap,
-    thread,
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
 use belfry_common::clock;
-use nvml_wrapper::{EventSet, Nvml, bitmasks::event::EventTypes, enums::event::XidError, error::NvmlError};
+use nvml_wrapper::{
+    EventSet, bitmasks::event::EventTypes, enums::event::XidError, error::NvmlError, struct_wrappers::event::EventData,
+};
+use tracing::{info, warn};
 
 use super::{
-    super::super::{
-        board::Board,
-        driver::{Events, Reported},
-    },
+    super::super::driver::{Events, Reported},
+    Library,
     device::Handle,
 };
 
 /// How long one wait lasts: what is between two is not lost, the driver keeps it.
-const WAIT_MS: u32 = 1000;
+const WAIT: Duration = Duration::from_secs(1);
 /// A GPU that could not be watched, or a watch that broke, is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// Events that are taken from a set at its end.
+const LAST_EVENTS_MAX: usize = 256;
 /// NVML's number for an error that it does not know.
 const UNKNOWN_XID: u32 = 999;
 
-/// Watches some GPUs. One that is lost takes only itself out of the watch, and is taken back when it answers again.
+/// A set of GPUs whose errors are waited for.
 #[derive(Debug)]
-pub(in super::super) struct XidEvents {
-    nvml: &'static Nvml,
-    /// Indices of the GPUs to watch.
-    wanted: Vec<u32>,
+struct Listening {
+    set: EventSet<'static>,
     /// Indices by the driver's name, which is all that an event says of its GPU.
     indices: HashMap<String, u32>,
-    /// None while nothing can be watched.
-    set: Option<EventSet<'static>>,
-    /// Every GPU that reports XIDs is in the set.
-    is_whole: bool,
+}
+
+/// Makes the sets. One that is lost takes only itself out of the watch, and is taken back when it answers again.
+#[derive(Debug)]
+pub(in super::super) struct Watch {
+    /// Indices of the GPUs that report XIDs, or may when they answer.
+    wanted: Vec<u32>,
+    watched: Vec<u32>,
+    sets: mpsc::Sender<Listening>,
+    is_broken: Arc<AtomicBool>,
     tried: Instant,
 }
 
-impl XidEvents {
+impl Watch {
     /// Begins to watch; `None` where no GPU reports XIDs.
-    pub(super) fn watch(nvml: &'static Nvml, wanted: Vec<u32>, board: &Board) -> Option<Self> {
-        let mut events =
-            Self { nvml, wanted, indices: HashMap::new(), set: None, is_whole: false, tried: clock::monotonic() };
-        events.listen(|call, gpu| board.note(call, gpu));
-        let has_none = events.set.is_none() && events.is_whole;
-        (!has_none).then_some(events)
+    pub(in super::super) fn begin(library: &Library, indices: &[u32]) -> Option<(Self, XidEvents)> {
+        let (sets, newer) = mpsc::channel();
+        let is_broken = Arc::<AtomicBool>::default();
+        let events = XidEvents { newer, current: None, is_broken: Arc::clone(&is_broken), told: VecDeque::new() };
+        let (wanted, watched) = (indices.to_vec(), Vec::new());
+        let mut watch = Self { wanted, watched, sets, is_broken, tried: clock::monotonic() };
+        watch.listen(library, indices);
+        (!watch.wanted.is_empty()).then_some((watch, events))
     }
 
-    /// Makes a new set of all GPUs that can be watched now. The one before it ends after, so that nothing falls between.
-    fn listen(&mut self, note: impl Fn(&str, Option<u32>)) {
+    /// Mends the watch if it broke, or lacks a GPU that can be watched again. To be called each second.
+    pub(in super::super) fn tend(&mut self, library: &Library) {
+        let is_broken = self.is_broken.load(Relaxed);
+        let is_whole = self.watched.len() == self.wanted.len();
+        if (is_whole && !is_broken) || self.tried.elapsed() < TRY_AGAIN {
+            return;
+        }
         self.tried = clock::monotonic();
-        self.is_whole = true;
+        let is_good = |index: &u32| !is_broken && self.watched.contains(index);
+        let (mut gpus, doubtful): (Vec<u32>, Vec<u32>) = self.wanted.iter().partition(|index| is_good(index));
+        let good = gpus.len();
+        gpus.extend(doubtful.into_iter().filter(|index| library.can_watch(*index)));
+        if is_broken || gpus.len() > good {
+            gpus.sort_unstable();
+            self.listen(library, &gpus);
+        }
+    }
+
+    /// Makes a new set of these GPUs, or of as many of them as can be watched.
+    fn listen(&mut self, library: &Library, indices: &[u32]) {
         let mut reporting = Vec::new();
-        for &index in &self.wanted {
-            match reporter(self.nvml, index, &note) {
-                Ok(Some((handle, uuid))) => {
-                    self.indices.insert(uuid, index);
-                    reporting.push((index, handle));
-                }
-                Ok(None) => {}
-                Err(_) => self.is_whole = false,
+        for &index in indices {
+            match library.reporter(index) {
+                Ok(Some((handle, uuid))) => reporting.push((index, handle, uuid)),
+                Ok(None) => self.wanted.retain(|wanted| *wanted != index),
+                Err(_) => {}
             }
         }
-        // A set is not to be used after it refused a GPU: the next is made without that one.
-        let mut set = None;
-        while !reporting.is_empty() {
-            match set_of(self.nvml, &reporting, &note) {
-                Ok(made) => {
-                    set = Some(made);
-                    break;
+        let mut listening = None;
+        while !reporting.is_empty() && listening.is_none() {
+            match library.set_of(&reporting) {
+                Ok(set) => {
+                    let indices = reporting.iter().map(|(index, _, uuid)| (uuid.clone(), *index)).collect();
+                    listening = Some(Listening { set, indices });
                 }
-                Err(refused) => {
-                    self.is_whole = false;
-                    let Some(refused) = refused else { break };
-                    reporting.retain(|(index, _)| *index != refused);
-                }
+                // A set is not to be used after it refused a GPU: the next is made without that one.
+                Err(Some(refused)) => reporting.retain(|(index, ..)| *index != refused),
+                Err(None) => break,
             }
         }
-        self.set = set;
+        let watched = reporting.into_iter().map(|(index, ..)| index).filter(|_| listening.is_some()).collect();
+        self.say(&watched);
+        self.watched = watched;
+        self.is_broken.store(listening.is_none() && !self.wanted.is_empty(), Relaxed);
+        if let Some(listening) = listening {
+            // Nobody waits any more: the process ends.
+            drop(self.sets.send(listening));
+        }
+    }
+
+    fn say(&self, watched: &Vec<u32>) {
+        let missing: Vec<u32> = self.wanted.iter().filter(|index| !watched.contains(index)).copied().collect();
+        if !missing.is_empty() {
+            warn!(gpus = ?missing, "NVML does not report errors of these GPUs");
+        } else if !self.watched.is_empty() && self.watched != *watched {
+            info!(gpus = watched.len(), "NVML reports errors of all GPUs");
+        }
     }
 }
 
-/// A GPU that reports XIDs, and its name; `None` if it does not report them.
-fn reporter(
-    nvml: &'static Nvml,
-    index: u32,
-    note: impl Fn(&str, Option<u32>),
-) -> Result<Option<(Handle, String)>, NvmlError> {
-    note("nvmlDeviceGetHandleByIndex_v2", Some(index));
-    let handle = nvml.device_by_index(index)?;
-    note("nvmlDeviceGetSupportedEventTypes", Some(index));
-    match handle.supported_event_types() {
-        Ok(types) if types.contains(EventTypes::CRITICAL_XID_ERROR) => {}
-        Ok(_) | Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)) => return Ok(None),
-        Err(error) => return Err(error),
+impl Library {
+    /// A GPU that reports XIDs, and its name; `None` if it does not report them.
+    fn reporter(&self, index: u32) -> Result<Option<(Handle, String)>, NvmlError> {
+        let note = |call| self.board.note(call, Some(index));
+        note("nvmlDeviceGetHandleByIndex_v2");
+        let handle = self.nvml.device_by_index(index)?;
+        note("nvmlDeviceGetSupportedEventTypes");
+        match handle.supported_event_types() {
+            Ok(types) if types.contains(EventTypes::CRITICAL_XID_ERROR) => {}
+            Ok(_) | Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        note("nvmlDeviceGetUUID");
+        let uuid = handle.uuid()?;
+        Ok(Some((handle, uuid)))
     }
-    note("nvmlDeviceGetUUID", Some(index));
-    let uuid = handle.uuid()?;
-    Ok(Some((handle, uuid)))
+
+    /// A set of all these GPUs, or the one that refused; `None` if there can be no set at all.
+    fn set_of(&self, gpus: &[(u32, Handle, String)]) -> Result<EventSet<'static>, Option<u32>> {
+        self.board.note("nvmlEventSetCreate", None);
+        let set = self.nvml.create_event_set().map_err(|_| None)?;
+        gpus.iter().try_fold(set, |set, (index, handle, _)| {
+            self.board.note("nvmlDeviceRegisterEvents", Some(*index));
+            handle.register_events(EventTypes::CRITICAL_XID_ERROR, set).map_err(|_| Some(*index))
+        })
+    }
+
+    /// Whether a set of this GPU alone can be waited on.
+    fn can_watch(&self, index: u32) -> bool {
+        let Ok(Some((handle, uuid))) = self.reporter(index) else { return false };
+        let Ok(set) = self.set_of(&[(index, handle, uuid)]) else { return false };
+        self.board.note("nvmlEventSetWait_v2", Some(index));
+        matches!(set.wait(0), Ok(_) | Err(NvmlError::Timeout))
+    }
 }
 
-/// A set of all these GPUs, or the one that refused; `None` if there can be no set at all.
-fn set_of(
-    nvml: &'static Nvml,
-    gpus: &[(u32, Handle)],
-    note: impl Fn(&str, Option<u32>),
-) -> Result<EventSet<'static>, Option<u32>> {
-    note("nvmlEventSetCreate", None);
-    let set = nvml.create_event_set().map_err(|_| None)?;
-    gpus.iter().try_fold(set, |set, (index, handle)| {
-        note("nvmlDeviceRegisterEvents", Some(*index));
-        handle.register_events(EventTypes::CRITICAL_XID_ERROR, set).map_err(|_| Some(*index))
-    })
+/// Waits for errors.
+#[derive(Debug)]
+pub(in super::super) struct XidEvents {
+    newer: mpsc::Receiver<Listening>,
+    /// None while nothing can be watched.
+    current: Option<Listening>,
+    is_broken: Arc<AtomicBool>,
+    /// What the set before still had to tell.
+    told: VecDeque<Reported>,
 }
 
 impl Events for XidEvents {
     fn next(&mut self) -> Option<Reported> {
-        if !self.is_whole && self.tried.elapsed() > TRY_AGAIN {
-            // On this thread's own account: the board is for the one that reads.
-            self.listen(|_, _| {});
+        if let Some(reported) = self.told.pop_front() {
+            return Some(reported);
         }
-        let Some(set) = &self.set else {
-            thread::sleep(Duration::from_millis(WAIT_MS.into()));
+        while let Ok(newer) = self.newer.try_recv() {
+            // What comes just now is in both: better told twice than never.
+            if let Some(before) = self.current.replace(newer) {
+                let last = (0..LAST_EVENTS_MAX).map_while(|_| before.set.wait(0).ok());
+                self.told.extend(last.filter_map(|event| before.reported(&event)));
+            }
+        }
+        let Some(listening) = &self.current else {
+            self.current = self.newer.recv_timeout(WAIT).ok();
             return None;
         };
-        let event = match set.wait(WAIT_MS) {
-            Ok(event) => event,
-            Err(NvmlError::Timeout) => return None,
-            // Of one GPU, which ends the watch of all.
+        match listening.set.wait(WAIT.as_millis() as u32) {
+            Ok(event) => listening.reported(&event),
+            Err(NvmlError::Timeout) => None,
+            // Because of one GPU, but there is nothing more to be heard of any.
             Err(_) => {
-                (self.set, self.is_whole) = (None, false);
-                return None;
+                self.current = None;
+                self.is_broken.store(true, Relaxed);
+                None
             }
-        };
-        let xid = match event.event_data? {
-            XidError::Value(code) => u32::try_from(code).unwrap_or(UNKNOWN_XID),
+        }
+    }
+}
+
+impl Listening {
+    fn reported(&self, event: &EventData<'_>) -> Option<Reported> {
+        let xid = match event.event_data.as_ref()? {
+            XidError::Value(code) => u32::try_from(*code).unwrap_or(UNKNOWN_XID),
             XidError::Unknown => UNKNOWN_XID,
         };
         // A GPU that fell off the bus may not say its name: NVML has it from before.

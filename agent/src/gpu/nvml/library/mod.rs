@@ -18,7 +18,7 @@ use belfry_common::model::Reason;
 use nvml_wrapper::{FieldIdScheme, Nvml, error::NvmlError};
 
 pub(super) use device::Device;
-pub(super) use events::XidEvents;
+pub(super) use events::Watch;
 pub(super) use fabric::Fabric;
 pub(super) use fields::{Field, FieldValue};
 pub(super) use gpm::{Activity, Gpm};
@@ -74,11 +74,6 @@ impl Library {
         self.board.note("nvmlDeviceGetHandleByIndex_v2", Some(index));
         let device = self.nvml.device_by_index(index).map_err(|error| reason(&error))?;
         Ok(Device::new(index, device, Rc::clone(&self.board)))
-    }
-
-    /// What reports XIDs of the GPUs with these indices; `None` where the driver does not.
-    pub(super) fn xid_events(&self, indices: Vec<u32>) -> Option<XidEvents> {
-        XidEvents::watch(self.nvml, indices, &self.board)
     }
 
     fn call<T>(&self, name: &str, call: impl FnOnce(&Nvml) -> Result<T, NvmlError>) -> Result<T, Reason> {
