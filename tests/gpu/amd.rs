@@ -10,7 +10,9 @@ use std::{
 use belfry_tests::{
     binaries,
     cli::{Stream, objects},
+    gpus::workers,
     process::{Said, finish},
+    wait::{SOON, eventually},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -150,4 +152,8 @@ async fn a_file_that_cannot_be_read_to_its_end_is_named() {
         (&labels["driver"], &labels["call"], &labels["gpu"]),
         (&"amd".into(), &"gpu_busy_percent".into(), &"0".into())
     );
+    // Killed while a worker hangs.
+    let state = machine.0.path().join("state");
+    drop(stream);
+    eventually("no worker is left", SOON, async || (workers(&state) == 0).then_some(())).await;
 }

@@ -4,7 +4,7 @@ use belfry_tests::{
     agent::Agent,
     cli::Cli,
     collector::Collector,
-    gpus::Gpus,
+    gpus::{Gpus, workers},
     wait::{SOON, eventually},
 };
 use serde_json::Value;
@@ -132,13 +132,7 @@ async fn a_pause_lets_go_of_every_handle_and_marks_the_gap() {
     let state = scene.agent.state_directory();
     let said = belfry_tests::cli::agent(&state, &["gpu", "pause"]).await.done();
     assert!(said.starts_with("paused: no GPU is held."), "{said}");
-    let worker = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let path = entry.ok()?.path();
-        let words = std::fs::read(path.join("cmdline")).ok()?;
-        let words = String::from_utf8_lossy(&words).into_owned();
-        (words.contains("gpu-worker") && words.contains(state.to_str().unwrap())).then_some(words)
-    });
-    assert_eq!(worker.count(), 0, "the worker is gone before the command ends");
+    assert_eq!(workers(&state), 0, "the worker is gone before the command ends");
     let gpus = scene.until("they are paused", |gpus| gpus.iter().all(|gpu| gpu["state"] == "unknown")).await;
     assert_eq!(gpus[0]["causes"][0], "driver: paused");
 

@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write as _,
-    path::PathBuf,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -91,4 +91,16 @@ impl Gpus {
     pub async fn sampled(&self) -> Vec<Value> {
         objects(&self.agent(&["sample", "--once", "-o", "jsonl"]).await.done())
     }
+}
+
+/// How many processes read GPUs for the agent that has this state directory.
+#[must_use]
+pub fn workers(state: &Path) -> usize {
+    let words = |entry: io::Result<fs::DirEntry>| fs::read(entry.ok()?.path().join("cmdline")).ok();
+    let all = fs::read_dir("/proc").unwrap().filter_map(words);
+    let is_worker = |words: &Vec<u8>| {
+        let words = String::from_utf8_lossy(words);
+        words.contains("gpu-worker") && words.contains(state.to_str().unwrap())
+    };
+    all.filter(is_worker).count()
 }

@@ -2,7 +2,7 @@
 //!
 //! It reads what it is asked for and answers; it has no schedule, no limits of time and no judgement: those are the agent's
 //! ([`super::supervisor`]), which looks at this process from outside. It ends with the socket that is its standard input, and
-//! so with the agent.
+//! so with the agent; from within a call that hangs by the kernel's hand, with the thread that started it.
 
 use std::{
     io,
@@ -13,15 +13,6 @@ use std::{
     thread,
 };
 
-use super::{
-    amdgpu,
-    board::Board,
-    driver::{Driver, DriverState, Events, Maker, Set, Unusable},
-    nvml,
-    pause::Pause,
-    protocol::{self, Outlet, ProtocolError},
-};
-use crate::readings::Readings;
 use belfry_common::{
     clock,
     model::{Batch, Timestamp},
@@ -31,6 +22,17 @@ use belfry_common::{
         message::{GpuEvent, GpuIdentity, GpuReadings, GpuReady, GpuRequest},
     },
 };
+use rustix::process::Signal;
+
+use super::{
+    amdgpu,
+    board::Board,
+    driver::{Driver, DriverState, Events, Maker, Set, Unusable},
+    nvml,
+    pause::Pause,
+    protocol::{self, Outlet, ProtocolError},
+};
+use crate::readings::Readings;
 
 /// What the agent tells its worker.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,6 +60,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // What `ps` shows: the program was started by a link of the kernel's, whose name says nothing.
     let _ = rustix::thread::set_name(c"belfry-gpu");
+    // The end of the socket is not seen from within a call that hangs.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let board = Rc::new(Board::inherited(args.board)?);
     let pause = Pause::new(&args.state);

@@ -5,7 +5,7 @@
 use std::{
     env,
     fmt::{self, Display},
-    fs::{File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -226,18 +226,21 @@ impl Source {
             return Ok(None);
         }
         self.checked = Some(now);
-        // The file may be gone for good, or just be replaced.
-        let Ok(file) = File::open(&self.path) else { return Ok(None) };
-        let metadata = file.metadata().map_err(Problem::Read)?;
-        let changed_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        let stamp = Some((changed_ns, metadata.ino(), metadata.size()));
-        if self.stamp == stamp {
+        // The file may be gone for good, or just be replaced. It is looked at far more often than it changes: not by opening it.
+        if fs::metadata(&self.path).is_ok_and(|metadata| self.stamp == Some(stamp(&metadata))) {
             return Ok(None);
         }
-        self.stamp = stamp;
+        let Ok(file) = File::open(&self.path) else { return Ok(None) };
+        self.stamp = Some(stamp(&file.metadata().map_err(Problem::Read)?));
         let text = io::read_to_string(file).map_err(Problem::Read)?;
         Scenario::from_str(&text).map(Some).map_err(Problem::Parse)
     }
+}
+
+/// Time of the last change in ns, number and size: a file that is another has another.
+fn stamp(metadata: &Metadata) -> Stamp {
+    let changed_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    (changed_ns, metadata.ino(), metadata.size())
 }
 
 /// Why a scenario's file is not in force.
