@@ -54,6 +54,7 @@
 mod abi;
 mod api;
 mod card;
+mod changes;
 mod clock;
 mod codes;
 mod dispatch;

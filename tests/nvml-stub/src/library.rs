@@ -19,6 +19,7 @@ use std::{
 use nvml_wrapper_sys::bindings::{nvmlEventSet_st, nvmlEventSet_t, nvmlGpmSample_st};
 
 use crate::{
+    changes::Changes,
     clock::{self, Moment},
     codes::Code,
     events::EventSet,
@@ -175,11 +176,27 @@ impl Library {
         Ok(())
     }
 
-    /// The next event of a set, if there is one by now.
-    pub(crate) fn next_event(&mut self, set: nvmlEventSet_t) -> Result<Option<Xid>, Code> {
+    /// The next event of a set, if there is one by now; else after which time there may be one, unless the scenario changes.
+    pub(crate) fn next_event(&mut self, set: nvmlEventSet_t) -> Result<Result<Xid, Duration>, Code> {
         let loaded = self.current()?;
         let set = self.event_sets.get_mut(set).ok_or(Code::InvalidArgument)?;
-        Ok(set.next(loaded.generation, &loaded.scenario.xids, loaded.moment().since_load))
+        let (xids, seconds) = (&loaded.scenario.xids, loaded.moment().since_load);
+        let next = set.next(loaded.generation, xids, seconds);
+        let later = xids.iter().map(|xid| xid.at - seconds).filter(|after| *after > 0.0);
+        let after = later.reduce(f64::min).and_then(|after| Duration::try_from_secs_f64(after).ok());
+        Ok(next.ok_or(after.unwrap_or(Duration::MAX)))
+    }
+
+    /// What happens to the scenario's file from now on.
+    pub(crate) fn changes(&self) -> Option<Changes> {
+        Changes::of(&self.source.as_ref()?.path).ok()
+    }
+
+    /// Looks at the scenario's file at the next call, however lately that was done.
+    pub(crate) fn look_again(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.checked = None;
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     scenario::Xid,
 };
 
-/// How often a wait looks whether something has come.
+/// How often a wait looks whether something has come, where it cannot be woken.
 const WAIT_INTERVAL: Duration = Duration::from_millis(10);
 
 #[unsafe(no_mangle)]
@@ -83,15 +83,21 @@ pub(super) extern "C" fn nvmlEventSetWait_v2(
 
 fn wait(set: nvmlEventSet_t, timeout: Duration) -> Result<Xid, Code> {
     let started = clock::monotonic();
+    let changes = library::lock().changes();
     loop {
-        if let Some(xid) = library::lock().next_event(set)? {
-            return Ok(xid);
-        }
+        let after = match library::lock().next_event(set)? {
+            Ok(xid) => return Ok(xid),
+            Err(after) => after,
+        };
         let left = timeout.saturating_sub(started.elapsed());
         if left.is_zero() {
             return Err(Code::Timeout);
         }
-        thread::sleep(left.min(WAIT_INTERVAL));
+        match &changes {
+            Some(changes) if changes.wait(left.min(after)) => library::lock().look_again(),
+            Some(_) => {}
+            None => thread::sleep(left.min(WAIT_INTERVAL)),
+        }
     }
 }
 
