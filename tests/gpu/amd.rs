@@ -130,6 +130,26 @@ async fn a_card_that_is_gone_is_missed() {
 }
 
 #[tokio::test]
+async fn a_pause_says_nothing_where_there_is_no_card_and_hides_that_one_is_taken_out() {
+    let machine = Machine::new().with_driver();
+    let card = machine.at("bus/pci/devices/0000:c1:00.0");
+    let sample = async || objects(&machine.agent(&["sample", "--once", "-o", "jsonl"]).await.done());
+    let says = |samples: &[Value], metric: &str| samples.iter().any(|sample| sample["metric"] == metric);
+    fs::remove_file(&card).unwrap();
+    machine.agent(&["gpu", "pause"]).await.done();
+    assert!(!says(&sample().await, "gpu_driver_state"), "there is no card");
+
+    machine.agent(&["gpu", "resume"]).await.done();
+    symlink(machine.at(DEVICE), &card).unwrap();
+    assert!(says(&sample().await, "gpu_up"));
+    machine.agent(&["gpu", "pause"]).await.done();
+    fs::remove_file(&card).unwrap();
+    let samples = sample().await;
+    assert_eq!(*value(&samples, "gpu_driver_state", &[("driver", "amd"), ("state", "paused")]), 1.0);
+    assert!(!says(&samples, "gpu_devices"), "it was taken out on purpose");
+}
+
+#[tokio::test]
 async fn a_card_without_a_driver_is_told_with_what_to_do() {
     let said = Machine::new().agent(&["doctor"]).await;
     assert!(said.output.contains("amd: no driver: ") && said.output.contains("modprobe amdgpu"), "{said:?}");

@@ -91,6 +91,12 @@ impl Gpus {
         self.counted.map(|_| (self.supervisor.gpus().len(), self.expected.count()))
     }
 
+    /// Whether there is anything to ask. What is taken out in a pause is taken out on purpose; where there never was a GPU there is no
+    /// pause either.
+    fn are_there(&mut self) -> bool {
+        self.is_present() || (self.expected.count() > 0 && self.supervisor.is_paused())
+    }
+
     fn is_present(&mut self) -> bool {
         if !self.is_certain && self.looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN) {
             self.looked = Some(clock::monotonic());
@@ -185,8 +191,7 @@ impl Sampler for GpuSampler {
     fn sample(&mut self, readings: &mut Readings) -> Result<(), SampleError> {
         let shared = Arc::clone(&self.gpus);
         let mut gpus = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is done to GPUs in a pause is done on purpose.
-        if !gpus.is_present() && !gpus.supervisor.is_paused() {
+        if !gpus.are_there() {
             gpus.supervisor.stop();
             self.known.clear();
             if self.set == Set::Activity {
