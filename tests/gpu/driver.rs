@@ -1,69 +1,11 @@
 //! Every way in which a driver cannot be used, and ways in which it ends while it is.
 
 use belfry_tests::{
-    agent::Agent,
-    cli::Cli,
-    collector::Collector,
     gpus::{Gpus, workers},
     wait::{SOON, eventually},
 };
-use serde_json::Value;
 
-const TWO: &str = "[[gpu]]\nkind = \"h100\"\ncount = 2\n";
-
-/// A collector with the rules that ship, and a node with GPUs.
-struct Scene {
-    collector: Collector,
-    agent: Agent,
-    gpus: Gpus,
-    cli: Cli,
-}
-
-impl Scene {
-    async fn begin(scenario: &str) -> Self {
-        let collector = Collector::start_with("").await;
-        let gpus = Gpus::new(scenario);
-        let mut agent = Agent::join(&collector, "gpu-01", collector.address()).await;
-        agent.equip(&gpus, "");
-        agent.start();
-        let cli = Cli::admin(&collector);
-        Self { collector, agent, gpus, cli }
-    }
-
-    /// The GPUs of the node, as its status has them.
-    async fn status(&self) -> Vec<Value> {
-        self.cli.json(&["status", "gpu-01"]).await["nodes"][0]["gpus"].as_array().unwrap().clone()
-    }
-
-    async fn until(&self, what: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        eventually(what, SOON, async || Some(self.status().await).filter(|gpus| is_so(gpus))).await
-    }
-
-    async fn firing(&self, rule: &str) -> Value {
-        eventually(rule, SOON, async || {
-            let alerts = self.cli.json(&["alerts", "--state", "firing"]).await;
-            alerts.as_array().unwrap().iter().find(|alert| alert["rule"] == rule).cloned()
-        })
-        .await
-    }
-
-    async fn resolved(&self, rule: &str) {
-        eventually(rule, SOON, async || {
-            let alerts = self.cli.json(&["alerts"]).await;
-            (!alerts.as_array().unwrap().iter().any(|alert| alert["rule"] == rule)).then_some(())
-        })
-        .await;
-    }
-
-    async fn end(mut self) {
-        self.agent.stop().await;
-        self.collector.stop().await;
-    }
-}
-
-fn are_ok(gpus: &[Value]) -> bool {
-    gpus.len() == 2 && gpus.iter().all(|gpu| gpu["state"] == "ok")
-}
+use crate::scene::{Scene, TWO, are_ok};
 
 #[tokio::test]
 async fn a_driver_that_cannot_be_used_is_named_with_what_to_do() {

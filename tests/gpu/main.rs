@@ -7,5 +7,6 @@ mod dcgm;
 mod driver;
 mod hang;
 mod readings;
+mod scene;
 mod usage;
 mod xid;

@@ -3,7 +3,6 @@
 use std::fs;
 
 use belfry_tests::{
-    agent::Agent,
     cli::{Cli, Stream},
     collector::Collector,
     gpus::Gpus,
@@ -11,7 +10,7 @@ use belfry_tests::{
 };
 use serde_json::Value;
 
-const TWO: &str = "[[gpu]]\nkind = \"h100\"\ncount = 2\n";
+use crate::scene::{Scene, TWO, are_ok};
 
 /// Where the stub puts its GPU of this index.
 async fn address(gpus: &Gpus, index: &str) -> String {
@@ -37,22 +36,15 @@ async fn an_error_is_told_once_with_its_class_and_what_to_do_whoever_reports_it(
     collector.configure(&format!("xid_catalogue = {local:?}"));
     let mut collector = collector;
     collector.restart().await;
-    let mut gpus = Gpus::new(TWO);
+    let gpus = Gpus::new(TWO);
     let place = address(&gpus, "1").await;
-    let mut agent = Agent::join(&collector, "gpu-01", collector.address()).await;
-    agent.equip(&gpus, "");
-    agent.start();
-    let cli = Cli::admin(&collector);
-    let events = cli.start(&["alerts", "--follow"]);
-    eventually("the GPUs are read", SOON, async || {
-        let gpus = cli.json(&["status", "gpu-01"]).await["nodes"][0]["gpus"].clone();
-        (gpus[1]["state"] == "ok").then_some(())
-    })
-    .await;
+    let mut scene = Scene::at(collector, gpus).await;
+    let events = scene.cli.start(&["alerts", "--follow"]);
+    scene.until("both are ok", are_ok).await;
 
     // Both sources, as it is on a real machine.
-    gpus.log(&format!("NVRM: Xid (PCI:{place}): 79, pid=2411, name=python3, GPU has fallen off the bus."));
-    gpus.set(&format!("{TWO}[[xid]]\ngpu = 1\ncode = 79\n"));
+    scene.gpus.log(&format!("NVRM: Xid (PCI:{place}): 79, pid=2411, name=python3, GPU has fallen off the bus."));
+    scene.gpus.set(&format!("{TWO}[[xid]]\ngpu = 1\ncode = 79\n"));
     let fired = told(&events, "79").await;
     let labels = &fired["labels"];
     assert_eq!((&fired["rule"], &fired["severity"]), (&"GpuXidFatal".into(), &"critical".into()));
@@ -63,61 +55,50 @@ async fn an_error_is_told_once_with_its_class_and_what_to_do_whoever_reports_it(
     assert_eq!(fired["annotations"]["summary"], "gpu-01 GPU 1: XID 79, GPU has fallen off the bus");
 
     // Only the driver's library.
-    gpus.set(&format!("{TWO}[[xid]]\ngpu = 0\ncode = 48\n"));
+    scene.gpus.set(&format!("{TWO}[[xid]]\ngpu = 0\ncode = 48\n"));
     assert_eq!(told(&events, "48").await["labels"]["gpu"], "0");
     // One that is newer than the catalogue.
-    gpus.set(&format!("{TWO}[[xid]]\ngpu = 0\ncode = 250\n"));
+    scene.gpus.set(&format!("{TWO}[[xid]]\ngpu = 0\ncode = 250\n"));
     let fired = told(&events, "250").await;
     assert_eq!((&fired["rule"], &fired["labels"]["action"]), (&"GpuXid".into(), &"inspect".into()));
     // Only the kernel's log; what a job's end leaves there is no fault, and what another process writes is no error.
-    gpus.log(&format!("NVRM: Xid (PCI:{place}): 45, pid=2411, Ch 00000008"));
-    gpus.log(&format!("NVRM: Xid (PCI:{place}): 31, pid=99, name=bash, Ch 00000010"));
+    scene.gpus.log(&format!("NVRM: Xid (PCI:{place}): 45, pid=2411, Ch 00000008"));
+    scene.gpus.log(&format!("NVRM: Xid (PCI:{place}): 31, pid=99, name=bash, Ch 00000010"));
     let fired = told(&events, "31").await;
     assert_eq!((&fired["rule"], &fired["labels"]["xid_name"]), (&"GpuXid".into(), &"a local name".into()));
 
-    let state = cli.json(&["status", "gpu-01"]).await["nodes"][0]["gpus"][1].clone();
+    let state = scene.status().await[1].clone();
     assert_eq!(
         (&state["state"], &state["causes"][0]),
         (&"failed".into(), &"XID 79: GPU has fallen off the bus".into())
     );
-    let counts = counts(&cli, "31").await;
+    let counts = counts(&scene.cli, "31").await;
     assert_eq!(
         counts,
         [("31", 1.0), ("45", 1.0), ("48", 1.0), ("79", 1.0), ("250", 1.0)].map(|(xid, count)| (xid.to_owned(), count))
     );
     assert!(!events.text().contains("\"xid\":\"45\""), "{}", events.text());
-    agent.stop().await;
-    collector.stop().await;
+    scene.end().await;
 }
 
 #[tokio::test]
 async fn a_gpu_that_is_lost_does_not_end_the_watch_of_the_others() {
-    let mut collector = Collector::start_with("").await;
     let lost = |call: &str| format!("[[fault]]\ncall = {call:?}\ngpu = 1\nerror = \"gpu_is_lost\"\n");
-    let gpus = Gpus::new(&format!("{TWO}{}", lost("nvmlDeviceRegisterEvents")));
-    let mut agent = Agent::join(&collector, "gpu-01", collector.address()).await;
-    agent.equip(&gpus, "");
-    agent.start();
-    let cli = Cli::admin(&collector);
-    let events = cli.start(&["alerts", "--follow"]);
-    eventually("the GPUs are read", SOON, async || {
-        let gpus = cli.json(&["status", "gpu-01"]).await["nodes"][0]["gpus"].clone();
-        (gpus[1]["state"] == "ok").then_some(())
-    })
-    .await;
-    gpus.set(&format!("{TWO}{}[[xid]]\ngpu = 0\ncode = 48\n", lost("nvmlDeviceRegisterEvents")));
+    let scene = Scene::begin(&format!("{TWO}{}", lost("nvmlDeviceRegisterEvents"))).await;
+    let events = scene.cli.start(&["alerts", "--follow"]);
+    scene.until("both are ok", are_ok).await;
+    scene.gpus.set(&format!("{TWO}{}[[xid]]\ngpu = 0\ncode = 48\n", lost("nvmlDeviceRegisterEvents")));
     assert_eq!(told(&events, "48").await["labels"]["gpu"], "0");
 
     // The wait of all of them fails because of one. What is told after that is told once.
     let waits = "[[fault]]\ncall = \"nvmlEventSetWait_v2\"\nerror = \"gpu_is_lost\"\nuntil = 0.5\n";
     let later = |gpu: u32, code: u32| format!("[[xid]]\ngpu = {gpu}\ncode = {code}\nat = 8\n");
-    gpus.set(&format!("{TWO}{waits}{}{}", later(0, 95), later(1, 79)));
+    scene.gpus.set(&format!("{TWO}{waits}{}{}", later(0, 95), later(1, 79)));
     assert_eq!(told(&events, "95").await["labels"]["gpu"], "0");
     assert_eq!(told(&events, "79").await["labels"]["gpu"], "1", "it is taken back");
     let expected = [("48", 1.0), ("79", 1.0), ("95", 1.0)].map(|(xid, count)| (xid.to_owned(), count));
-    assert_eq!(counts(&cli, "79").await, expected);
-    agent.stop().await;
-    collector.stop().await;
+    assert_eq!(counts(&scene.cli, "79").await, expected);
+    scene.end().await;
 }
 
 /// How often each error was counted, when this one was.

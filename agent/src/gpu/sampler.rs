@@ -67,7 +67,7 @@ impl Gpus {
     }
 
     /// Counts the GPUs that a worker has just found, if it touches all of them.
-    fn count(&mut self) {
+    fn count_found(&mut self) {
         let found = self.supervisor.found();
         if self.supervisor.state() == DriverState::Ok && self.counted != Some(found) {
             self.counted = Some(found);
@@ -154,10 +154,10 @@ impl GpuSampler {
             let gpu = stuck.gpu.map(|gpu| gpu.to_string()).unwrap_or_default();
             readings.integer(&metrics.stuck_call, &[driver, &stuck.call, &gpu], 1);
         }
-        Self::count(metrics, supervisor.maker(), gpus.counts(), readings);
+        Self::say_counts(metrics, supervisor.maker(), gpus.counts(), readings);
     }
 
-    fn count(metrics: &DriverMetrics, maker: Maker, counts: Option<(usize, u32)>, readings: &mut Readings) {
+    fn say_counts(metrics: &DriverMetrics, maker: Maker, counts: Option<(usize, u32)>, readings: &mut Readings) {
         let Some((devices, expected)) = counts else { return };
         readings.integer(&metrics.devices, &[maker.as_str()], devices as i64);
         readings.integer(&metrics.devices_expected, &[maker.as_str()], expected.into());
@@ -195,12 +195,12 @@ impl Sampler for GpuSampler {
             gpus.supervisor.stop();
             self.known.clear();
             if self.set == Set::Activity {
-                Self::count(&self.metrics, self.maker, gpus.count_none(), readings);
+                Self::say_counts(&self.metrics, self.maker, gpus.count_none(), readings);
             }
             return Ok(());
         }
         let answer = gpus.supervisor.read(self.set);
-        gpus.count();
+        gpus.count_found();
         if self.set == Set::Activity {
             Self::driver(&self.metrics, &gpus, readings);
         }

@@ -117,3 +117,115 @@ fn of_alert(alert: &StandingAlert) -> Option<(Verdict, String)> {
     };
     Some((verdict, format!("{}: {}", alert.rule, alert.words())))
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::render::{
+        alert::tests::alert,
+        tests::{TIME, down, look, picture, stale, up},
+    };
+
+    fn check(nodes: Vec<NodeStatus>, alerts: &[StandingAlert], expected: Verdict, line: &Expect) {
+        let (found, shown) = verdict(&StatusDocument { time: TIME.into(), nodes }, alerts, &look(None));
+        assert_eq!(found, expected);
+        line.assert_eq(&shown);
+    }
+
+    #[test]
+    fn a_check_is_as_bad_as_the_worst() {
+        let (document, alerts) = picture();
+        check(
+            document.nodes,
+            &alerts,
+            Verdict::Critical,
+            &expect![[r#"
+                BELFRY CRITICAL - 4 nodes up, 1 stale, 1 GPU failed, 8 GPUs unknown: GpuLost: XID 79 on GPU 3: fell off the bus; gpu-02 has 1 GPU failed; gpu-03 stale 8s (silent); NodeStale: gpu-03 has stopped sending | nodes_up=4 nodes_stale=1 nodes_down=0 gpus=32 gpus_failed=1 gpus_degraded=0 gpus_unknown=8 alerts_firing=2 alerts_pending=1
+            "#]],
+        );
+        check(
+            vec![up("a", &[0.5])],
+            &[],
+            Verdict::Ok,
+            &expect![[r#"
+                BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=1 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+            "#]],
+        );
+        check(
+            vec![stale("a", &[]), up("b", &[])],
+            &[],
+            Verdict::Warning,
+            &expect![[r#"
+                BELFRY WARNING - 1 node up, 1 stale: a stale 8s (silent) | nodes_up=1 nodes_stale=1 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+            "#]],
+        );
+        check(
+            vec![down("a", "unreachable")],
+            &[],
+            Verdict::Critical,
+            &expect![[r#"
+                BELFRY CRITICAL - 0 nodes up, 1 down: a down 3h (unreachable) | nodes_up=0 nodes_stale=0 nodes_down=1 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+            "#]],
+        );
+        check(
+            Vec::new(),
+            &[],
+            Verdict::Unknown,
+            &expect![[r#"
+                BELFRY UNKNOWN - no node has joined | nodes_up=0 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_check_minds_alerts_by_their_urgency() {
+        let pending = alert("pending", "critical", Some("a"), "Hot", "it is 90 | 91 degrees\n");
+        check(
+            vec![up("a", &[])],
+            &[pending],
+            Verdict::Ok,
+            &expect![[r#"
+                BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=1
+            "#]],
+        );
+        let firing = alert("firing", "warning", Some("a"), "Hot", "it is 90 | 91 degrees\n");
+        check(
+            vec![up("a", &[])],
+            &[firing],
+            Verdict::Warning,
+            &expect![[r#"
+                BELFRY WARNING - 1 node up: Hot: it is 90 / 91 degrees\n | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=1 alerts_pending=0
+            "#]],
+        );
+        let watchdog = alert("firing", "none", None, "Watchdog", "always on");
+        check(
+            vec![up("a", &[])],
+            &[watchdog],
+            Verdict::Ok,
+            &expect![[r#"
+                BELFRY OK - 1 node up | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=1 alerts_pending=0
+            "#]],
+        );
+        let revoked = down("b", "revoked");
+        check(
+            vec![up("a", &[]), revoked],
+            &[],
+            Verdict::Ok,
+            &expect![[r#"
+                BELFRY OK - 1 node up, 1 down | nodes_up=1 nodes_stale=0 nodes_down=1 gpus=0 gpus_failed=0 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+            "#]],
+        );
+        let mut dead = up("a", &[0.5, 0.5]);
+        dead.gpus[1].state = "failed".into();
+        check(
+            vec![dead],
+            &[],
+            Verdict::Warning,
+            &expect![[r#"
+                BELFRY WARNING - 1 node up, 1 GPU failed: a has 1 GPU failed | nodes_up=1 nodes_stale=0 nodes_down=0 gpus=2 gpus_failed=1 gpus_degraded=0 gpus_unknown=0 alerts_firing=0 alerts_pending=0
+            "#]],
+        );
+    }
+}

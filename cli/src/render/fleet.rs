@@ -267,30 +267,26 @@ impl Tally {
     /// In words: what there is of nodes, GPUs and alerts.
     fn parts(&self) -> Vec<Cell> {
         let nodes = listed(&[
-            (Some(self.up), format!("{} up", count(self.up, "node")), Style::Plain),
-            (some(self.stale), format!("{} stale", self.stale), Style::Warning),
-            (some(self.down), format!("{} down", self.down), Style::Bad),
+            (true, format!("{} up", count(self.up, "node")), Style::Plain),
+            (self.stale > 0, format!("{} stale", self.stale), Style::Warning),
+            (self.down > 0, format!("{} down", self.down), Style::Bad),
         ]);
         let unknown = self.gpus_unknown();
         let gpus = listed(&[
-            (some(self.gpus), format!("{}: {} ok", count(self.gpus, "GPU"), self.gpus_ok), Style::Plain),
-            (some(self.gpus_degraded), format!("{} degraded", self.gpus_degraded), Style::Warning),
-            (some(self.gpus_failed), format!("{} failed", self.gpus_failed), Style::Bad),
-            (some(unknown), format!("{unknown} unknown"), Style::Plain),
+            (self.gpus > 0, format!("{}: {} ok", count(self.gpus, "GPU"), self.gpus_ok), Style::Plain),
+            (self.gpus_degraded > 0, format!("{} degraded", self.gpus_degraded), Style::Warning),
+            (self.gpus_failed > 0, format!("{} failed", self.gpus_failed), Style::Bad),
+            (unknown > 0, format!("{unknown} unknown"), Style::Plain),
         ]);
-        let firing = listed(&[(some(self.firing), format!("{} firing", count(self.firing, "alert")), Style::Bad)]);
-        let pending = listed(&[(some(self.pending), format!("{} pending", self.pending), Style::Plain)]);
+        let firing = listed(&[(self.firing > 0, format!("{} firing", count(self.firing, "alert")), Style::Bad)]);
+        let pending = listed(&[(self.pending > 0, format!("{} pending", self.pending), Style::Plain)]);
         [nodes, gpus, firing, pending].into_iter().filter(|part| part.width() > 0).collect()
     }
 }
 
-fn some(number: usize) -> Option<usize> {
-    Some(number).filter(|number| *number > 0)
-}
-
 /// Those that there are, with commas between.
-fn listed(all: &[(Option<usize>, String, Style)]) -> Cell {
-    let shown = all.iter().filter(|(number, ..)| number.is_some());
+fn listed(all: &[(bool, String, Style)]) -> Cell {
+    let shown = all.iter().filter(|(is_shown, ..)| *is_shown);
     let gaps = iter::once("").chain(iter::repeat(", "));
     shown
         .zip(gaps)

@@ -16,6 +16,8 @@ mod card;
 mod condition;
 mod facts;
 mod find;
+#[cfg(test)]
+mod fixture;
 mod link;
 mod processes;
 #[cfg(test)]
