@@ -1,20 +1,12 @@
 //! `belfry-agent gpu`
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
-use belfry_common::model::Timestamp;
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{
-    Format,
-    output::{self, Output, csv_line},
-};
+use super::output::{Output, print_one, rfc3339};
 use crate::{config::Settings, gpu::Pause};
 
 /// The agent notices within a second; a worker ends within another, unless its driver hangs.
@@ -22,6 +14,8 @@ const RELEASE_MAX: Duration = Duration::from_secs(10);
 /// A pause that ends by itself: not before the GPUs are let go, and not after it was forgotten.
 const LENGTH_MIN: Duration = Duration::from_secs(10);
 const LENGTH_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const COLUMNS: &[&str] = &["is_paused", "until"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -69,32 +63,15 @@ pub(super) fn execute(args: &Args, settings: &Settings, output: Output) -> anyho
                 length.map(|length| format!(" for {}", humantime::format_duration(length))).unwrap_or_default();
             let words = format!("paused{length}: no GPU is held. `belfry-agent gpu resume` ends it");
             let object = json!({"is_paused": true, "until": until.map(rfc3339)});
-            print(output, &words, &object)?;
+            print_one(output, &words, &object, COLUMNS)?;
         }
         Command::Resume => {
             let was_paused = pause.end().with_context(denied)?;
             let words = if was_paused { "resumed" } else { "was not paused" };
-            print(output, words, &json!({"is_paused": false, "until": null}))?;
+            print_one(output, words, &json!({"is_paused": false, "until": null}), COLUMNS)?;
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn rfc3339(time: Timestamp) -> String {
-    let since = Duration::from_millis(time.as_millis().unsigned_abs());
-    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since).to_string()
-}
-
-fn print(output: Output, words: &str, object: &Value) -> io::Result<()> {
-    let mut out = output::output();
-    match output.format {
-        Format::Table => writeln!(out, "{words}"),
-        Format::Json | Format::Jsonl => writeln!(out, "{object}"),
-        Format::Csv => {
-            let columns = ["is_paused", "until"];
-            writeln!(out, "{}\n{}", columns.join(","), csv_line(object, &columns))
-        }
-    }
 }
 
 #[cfg(test)]

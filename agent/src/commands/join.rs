@@ -1,7 +1,7 @@
 //! `belfry-agent join`
 
 use std::{
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -16,8 +16,7 @@ use belfry_common::{
 use serde_json::json;
 
 use super::{
-    Format,
-    output::{Output, csv_line},
+    output::{Output, print_one},
     runtime,
 };
 use crate::{
@@ -77,18 +76,8 @@ fn print(subject: &Subject, directory: &Path, collector: &str, options: &str, ou
     let (name, role) = (subject.name.as_str(), subject.role.as_str());
     let object =
         json!({"name": name, "role": role, "collector": collector, "directory": directory.display().to_string()});
-    let mut out = super::output::output();
-    match output.format {
-        Format::Table => {
-            writeln!(out, "joined {collector} as {name}; now start the agent: belfry-agent{options} run")
-        }
-        Format::Json => writeln!(out, "{object:#}"),
-        Format::Jsonl => writeln!(out, "{object}"),
-        Format::Csv => {
-            let columns = ["name", "role", "collector", "directory"];
-            writeln!(out, "{}\n{}", columns.join(","), csv_line(&object, &columns))
-        }
-    }
+    let words = format!("joined {collector} as {name}; now start the agent: belfry-agent{options} run");
+    print_one(output, &words, &object, &["name", "role", "collector", "directory"])
 }
 
 fn host_and_port(text: &str) -> Result<String, &'static str> {

@@ -1,7 +1,11 @@
 //! Standard output, and the forms that commands print in.
 
-use std::io::{self, IsTerminal as _, StdoutLock};
+use std::{
+    io::{self, IsTerminal as _, StdoutLock, Write as _},
+    time::{Duration, UNIX_EPOCH},
+};
 
+use belfry_common::model::Timestamp;
 use clap::ColorChoice;
 
 /// What commands print in.
@@ -39,6 +43,23 @@ impl Output {
 /// Standard output, for as long as a command prints.
 pub(super) fn output() -> StdoutLock<'static> {
     io::stdout().lock()
+}
+
+/// What a command has done: in words, or as one object with these columns.
+pub(super) fn print_one(output: Output, words: &str, object: &serde_json::Value, columns: &[&str]) -> io::Result<()> {
+    let mut out = self::output();
+    match output.format {
+        Format::Table => writeln!(out, "{words}"),
+        Format::Json => writeln!(out, "{object:#}"),
+        Format::Jsonl => writeln!(out, "{object}"),
+        Format::Csv => writeln!(out, "{}\n{}", columns.join(","), csv_line(object, columns)),
+    }
+}
+
+/// A time as documents have it, to the millisecond.
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    let since = Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(0));
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }
 
 /// A JSON object as a line of these columns; what is absent or null is empty.

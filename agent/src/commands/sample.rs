@@ -3,7 +3,6 @@
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
     process::ExitCode,
-    time::{Duration, UNIX_EPOCH},
 };
 
 use belfry_common::{
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use super::{
     Format,
-    output::{Output, csv_line, output},
+    output::{Output, csv_line, output, rfc3339},
     runtime,
 };
 use crate::{app, config::Settings, sampling::Sampling, schedule::Schedule, statistics::Statistics};
@@ -95,8 +94,7 @@ fn write_batch(batch: &Batch, format: Format, out: &mut impl Write) -> io::Resul
 
 /// One sample as `belfry tail -o jsonl` shows it.
 fn object(tick: &Tick, series: &SeriesDefinition, value: Result<f64, Reason>) -> serde_json::Value {
-    let millis = u64::try_from(tick.time.as_millis()).unwrap_or(0);
-    let time = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string();
+    let time = rfc3339(tick.time);
     let labels: serde_json::Map<_, _> =
         labels(series).map(|(name, value)| (name.to_string(), value.to_string().into())).collect();
     let metric = &*series.metric.name;

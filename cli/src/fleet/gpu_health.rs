@@ -46,8 +46,6 @@ pub(crate) struct Signs {
     pub(crate) uncorrected_errors: f64,
     /// Reasons for which the hardware holds clocks down.
     pub(crate) slowdowns: Vec<String>,
-    /// Whether it has NVLinks at all: one beside others on a bridge may have none.
-    pub(crate) has_links: bool,
     pub(crate) links_up: usize,
     /// NVLinks that it should have.
     pub(crate) links: usize,
@@ -147,7 +145,7 @@ mod tests {
 
     #[test]
     fn fewer_links_than_the_neighbours_have_is_a_fault() {
-        let signs = Signs { has_links: true, links: 18, links_up: 16, ..up() };
+        let signs = Signs { links: 18, links_up: 16, ..up() };
         assert_eq!(judge(&signs), (Health::Degraded, vec!["2 of 18 NVLinks down".into()]));
     }
 

@@ -162,11 +162,12 @@ impl Gpus<'_> {
     fn links(&mut self) {
         let mut most = 0;
         self.each("gpu_nvlink_active", |gpu, _, value| {
-            gpu.signs.has_links = true;
+            gpu.signs.links += 1;
             gpu.signs.links_up += usize::from(value > 0.0);
             most = most.max(gpu.signs.links_up);
         });
-        let with_links = self.gpus.values_mut().filter(|gpu| gpu.signs.has_links);
+        // One beside others on a bridge may have none.
+        let with_links = self.gpus.values_mut().filter(|gpu| gpu.signs.links > 0);
         with_links.for_each(|gpu| gpu.signs.links = most);
     }
 

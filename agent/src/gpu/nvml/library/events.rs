@@ -48,7 +48,8 @@ struct Listening {
 pub(in super::super) struct Watch {
     /// Indices of the GPUs that report XIDs, or may when they answer.
     wanted: Vec<u32>,
-    watched: Vec<u32>,
+    /// Those of them that are not watched.
+    missing: Vec<u32>,
     sets: mpsc::Sender<Listening>,
     is_broken: Arc<AtomicBool>,
     tried: Instant,
@@ -60,8 +61,8 @@ impl Watch {
         let (sets, newer) = mpsc::channel();
         let is_broken = Arc::<AtomicBool>::default();
         let events = XidEvents { newer, current: None, is_broken: Arc::clone(&is_broken), told: VecDeque::new() };
-        let (wanted, watched) = (indices.to_vec(), Vec::new());
-        let mut watch = Self { wanted, watched, sets, is_broken, tried: clock::monotonic() };
+        let (wanted, missing) = (indices.to_vec(), Vec::new());
+        let mut watch = Self { wanted, missing, sets, is_broken, tried: clock::monotonic() };
         watch.listen(library, indices);
         (!watch.wanted.is_empty()).then_some((watch, events))
     }
@@ -69,12 +70,11 @@ impl Watch {
     /// Mends the watch if it broke, or lacks a GPU that can be watched again. To be called each second.
     pub(in super::super) fn tend(&mut self, library: &Library) {
         let is_broken = self.is_broken.load(Relaxed);
-        let is_whole = self.watched.len() == self.wanted.len();
-        if (is_whole && !is_broken) || self.tried.elapsed() < TRY_AGAIN {
+        if (self.missing.is_empty() && !is_broken) || self.tried.elapsed() < TRY_AGAIN {
             return;
         }
         self.tried = clock::monotonic();
-        let is_good = |index: &u32| !is_broken && self.watched.contains(index);
+        let is_good = |index: &u32| !is_broken && !self.missing.contains(index);
         let (mut gpus, doubtful): (Vec<u32>, Vec<u32>) = self.wanted.iter().partition(|index| is_good(index));
         let good = gpus.len();
         gpus.extend(doubtful.into_iter().filter(|index| library.can_watch(*index)));
@@ -106,9 +106,9 @@ impl Watch {
                 Err(None) => break,
             }
         }
-        let watched = reporting.into_iter().map(|(index, ..)| index).filter(|_| listening.is_some()).collect();
-        self.say(&watched);
-        self.watched = watched;
+        let is_watched = |index: &u32| listening.is_some() && reporting.iter().any(|(watched, ..)| watched == index);
+        let missing = self.wanted.iter().copied().filter(|index| !is_watched(index)).collect();
+        self.note_missing(missing);
         self.is_broken.store(listening.is_none() && !self.wanted.is_empty(), Relaxed);
         if let Some(listening) = listening {
             // Nobody waits any more: the process ends.
@@ -116,13 +116,16 @@ impl Watch {
         }
     }
 
-    fn say(&self, watched: &Vec<u32>) {
-        let missing: Vec<u32> = self.wanted.iter().filter(|index| !watched.contains(index)).copied().collect();
-        if !missing.is_empty() {
-            warn!(gpus = ?missing, "NVML does not report errors of these GPUs");
-        } else if !self.watched.is_empty() && self.watched != *watched {
-            info!(gpus = watched.len(), "NVML reports errors of all GPUs");
+    fn note_missing(&mut self, missing: Vec<u32>) {
+        if missing == self.missing {
+            return;
         }
+        if missing.is_empty() {
+            info!("NVML reports errors of all GPUs again");
+        } else {
+            warn!(gpus = ?missing, "NVML does not report errors of these GPUs");
+        }
+        self.missing = missing;
     }
 }
 
