@@ -12,16 +12,18 @@ use std::{
 };
 
 /// What each package may depend on, besides what is not ours.
-const PACKAGES: [(&str, &[&str]); 5] = [
+const PACKAGES: [(&str, &[&str]); 6] = [
     ("common", &[]),
     ("agent", &["belfry-common"]),
-    ("cli", &["belfry-common", "belfry-promql", "belfry-store"]),
-    ("cli/store", &["belfry-common"]),
+    ("cli", &["belfry-common", "belfry-promql", "belfry-reference", "belfry-store"]),
+    ("cli/store", &["belfry-common", "belfry-reference"]),
     ("cli/promql", &[]),
+    ("cli/reference", &[]),
 ];
 
 /// One file names each heavy neighbour.
-const NEIGHBOURS: [(&str, &str, &str); 7] = [
+const NEIGHBOURS: [(&str, &str, &str); 8] = [
+    ("pco::", "", "cli/store/src/block/pco.rs"),
     ("bincode", "", "common/src/wire/message/"),
     ("zstd", "", "common/src/wire/compress.rs"),
     ("rusqlite", "", "cli/src/state/sqlite.rs"),
@@ -32,10 +34,11 @@ const NEIGHBOURS: [(&str, &str, &str); 7] = [
 ];
 
 /// What is pure: no tokio, no I/O, no clock, no threads.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "agent/src/readings.rs",
     "agent/src/schedule.rs",
     "cli/promql/src/",
+    "cli/reference/src/",
     "cli/src/alerts/",
     "cli/src/fleet/standing.rs",
     "cli/src/ingest/caps.rs",

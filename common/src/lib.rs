@@ -15,5 +15,6 @@ pub mod model;
 pub mod quic;
 pub mod sequences;
 pub mod stages;
+pub mod storage;
 pub mod terminal;
 pub mod wire;

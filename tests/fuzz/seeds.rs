@@ -10,7 +10,8 @@ use std::{
 
 use belfry_common::{
     identity::{Authority, Identity, JoinToken, Profile, Role},
-    journal::{Journal, Options, simulated::Simulated},
+    journal::{Journal, Options},
+    storage::simulated::Simulated,
     model::{
         Batch, Kind as MetricKind, Layout, Metric, NodeName, Raw, Reason, Resolution, SeriesDefinition, Tick, Timestamp,
     },

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::Position;
 use super::format::VERSION;
 use crate::limits::RECORD_BYTES_MAX;
+use crate::storage::Failure;
 
 /// Why a call on a journal failed. What still holds afterwards is in the [module's documentation](super).
 #[derive(Debug, Error)]
@@ -78,19 +79,6 @@ impl JournalError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Full(_) | Self::Io(_))
     }
-}
-
-/// One operation on a file that failed.
-#[derive(Debug, Error)]
-#[error("failed to {operation} `{}`", .path.display())]
-pub struct Failure {
-    /// What was tried, as a verb.
-    pub operation: &'static str,
-    /// The file or directory.
-    pub path: PathBuf,
-    /// What the system said.
-    #[source]
-    pub source: io::Error,
 }
 
 /// Why a reader could not serve a record.

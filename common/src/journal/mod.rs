@@ -134,7 +134,6 @@
 //!
 //! [`RECORD_BYTES_MAX`]: crate::limits::RECORD_BYTES_MAX
 
-mod disk;
 mod error;
 mod format;
 mod quarantine;
@@ -142,8 +141,6 @@ mod reader;
 mod recovery;
 mod scan;
 mod segment;
-pub mod simulated;
-mod storage;
 mod table;
 mod window;
 mod writer;
@@ -151,11 +148,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use disk::Disk;
-pub use error::{Failure, JournalError, ReadError};
+pub use error::{JournalError, ReadError};
 pub use format::Position;
 pub use reader::{Reader, Record};
 pub use recovery::{Damage, DamageKind, Evidence, Recovery, Torn};
-pub use storage::{Access, Entry, Lock, Storage, StorageFile};
 pub use table::Segment;
 pub use writer::{Journal, Options, Removed, SEGMENT_BYTES_MAX};

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use super::error::{Failure, Trouble};
+use super::error::Trouble;
 use super::format::{segment_name, segment_number};
-use super::storage::{Access, Entry, Storage, failure, write_all_at};
 use super::window::Window;
+use crate::storage::{Access, Entry, Failure, Storage, failure, write_all_at};
 
 pub(super) const FOLDER: &str = "quarantine";
 const PARTIAL: &str = ".partial";

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::Position;
 use super::error::ReadError;
 use super::format::{RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, segment_name};
-use super::storage::{Access, Storage, StorageFile, failure};
 use super::table::Table;
 use super::window::Window;
+use crate::storage::{Access, Storage, StorageFile, failure};
 
 /// One record, borrowed from the reader's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,14 +6,14 @@
 use std::collections::BTreeSet;
 
 use super::Position;
-use super::error::{Failure, JournalError, Trouble};
+use super::error::{JournalError, Trouble};
 use super::format::{SEGMENT_NUMBER_MAX, Seed, segment_name, segment_number};
 use super::quarantine;
 use super::scan::{After, Prefix, Scanner};
 use super::segment::{self, Beginning, Fresh};
-use super::storage::{Access, Storage, StorageFile, failure};
 use super::table::Row;
 use super::window::Window;
+use crate::storage::{Access, Failure, Storage, StorageFile, failure};
 
 /// What opening found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 use std::io;
 
 use super::format::{RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Seed};
-use super::storage::StorageFile;
 use super::window::Window;
+use crate::storage::StorageFile;
 
 /// Bytes that are looked at together.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -5,8 +5,8 @@ use std::io;
 use super::error::{JournalError, Trouble};
 use super::format::{HeaderError, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, is_header_begun, segment_name};
 use super::scan;
-use super::storage::{Access, Storage, StorageFile, failure, path_of, write_all_at};
 use super::window::Window;
+use crate::storage::{Access, Storage, StorageFile, failure, path_of, write_all_at};
 
 /// A segment that is durable, empty and open for writing.
 #[derive(Debug)]

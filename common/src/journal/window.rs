@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::storage::StorageFile;
+use crate::storage::StorageFile;
 
 /// What one read asks for at least: large enough that its system call does not count.
 const WINDOW_BYTES: usize = 128 * 1024;

@@ -4,16 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Position;
-use super::disk::Disk;
-use super::error::{Failure, JournalError, ReadError, Trouble};
+use super::error::{JournalError, ReadError, Trouble};
 use super::format::{self, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_NUMBER_MAX, segment_name};
 use super::quarantine;
 use super::reader::Reader;
 use super::recovery::{self, Active, Recovery};
 use super::segment;
-use super::storage::{Lock, Storage, failure, path_of, write_all_at};
 use super::table::{Row, Segment, Table};
 use crate::limits::RECORD_BYTES_MAX;
+use crate::storage::{Disk, Failure, Lock, Storage, failure, path_of, write_all_at};
 
 /// Most that [`Options::segment_bytes`] may be: offsets are 32 bits, and a segment is the unit of removal and of
 /// damage.

@@ -5,7 +5,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use belfry_common::journal::{Journal, Options, Position, simulated::Simulated};
+use belfry_common::{
+    journal::{Journal, Options, Position},
+    storage::simulated::Simulated,
+};
 use libfuzzer_sys::fuzz_target;
 
 const OPTIONS: Options = Options { segment_bytes: 4096, buffer_bytes: 1024, preallocate: false };

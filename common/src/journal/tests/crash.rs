@@ -1,8 +1,8 @@
 //! The process or the power goes, an operation fails, the disk is full: at every single operation.
 
 use super::*;
-use crate::journal::simulated::{EINTR, EIO, ENOSPC, Fault};
 use crate::journal::{DamageKind, Evidence};
+use crate::storage::simulated::{EINTR, EIO, ENOSPC, Fault};
 
 use Step::{Append, Flush, Kill, LosePower, RemoveOldest, Reopen, Roll, Sync};
 

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::*;
 use crate::journal::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, segment_name};
-use crate::journal::simulated::{EIO, Fault};
 use crate::journal::{Damage, DamageKind, Evidence, Torn};
+use crate::storage::simulated::{EIO, Fault};
 
 use Step::{Append, RemoveOldest, Roll, Sync};
 

@@ -9,8 +9,9 @@ mod real;
 use std::io;
 use std::sync::Arc;
 
-use super::simulated::Simulated;
-use super::{DamageKind, Failure, Journal, JournalError, Options, Position, ReadError, Recovery};
+use super::{DamageKind, Journal, JournalError, Options, Position, ReadError, Recovery};
+use crate::storage::Failure;
+use crate::storage::simulated::Simulated;
 
 /// Small enough that a few records make many segments, and that a record can be longer than the buffer.
 pub(super) const SMALL: Options = Options { segment_bytes: 1200, buffer_bytes: 700, preallocate: true };

@@ -1,13 +1,31 @@
-//! The few operations on files that a journal needs, so that tests can stand in for the disk.
+//! The few operations on files that the journal and the store need, so that tests can stand in for the disk.
 //!
-//! The real one is [`Disk`](super::Disk), the pretended one [`simulated::Simulated`](super::simulated::Simulated).
+//! The real one is [`Disk`], the pretended one [`simulated::Simulated`].
+
+mod disk;
+pub mod simulated;
 
 use std::any::Any;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::error::Failure;
+use thiserror::Error;
+
+pub use disk::Disk;
+
+/// One operation on a file that failed.
+#[derive(Debug, Error)]
+#[error("failed to {operation} `{}`", .path.display())]
+pub struct Failure {
+    /// What was tried, as a verb.
+    pub operation: &'static str,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
 
 /// Held as long as the directory is owned.
 pub type Lock = Box<dyn Any + Send + Sync>;
@@ -95,7 +113,7 @@ pub trait StorageFile: Debug + Send + Sync {
 }
 
 /// The storage with errors that name the operation and the file.
-pub(super) fn failure<'a>(
+pub fn failure<'a>(
     storage: &'a dyn Storage,
     operation: &'static str,
     name: &'a str,
@@ -103,12 +121,13 @@ pub(super) fn failure<'a>(
     move |source| Failure { operation, path: path_of(storage, name), source }
 }
 
-pub(super) fn path_of(storage: &dyn Storage, name: &str) -> PathBuf {
+/// Where something of the storage is, for messages.
+pub fn path_of(storage: &dyn Storage, name: &str) -> PathBuf {
     if name.is_empty() { storage.path().to_owned() } else { storage.path().join(name) }
 }
 
 /// Writes all of `bytes` at `offset`, through short writes and interruptions. Returns how much was written in any case.
-pub(super) fn write_all_at(file: &dyn StorageFile, mut bytes: &[u8], mut offset: u64) -> (u64, io::Result<()>) {
+pub fn write_all_at(file: &dyn StorageFile, mut bytes: &[u8], mut offset: u64) -> (u64, io::Result<()>) {
     let start = offset;
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use belfry_common::journal::{Journal, Options, Position, simulated::Simulated};
+//! use belfry_common::{journal::{Journal, Options, Position}, storage::simulated::Simulated};
 //!
 //! let disk = Simulated::new(7);
 //! let options = Options { segment_bytes: 4096, ..Options::default() };
@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::file::SimulatedFile;
 use self::unsynced::{EntryChange, Node, Survival, folder_of};
-use super::storage::{Access, Entry, Lock, Storage, StorageFile};
+use super::{Access, Entry, Lock, Storage, StorageFile};
 
 /// `EIO`.
 pub const EIO: i32 = 5;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::storage::{Access, Entry, Lock, Storage, StorageFile};
+use super::{Access, Entry, Lock, Storage, StorageFile};
 
 /// A directory on a real file system.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::io;
 
 use super::unsynced::{Change, Node, Survival};
 use super::{ENOSPC, Fault, Simulated};
-use crate::journal::storage::StorageFile;
+use crate::storage::StorageFile;
 
 #[derive(Debug)]
 pub(super) struct SimulatedFile {
