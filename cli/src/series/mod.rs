@@ -206,6 +206,7 @@ impl HeadReader {
             };
             let selection = Selection {
                 metric: wanted.metric,
+                conditions: &[],
                 filter: &filter,
                 range: wanted.range,
                 newest_only: wanted.newest_only,
@@ -244,6 +245,7 @@ impl HeadReader {
             let facts = gpu_facts(&self.head, *node, wanted.range.until, selected);
             let selection = Selection {
                 metric: Some(alias.metric),
+                conditions: &[],
                 filter: &|series| alias.takes(series),
                 range: wanted.range,
                 newest_only: wanted.newest_only,
@@ -267,7 +269,8 @@ impl HeadReader {
 /// What a node last said of its GPUs; for some minutes after it has stopped, too.
 fn gpu_facts(head: &Head, node: NodeId, until: Timestamp, selected: &mut Selected) -> Facts {
     let range = TimeRange { after: until.plus_millis(-FACTS_MS), until };
-    let selection = Selection { metric: Some("gpu_info"), filter: &|_| true, range, newest_only: true };
+    let selection =
+        Selection { metric: Some("gpu_info"), conditions: &[], filter: &|_| true, range, newest_only: true };
     head.select(node, &selection, selected);
     selected.iter().map(|(definition, _)| Fact::of(definition)).collect()
 }

@@ -87,7 +87,8 @@ impl Values<'_> {
     /// Calls `visit` with each series of a metric and its newest value.
     pub(super) fn each(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
         let range = TimeRange { after: self.now.plus_millis(-FRESH_MS), until: self.now.plus_millis(FRESH_MS) };
-        let selection = Selection { metric: Some(metric), filter: &|_| true, range, newest_only: true };
+        let selection =
+            Selection { metric: Some(metric), conditions: &[], filter: &|_| true, range, newest_only: true };
         let mut found = Selected::default();
         self.head.select(self.node, &selection, &mut found);
         for (definition, samples) in found.iter() {
@@ -106,7 +107,8 @@ impl Values<'_> {
     /// Calls `visit` with each series of a counter and its growth per second over the last seconds.
     fn each_rate(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
         let range = TimeRange { after: self.now.plus_millis(-RATE_MS), until: self.now.plus_millis(FRESH_MS) };
-        let selection = Selection { metric: Some(metric), filter: &|_| true, range, newest_only: false };
+        let selection =
+            Selection { metric: Some(metric), conditions: &[], filter: &|_| true, range, newest_only: false };
         let mut found = Selected::default();
         self.head.select(self.node, &selection, &mut found);
         for (definition, samples) in found.iter() {

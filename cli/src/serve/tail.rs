@@ -223,7 +223,7 @@ impl Tail<'_> {
         let Services { head, catalogue, .. } = self.services;
         let joined = Joined::new(head, catalogue, (node, name), self.wanted.with_dcgm(), range.until);
         let filter = |definition: &SeriesDefinition| !self.wanted.shown(&joined, definition).is_empty();
-        let selection = Selection { metric: None, filter: &filter, range, newest_only: false };
+        let selection = Selection { metric: None, conditions: &[], filter: &filter, range, newest_only: false };
         let mut found = Selected::default();
         head.select(node, &selection, &mut found);
         let mut samples = Vec::new();

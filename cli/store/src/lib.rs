@@ -7,15 +7,21 @@
 //! Knows no network, no rules and no query language. One thread owns the [`Store`]; any number read its [`Head`].
 #![warn(missing_docs)]
 
+mod block;
 mod head;
 mod history;
 mod log;
 mod record;
 mod replay;
+mod selection;
+mod shelf;
 mod store;
 
-pub use head::{Head, HeadOptions, HeadStatistics, Sample, Selected, Selection, TimeRange};
+pub use block::{BlockError, MetricEntry, NodeEntry, Summary, Tier};
+pub use head::{Head, HeadOptions, HeadStatistics, Selected};
 pub use history::LogRecord;
+pub use selection::{Condition, Sample, Selection, TimeRange};
+pub use shelf::{ShelfError, ShelfRecovery};
 pub use store::{Added, Entry, LogStatistics, Store, StoreError, StoreOptions, Writes};
 
 /// The number under which the collector knows a node; it never changes and is never used again.

@@ -129,7 +129,7 @@ impl Raw {
 
     /// The reading with these bits; every pattern is one.
     #[must_use]
-    pub fn from_bits(bits: i64) -> Self {
+    pub const fn from_bits(bits: i64) -> Self {
         Self(bits)
     }
 }

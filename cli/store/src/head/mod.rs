@@ -20,9 +20,9 @@ use std::{
     },
 };
 
-use belfry_common::model::{Batch, Layout, Reason, SeriesDefinition, Timestamp};
+use belfry_common::model::{Batch, Layout, SeriesDefinition, Timestamp};
 
-use crate::NodeId;
+use crate::{NodeId, selection::Selection};
 pub use select::Selected;
 
 use node::{Change, NodeHead};
@@ -40,49 +40,6 @@ impl Default for HeadOptions {
     fn default() -> Self {
         Self { window_ms: 10 * 60 * 1000, bytes_max: 2 * 1024 * 1024 * 1024 }
     }
-}
-
-/// A span of time, without its start and with its end, as PromQL has it.
-#[derive(Debug, Clone, Copy)]
-pub struct TimeRange {
-    /// Samples are later than this.
-    pub after: Timestamp,
-    /// Samples are not later than this.
-    pub until: Timestamp,
-}
-
-impl TimeRange {
-    fn contains(&self, time: Timestamp) -> bool {
-        self.after < time && time <= self.until
-    }
-}
-
-/// Which series to read, and what of them.
-#[derive(Clone, Copy)]
-pub struct Selection<'a> {
-    /// Only series of the metric with this name.
-    pub metric: Option<&'a str>,
-    /// Only series for which this holds.
-    pub filter: &'a dyn Fn(&SeriesDefinition) -> bool,
-    /// Only samples of this span.
-    pub range: TimeRange,
-    /// Only the newest sample of the span.
-    pub newest_only: bool,
-}
-
-impl std::fmt::Debug for Selection<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Selection").field("metric", &self.metric).field("range", &self.range).finish_non_exhaustive()
-    }
-}
-
-/// What was known of a series at a time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sample {
-    /// When it was read.
-    pub time: Timestamp,
-    /// The value; or why there was none; or `Err(None)` when the series ended here.
-    pub value: Result<f64, Option<Reason>>,
 }
 
 /// What the head holds now.

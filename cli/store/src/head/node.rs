@@ -5,12 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use belfry_common::model::{Batch, Layout, SeriesDefinition, Timestamp};
 
 use super::{
-    Selection,
     group::{Group, TICKS_PER_TILE},
     layout::MetricKey,
     select::{Selected, Wanted},
 };
-use crate::NodeId;
+use crate::{NodeId, selection::Selection};
 
 /// What applying a batch did to memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -153,7 +152,8 @@ mod tests {
         let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
         let is_found = |second: i64| {
             let name = format!("m{second}");
-            let selection = Selection { metric: Some(&name), filter: &|_| true, range, newest_only: false };
+            let selection =
+                Selection { metric: Some(&name), conditions: &[], filter: &|_| true, range, newest_only: false };
             let mut found = Selected::default();
             head.select(&selection, &mut found);
             found.iter().next().is_some()

@@ -9,10 +9,10 @@ use std::{
 use belfry_common::model::{SeriesDefinition, Timestamp};
 
 use super::{
-    Sample, Selection, TimeRange,
     layout::{IndexedLayout, MetricKey},
     tile::{OpenTile, SealedTile},
 };
+use crate::selection::{Sample, Selection, TimeRange};
 
 /// Series that were selected, each with its samples in ascending order of time. To be used for one selection after the other: its
 /// memory stays.

@@ -7,7 +7,8 @@ use belfry_common::{
     wire::codec::column::{self, Column},
 };
 
-use super::{Sample, TimeRange, layout::IndexedLayout};
+use super::layout::IndexedLayout;
+use crate::selection::{Sample, TimeRange};
 
 /// The tile that is being filled: ticks in ascending order of time, one behind the other in one piece of memory. Rules read the last
 /// seconds of a few series of every node each second; nothing of that is in a cache, so that what is read must stand where it is

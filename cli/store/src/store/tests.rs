@@ -25,7 +25,7 @@ fn entry(layout: &Arc<Layout>, node: u32, sequence: u64) -> Entry {
 
 fn values(store: &Store, node: u32) -> Vec<f64> {
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
-    let selection = Selection { metric: None, filter: &|_| true, range, newest_only: false };
+    let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false };
     let mut found = Selected::default();
     store.head().select(NodeId(node), &selection, &mut found);
     found.iter().flat_map(|(_, samples)| samples).map(|sample| sample.value.unwrap()).collect()

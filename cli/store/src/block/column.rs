@@ -1,0 +1,319 @@
+//! One series' readings in one chunk.
+//!
+//! ```text
+//! column   = tag u8, [ holes ], payload
+//! tag      = 0 constant · 1 pieces · 2 packed, plus 128 if there are holes
+//! holes    = runs varint, [ readings since the run before varint · length varint · code u8 ]
+//! constant = the value: an integer signed, a float as 8 bytes little-endian
+//! pieces   = [ readings varint · bytes varint · bits ] until the column is full; bits as `codec::column` has them,
+//!            none if all these readings are in holes
+//! packed   = pco chunk of all values, integers or floats; where there is a hole the value before it
+//! ```
+//! Codes of holes are those of reasons, and 15 for "the series ended here". How many readings there are is told by the axis.
+
+use belfry_common::{
+    model::{Raw, Reason, Resolution},
+    wire::codec::column as bits,
+};
+
+use super::{
+    bytes::{Bytes, Malformed, put_signed, put_varint},
+    pco,
+};
+
+const CONSTANT: u8 = 0;
+const PIECES: u8 = 1;
+const PACKED: u8 = 2;
+const HOLES: u8 = 128;
+
+/// The reading at which a series ended: its group ticked on without it.
+pub(crate) const ENDED: Raw = Raw::from_bits(i64::MIN + ENDED_CODE as i64);
+const ENDED_CODE: u8 = 15;
+
+/// From here on pco's tables pay: below, the codec's bits are smaller, and ten times cheaper.
+const PACKED_READINGS_MIN: usize = 512;
+
+/// Appends a column of readings.
+pub(crate) fn encode(resolution: Resolution, readings: &[Raw], out: &mut Vec<u8>) {
+    let holes = holes(readings);
+    let has_holes = !holes.is_empty();
+    let tag_at = out.len();
+    out.push(0);
+    if has_holes {
+        put_holes(&holes, out);
+    }
+    let tag = encode_values(resolution, readings, has_holes, out);
+    if let Some(place) = out.get_mut(tag_at) {
+        *place = tag | if has_holes { HOLES } else { 0 };
+    }
+}
+
+fn encode_values(resolution: Resolution, readings: &[Raw], has_holes: bool, out: &mut Vec<u8>) -> u8 {
+    let mut values = readings.iter().filter(|reading| code(**reading).is_none());
+    let first = values.next().map_or(0, |first| first.bits());
+    if values.all(|value| value.bits() == first) {
+        match resolution {
+            Resolution::Decimal(_) => put_signed(first, out),
+            Resolution::Float => out.extend_from_slice(&first.to_le_bytes()),
+        }
+        return CONSTANT;
+    }
+    let filled = if has_holes { filled(readings) } else { Vec::new() };
+    let values = if has_holes { &filled } else { readings };
+    if readings.len() < PACKED_READINGS_MIN {
+        put_piece(values.len(), |out| bits::encode(resolution, values, out), out);
+        return PIECES;
+    }
+    match resolution {
+        Resolution::Decimal(_) => pco::encode(&values.iter().map(|value| value.bits()).collect::<Vec<i64>>(), out),
+        Resolution::Float => pco::encode(&values.iter().map(|&value| float(value)).collect::<Vec<f64>>(), out),
+    }
+    PACKED
+}
+
+fn float(value: Raw) -> f64 {
+    f64::from_bits(value.bits().cast_unsigned())
+}
+
+/// A run of readings that are already coded as [`bits`] has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece<'a> {
+    pub(crate) readings: usize,
+    pub(crate) bits: &'a [u8],
+}
+
+/// Appends a column of pieces; with `has_ended` one reading more, at which the series ended.
+pub(crate) fn encode_pieces(pieces: &[Piece<'_>], has_ended: bool, out: &mut Vec<u8>) {
+    out.push(PIECES | if has_ended { HOLES } else { 0 });
+    if has_ended {
+        let before = pieces.iter().map(|piece| piece.readings).sum();
+        put_holes(&[Hole { from: before, length: 1, code: ENDED_CODE }], out);
+    }
+    for piece in pieces {
+        put_varint(piece.readings as u64, out);
+        put_varint(piece.bits.len() as u64, out);
+        out.extend_from_slice(piece.bits);
+    }
+    if has_ended {
+        out.extend_from_slice(&[1, 0]);
+    }
+}
+
+fn put_piece(readings: usize, encode: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    let mut coded = Vec::new();
+    encode(&mut coded);
+    put_varint(readings as u64, out);
+    put_varint(coded.len() as u64, out);
+    out.extend_from_slice(&coded);
+}
+
+/// Appends `count` readings of a column to `readings`.
+///
+/// # Errors
+/// [`Malformed`] if there are not exactly as many.
+pub(crate) fn decode(
+    resolution: Resolution,
+    bytes: &[u8],
+    count: usize,
+    readings: &mut Vec<Raw>,
+) -> Result<(), Malformed> {
+    let mut bytes = Bytes(bytes);
+    let tag = bytes.u8()?;
+    let holes = if tag & HOLES != 0 { take_holes(&mut bytes)? } else { Vec::new() };
+    let from = readings.len();
+    match tag & !HOLES {
+        CONSTANT => {
+            let value = match resolution {
+                Resolution::Decimal(_) => bytes.signed()?,
+                Resolution::Float => i64::from_le_bytes(bytes.take(8)?.try_into().map_err(|_| Malformed)?),
+            };
+            bytes.end()?;
+            readings.resize(from + count, Raw::from_bits(value));
+        }
+        PIECES => decode_pieces(resolution, bytes, count, readings)?,
+        PACKED => match resolution {
+            Resolution::Decimal(_) => {
+                let mut values: Vec<i64> = Vec::new();
+                pco::decode(bytes.0, count, &mut values)?;
+                readings.extend(values.into_iter().map(Raw::from_bits));
+            }
+            Resolution::Float => {
+                let mut values: Vec<f64> = Vec::new();
+                pco::decode(bytes.0, count, &mut values)?;
+                readings.extend(values.into_iter().map(|value| Raw::from_bits(value.to_bits().cast_signed())));
+            }
+        },
+        _ => return Err(Malformed),
+    }
+    let added = readings.get_mut(from..).unwrap_or_default();
+    for Hole { from, length, code } in holes {
+        let hole = from.checked_add(length).and_then(|to| added.get_mut(from..to)).ok_or(Malformed)?;
+        hole.fill(Raw::from_bits(i64::MIN + i64::from(code)));
+    }
+    Ok(())
+}
+
+fn decode_pieces(
+    resolution: Resolution,
+    mut bytes: Bytes<'_>,
+    count: usize,
+    readings: &mut Vec<Raw>,
+) -> Result<(), Malformed> {
+    let end = readings.len() + count;
+    while readings.len() < end {
+        let length = bytes.u32()? as usize;
+        if length > end - readings.len() || length == 0 {
+            return Err(Malformed);
+        }
+        let coded = bytes.bytes()?;
+        if coded.is_empty() {
+            readings.resize(readings.len() + length, Raw::from_bits(0));
+        } else {
+            let mut column = bits::Column::new(resolution, coded).map_err(|_| Malformed)?;
+            for _ in 0..length {
+                readings.push(column.next_reading().map_err(|_| Malformed)?);
+            }
+        }
+    }
+    bytes.end()
+}
+
+/// A run of readings without values, all for the same reason.
+#[derive(Debug, PartialEq, Eq)]
+struct Hole {
+    from: usize,
+    length: usize,
+    code: u8,
+}
+
+/// The code of a reading that has no value.
+fn code(reading: Raw) -> Option<u8> {
+    if reading == ENDED { Some(ENDED_CODE) } else { reading.reason().map(Reason::code) }
+}
+
+fn holes(readings: &[Raw]) -> Vec<Hole> {
+    let mut holes: Vec<Hole> = Vec::new();
+    for (at, code) in readings.iter().enumerate().filter_map(|(at, reading)| Some((at, code(*reading)?))) {
+        match holes.last_mut() {
+            Some(last) if last.from + last.length == at && last.code == code => last.length += 1,
+            _ => holes.push(Hole { from: at, length: 1, code }),
+        }
+    }
+    holes
+}
+
+fn put_holes(holes: &[Hole], out: &mut Vec<u8>) {
+    put_varint(holes.len() as u64, out);
+    let mut end = 0;
+    for hole in holes {
+        put_varint((hole.from - end) as u64, out);
+        put_varint(hole.length as u64, out);
+        out.push(hole.code);
+        end = hole.from + hole.length;
+    }
+}
+
+fn take_holes(bytes: &mut Bytes<'_>) -> Result<Vec<Hole>, Malformed> {
+    let mut holes = Vec::new();
+    let mut end = 0_usize;
+    for _ in 0..bytes.count()? {
+        let from = end.checked_add(bytes.u32()? as usize).ok_or(Malformed)?;
+        let (length, code) = (bytes.u32()? as usize, bytes.u8()?);
+        if code != ENDED_CODE && Reason::from_code(code).is_none() {
+            return Err(Malformed);
+        }
+        end = from.checked_add(length).ok_or(Malformed)?;
+        holes.push(Hole { from, length, code });
+    }
+    Ok(holes)
+}
+
+/// The values with those before them where there are none: what changes least is coded best.
+fn filled(readings: &[Raw]) -> Vec<Raw> {
+    let mut last = readings.iter().copied().find(|reading| code(*reading).is_none()).unwrap_or(Raw::from_bits(0));
+    let fill = |&reading: &Raw| {
+        if code(reading).is_none() {
+            last = reading;
+        }
+        last
+    };
+    readings.iter().map(fill).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn reading() -> impl Strategy<Value = Raw> {
+        prop_oneof![
+            8 => any::<i64>().prop_map(Raw::integer),
+            8 => (0..1000_i64).prop_map(Raw::integer),
+            4 => (0..6_usize).prop_map(|at| Raw::missing(Reason::ALL[at])),
+            1 => Just(ENDED),
+        ]
+    }
+
+    fn readings() -> impl Strategy<Value = Vec<Raw>> {
+        let runs = proptest::collection::vec((reading(), 1..40_usize), 0..40);
+        let runs = runs.prop_map(|runs| runs.into_iter().flat_map(|(reading, count)| vec![reading; count]).collect());
+        prop_oneof![proptest::collection::vec(reading(), 0..100), proptest::collection::vec(reading(), 500..600), runs]
+    }
+
+    fn check(resolution: Resolution, readings: &[Raw]) {
+        let mut out = Vec::new();
+        encode(resolution, readings, &mut out);
+        let mut decoded = vec![Raw::integer(7)];
+        assert_eq!(decode(resolution, &out, readings.len(), &mut decoded), Ok(()));
+        assert_eq!(&decoded[1..], readings);
+        for end in (0..out.len()).step_by(1 + out.len() / 16) {
+            // pco pads its end, and the last bits of a piece may be none: what is cut is noticed by checksums.
+            let _ = decode(resolution, &out[..end], readings.len(), &mut decoded);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn columns_come_back(readings in readings(), float: bool) {
+            check(if float { Resolution::Float } else { Resolution::ONE }, &readings);
+        }
+
+        #[test]
+        fn pieces_come_back(first in readings(), second in readings(), has_ended: bool) {
+            let code = |readings: &[Raw]| {
+                let readings: Vec<Raw> = readings.iter().copied().filter(|&reading| reading != ENDED).collect();
+                let mut out = Vec::new();
+                bits::encode(Resolution::ONE, &readings, &mut out);
+                (readings, out)
+            };
+            let coded = [code(&first), code(&second)];
+            let pieces: Vec<Piece<'_>> = coded.iter().filter(|(readings, _)| !readings.is_empty())
+                .map(|(readings, bits)| Piece { readings: readings.len(), bits }).collect();
+            let mut out = Vec::new();
+            encode_pieces(&pieces, has_ended, &mut out);
+            let mut expected: Vec<Raw> = coded.iter().flat_map(|(readings, _)| readings.clone()).collect();
+            expected.extend(has_ended.then_some(ENDED));
+            let mut decoded = Vec::new();
+            prop_assert_eq!(decode(Resolution::ONE, &out, expected.len(), &mut decoded), Ok(()));
+            prop_assert_eq!(decoded, expected);
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes: Vec<u8>, count in 0..5000_usize, float: bool) {
+            let resolution = if float { Resolution::Float } else { Resolution::ONE };
+            let _ = decode(resolution, &bytes, count, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn what_never_changes_takes_two_bytes_and_what_is_missing_five() {
+        let size = |readings: &[Raw]| {
+            let mut out = Vec::new();
+            encode(Resolution::ONE, readings, &mut out);
+            out.len()
+        };
+        assert_eq!(size(&[Raw::integer(0); 3600]), 2);
+        assert!(size(&[Raw::missing(Reason::Lost); 3600]) <= 7);
+    }
+}

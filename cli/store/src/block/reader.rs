@@ -1,0 +1,316 @@
+//! Opens a block and reads its sections, each checked before it is used.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use belfry_common::{
+    model::{Raw, Resolution},
+    storage::{Access, Storage, StorageFile, failure, path_of},
+};
+
+use super::{
+    axis::Axes,
+    bytes::Malformed,
+    cache::Cache,
+    catalog::{Catalog, MetricEntry, Section},
+    column,
+    file::{BlockError, HEADER_BYTES, Header, HeaderError, SECTION_BYTES_MAX, TRAILER_BYTES, Tier, Trailer},
+    index::{MetricIndex, Page},
+    strings::Strings,
+};
+
+/// A block on disk. Nothing of its index is in memory before it is asked for.
+pub(crate) struct Block {
+    storage: Arc<dyn Storage>,
+    cache: Arc<Cache>,
+    name: String,
+    header: Header,
+    trailer: Trailer,
+    summary: Summary,
+    /// Its file is removed with the last who reads it.
+    is_doomed: AtomicBool,
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Block").field("name", &self.name).field("summary", &self.summary).finish_non_exhaustive()
+    }
+}
+
+/// What is known of a block without asking it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Its number; later ones are larger.
+    pub number: u64,
+    /// How coarse its samples are.
+    pub tier: Tier,
+    /// Its first time, in milliseconds since 1970.
+    pub first_ms: i64,
+    /// Its last time.
+    pub last_ms: i64,
+    /// Its readings, missing ones included.
+    pub readings: u64,
+    /// Its series.
+    pub series: u64,
+    /// Its length.
+    pub bytes: u64,
+    pub(crate) journal_segment: u64,
+    pub(crate) replaced: Vec<u64>,
+}
+
+impl Block {
+    /// Opens the block in the file `name`, reading its ends and its catalog.
+    ///
+    /// # Errors
+    /// [`BlockError`]
+    pub(crate) fn open(storage: &Arc<dyn Storage>, cache: &Arc<Cache>, name: &str) -> Result<Self, BlockError> {
+        let file: Arc<dyn StorageFile> =
+            storage.open(name, Access::Read).map_err(failure(&**storage, "open", name))?.into();
+        let bytes = file.len().map_err(failure(&**storage, "read the length of", name))?;
+        let damaged = |what| BlockError::Damaged { path: path_of(&**storage, name), what };
+        let (mut header, mut trailer) = ([0; HEADER_BYTES], [0; TRAILER_BYTES]);
+        let read = |buffer: &mut [u8], offset| {
+            let is_whole = read_exact_at(&*file, buffer, offset).map_err(failure(&**storage, "read", name))?;
+            if is_whole { Ok(()) } else { Err(damaged("it is cut short")) }
+        };
+        read(&mut header, 0)?;
+        let header = Header::parse(&header).map_err(|error| match error {
+            HeaderError::Malformed => damaged("its header"),
+            HeaderError::Version(found) => BlockError::Version { path: path_of(&**storage, name), found },
+        })?;
+        let at = bytes.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| damaged("it is cut short"))?;
+        read(&mut trailer, at)?;
+        let trailer = Trailer::parse(&trailer).map_err(|Malformed| damaged("its trailer"))?;
+        let Header { tier, number } = header;
+        let summary = Summary {
+            number,
+            tier,
+            bytes,
+            first_ms: 0,
+            last_ms: 0,
+            readings: 0,
+            series: 0,
+            journal_segment: 0,
+            replaced: Vec::new(),
+        };
+        let (storage, cache, name) = (Arc::clone(storage), Arc::clone(cache), name.to_owned());
+        let mut block = Self { storage, cache, name, header, trailer, summary, is_doomed: AtomicBool::new(false) };
+        block.summarise()?;
+        Ok(block)
+    }
+
+    /// Reads the catalog once, and does not keep it.
+    fn summarise(&mut self) -> Result<(), BlockError> {
+        let catalog = self.parse_catalog()?;
+        self.summary.first_ms = catalog.first;
+        self.summary.last_ms = catalog.last;
+        self.summary.readings = catalog.readings;
+        self.summary.series = catalog.metrics.iter().map(|entry| entry.series).sum();
+        self.summary.journal_segment = catalog.journal_segment;
+        self.summary.replaced = catalog.replaced;
+        Ok(())
+    }
+
+    pub(crate) fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.header.number
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Lets the file be removed once nobody reads it any more.
+    pub(crate) fn doom(&self) {
+        self.is_doomed.store(true, Relaxed);
+    }
+
+    /// Says that a part of it is not what was written.
+    pub(crate) fn damaged(&self, what: &'static str) -> BlockError {
+        BlockError::Damaged { path: path_of(&*self.storage, &self.name), what }
+    }
+
+    pub(crate) fn catalog(&self) -> Result<Arc<Catalog>, BlockError> {
+        self.cache.parsed(self.number(), self.trailer.catalog.offset, || {
+            let catalog = self.parse_catalog()?;
+            let bytes = catalog.bytes();
+            Ok((catalog, bytes))
+        })
+    }
+
+    fn parse_catalog(&self) -> Result<Catalog, BlockError> {
+        let section = self.section(self.trailer.catalog, "its catalog")?;
+        Catalog::parse(&section).map_err(|Malformed| self.damaged("its catalog"))
+    }
+
+    pub(crate) fn strings(&self, catalog: &Catalog) -> Result<Arc<Strings>, BlockError> {
+        self.cache.parsed(self.number(), catalog.strings.offset, || {
+            let section = self.section(catalog.strings, "its strings")?;
+            let strings = Strings::parse(&section).map_err(|Malformed| self.damaged("its strings"))?;
+            let bytes = strings.bytes();
+            Ok((strings, bytes))
+        })
+    }
+
+    pub(crate) fn axes(&self, catalog: &Catalog) -> Result<Arc<Axes>, BlockError> {
+        self.cache.parsed(self.number(), catalog.axes.offset, || {
+            let section = self.section(catalog.axes, "its axes")?;
+            let axes = Axes::parse(&section).map_err(|Malformed| self.damaged("its axes"))?;
+            let bytes = axes.bytes();
+            Ok((axes, bytes))
+        })
+    }
+
+    pub(crate) fn index(&self, entry: &MetricEntry) -> Result<Arc<MetricIndex>, BlockError> {
+        self.cache.parsed(self.number(), entry.index.offset, || {
+            let section = self.section(entry.index, "the index of a metric")?;
+            let (labels, columns) = (entry.metric.label_names.len(), self.header.tier.columns());
+            let index = MetricIndex::parse(&section, labels, columns, entry.data);
+            let index = index.map_err(|Malformed| self.damaged("the index of a metric"))?;
+            let bytes = index.bytes();
+            Ok((index, bytes))
+        })
+    }
+
+    fn section(&self, section: Section, what: &'static str) -> Result<Vec<u8>, BlockError> {
+        let is_inside = section.offset.checked_add(section.bytes.into()).is_some_and(|end| end <= self.summary.bytes);
+        if !is_inside || section.bytes > SECTION_BYTES_MAX {
+            return Err(self.damaged(what));
+        }
+        let mut bytes = vec![0; section.bytes as usize];
+        self.read(&mut bytes, section.offset)?;
+        if crc32c::crc32c(&bytes) == section.crc { Ok(bytes) } else { Err(self.damaged(what)) }
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        let open = || self.storage.open(&self.name, Access::Read).map_err(failure(&*self.storage, "open", &self.name));
+        let file = self.cache.file(self.number(), open)?;
+        let is_whole = read_exact_at(&*file, buffer, offset).map_err(failure(&*self.storage, "read", &self.name))?;
+        if is_whole { Ok(()) } else { Err(self.damaged("it is cut short")) }
+    }
+
+    /// Reads and checks a page into `buffer`.
+    pub(crate) fn page(&self, page: Page, buffer: &mut Vec<u8>) -> Result<(), BlockError> {
+        let is_inside = page.offset.checked_add(page.bytes.into()).is_some_and(|end| end <= self.summary.bytes);
+        if !is_inside {
+            return Err(self.damaged("the index of a metric"));
+        }
+        buffer.resize(page.bytes as usize, 0);
+        self.read(buffer, page.offset)?;
+        if crc32c::crc32c(buffer) == page.crc { Ok(()) } else { Err(self.damaged("a page of samples")) }
+    }
+
+    /// Reads every byte and compares it with its checksums, and every index.
+    ///
+    /// # Errors
+    /// [`BlockError`] for the first that does not fit.
+    pub(crate) fn verify(&self, pace: &dyn Fn(usize)) -> Result<(), BlockError> {
+        let end = self.summary.bytes - TRAILER_BYTES as u64;
+        let (mut buffer, mut at, mut crc) = (vec![0; 1 << 20], 0, 0);
+        let mut pages = Vec::new();
+        let catalog = self.parse_catalog()?;
+        for entry in &catalog.metrics {
+            pages.extend(self.index(entry)?.pages());
+        }
+        self.strings(&catalog)?;
+        self.axes(&catalog)?;
+        let mut page = Vec::new();
+        for known in pages {
+            pace(known.bytes as usize);
+            self.page(known, &mut page)?;
+        }
+        while at < end {
+            let length = (end - at).min(buffer.len() as u64) as usize;
+            let piece = buffer.get_mut(..length).unwrap_or_default();
+            pace(length);
+            self.read(piece, at)?;
+            crc = crc32c::crc32c_append(crc, piece);
+            at += length as u64;
+        }
+        if crc == self.trailer.crc { Ok(()) } else { Err(self.damaged("something between its sections")) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.is_doomed.load(Relaxed) {
+            self.cache.forget(self.number());
+            if let Err(error) = self.storage.remove(&self.name) {
+                // The next start finds that it is replaced or too old, and tries again.
+                tracing::warn!(block = self.name, %error, "block that is not needed any more cannot be removed");
+            }
+        }
+    }
+}
+
+/// Reads the pages of one block one after the other, and remembers the last of each column.
+#[derive(Debug)]
+pub(crate) struct PageReader<'a> {
+    block: &'a Block,
+    pages: Vec<(u64, Vec<u8>)>,
+    /// Bytes read so far.
+    bytes: u64,
+}
+
+impl<'a> PageReader<'a> {
+    pub(crate) fn new(block: &'a Block) -> Self {
+        let pages = vec![(u64::MAX, Vec::new()); block.header.tier.columns()];
+        Self { block, pages, bytes: 0 }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A chunk's column as it is encoded.
+    pub(crate) fn column(&mut self, index: &MetricIndex, column: usize, chunk: u32) -> Result<&[u8], BlockError> {
+        let malformed = || self.block.damaged("the index of a metric");
+        let (page, range) = index.locate(column, chunk).ok_or_else(malformed)?;
+        let (offset, buffer) = self.pages.get_mut(column).ok_or_else(malformed)?;
+        if *offset != page.offset {
+            *offset = u64::MAX;
+            self.bytes += u64::from(page.bytes);
+            self.block.page(page, buffer)?;
+            *offset = page.offset;
+        }
+        buffer.get(range).ok_or_else(malformed)
+    }
+
+    /// Appends the readings of a chunk's column.
+    pub(crate) fn readings(
+        &mut self,
+        index: &MetricIndex,
+        (column, chunk): (usize, u32),
+        resolution: Resolution,
+        count: usize,
+        out: &mut Vec<Raw>,
+    ) -> Result<(), BlockError> {
+        let block = self.block;
+        let bytes = self.column(index, column, chunk)?;
+        column::decode(resolution, bytes, count, out).map_err(|Malformed| block.damaged("a column of samples"))
+    }
+}
+
+/// Fills the buffer from this offset; false if the file ends before.
+fn read_exact_at(file: &dyn StorageFile, mut buffer: &mut [u8], mut offset: u64) -> io::Result<bool> {
+    while !buffer.is_empty() {
+        match file.read_at(buffer, offset) {
+            Ok(0) => return Ok(false),
+            Ok(count) => {
+                buffer = buffer.get_mut(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,76 @@
+//! What is asked of a store.
+
+use belfry_common::model::{Reason, SeriesDefinition, Timestamp};
+
+use crate::NodeId;
+
+/// A span of time, without its start and with its end, as PromQL has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    /// Samples are later than this.
+    pub after: Timestamp,
+    /// Samples are not later than this.
+    pub until: Timestamp,
+}
+
+impl TimeRange {
+    pub(crate) fn contains(&self, time: Timestamp) -> bool {
+        self.after < time && time <= self.until
+    }
+
+    /// Whether it has something of the span from `first` to `last`, both included, in milliseconds.
+    pub(crate) fn overlaps(&self, first: i64, last: i64) -> bool {
+        last > self.after.as_millis() && first <= self.until.as_millis()
+    }
+}
+
+/// Which series to read, and what of them.
+#[derive(Clone, Copy)]
+pub struct Selection<'a> {
+    /// Only series of the metric with this name.
+    pub metric: Option<&'a str>,
+    /// Only series of which every condition holds. What is on disk is looked through by these, one value of a label once.
+    pub conditions: &'a [Condition<'a>],
+    /// Only series for which this holds. What is in memory is looked through by this alone, so that it must include the conditions.
+    pub filter: &'a dyn Fn(&SeriesDefinition) -> bool,
+    /// Only samples of this span.
+    pub range: TimeRange,
+    /// Only the newest sample of the span.
+    pub newest_only: bool,
+}
+
+impl std::fmt::Debug for Selection<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Selection").field("metric", &self.metric).field("range", &self.range).finish_non_exhaustive()
+    }
+}
+
+/// What is asked of one label.
+#[derive(Clone, Copy)]
+pub struct Condition<'a> {
+    /// Its name; `__name__` is the metric's.
+    pub label: &'a str,
+    /// Whether a value fits; a series without the label has the empty one.
+    pub fits: &'a dyn Fn(&str) -> bool,
+}
+
+impl std::fmt::Debug for Condition<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Condition").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+/// The label under which a metric's name is asked for.
+pub(crate) const METRIC_NAME: &str = "__name__";
+
+/// What was known of a series at a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// When it was read.
+    pub time: Timestamp,
+    /// The value; or why there was none; or `Err(None)` when the series ended here.
+    pub value: Result<f64, Option<Reason>>,
+}
+
+/// Nodes in ascending order, or all.
+pub(crate) type Nodes<'a> = Option<&'a [NodeId]>;
