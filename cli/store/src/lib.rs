@@ -8,9 +8,13 @@
 #![warn(missing_docs)]
 
 mod block;
+mod flush;
 mod head;
 mod history;
 mod log;
+mod maintain;
+mod partition;
+mod reading;
 mod record;
 mod replay;
 mod selection;
@@ -20,9 +24,11 @@ mod store;
 pub use block::{BlockError, MetricEntry, NodeEntry, Summary, Tier};
 pub use head::{Head, HeadOptions, HeadStatistics, Selected};
 pub use history::LogRecord;
+pub use maintain::{MaintainOptions, Maintainer};
+pub use reading::{ReadError, ReadLimits, Reader, Visitor};
 pub use selection::{Condition, Sample, Selection, TimeRange};
 pub use shelf::{ShelfError, ShelfRecovery};
-pub use store::{Added, Entry, LogStatistics, Store, StoreError, StoreOptions, Writes};
+pub use store::{Added, Entry, LogStatistics, Store, StoreError, StoreOptions, StoreRecovery, Writes};
 
 /// The number under which the collector knows a node; it never changes and is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

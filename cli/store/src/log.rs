@@ -114,15 +114,22 @@ impl Log {
         self.journal.sync().map(|_| ())
     }
 
-    /// Deletes segments that ended before `horizon`, and the oldest ones while the journal is larger than `bytes_max`.
-    pub(crate) fn cut(&mut self, horizon: Timestamp, bytes_max: u64) -> Result<u64, JournalError> {
+    /// The segment that is written to; 0 before the first record.
+    pub(crate) fn active_segment(&self) -> u64 {
+        self.journal.segments().last().map_or(0, |segment| segment.number)
+    }
+
+    /// Of the segments before `stored_before`, deletes those that ended before `horizon`, and the oldest ones while the journal is larger
+    /// than `bytes_max`.
+    pub(crate) fn cut(&mut self, stored_before: u64, horizon: Timestamp, bytes_max: u64) -> Result<u64, JournalError> {
         let mut removed = 0;
         loop {
             let segments = self.journal.segments();
             let (Some(oldest), Some(next)) = (segments.first(), segments.get(1)) else { return Ok(removed) };
             // What the next one's beginning says is when the oldest ended.
             let is_old = self.began.get(&next.number).is_some_and(|&began| began < horizon);
-            if !is_old && self.journal.bytes() <= bytes_max {
+            let may_go = is_old || self.journal.bytes() > bytes_max;
+            if !may_go || oldest.number >= stored_before {
                 return Ok(removed);
             }
             let number = oldest.number;

@@ -78,6 +78,8 @@ pub(crate) struct AxisWriter {
     numbers: HashMap<Box<[u8]>, u32>,
     table: Vec<u8>,
     coded: Vec<u8>,
+    /// Of each axis.
+    last_times: Vec<i64>,
     /// The axis asked for last: neighbouring series mostly share one.
     last: Option<(Vec<i64>, u32)>,
 }
@@ -100,6 +102,7 @@ impl AxisWriter {
                 put_varint(times.len() as u64, &mut self.table);
                 put_varint(coded.len() as u64, &mut self.table);
                 self.coded.extend_from_slice(&coded);
+                self.last_times.push(last);
                 self.numbers.insert(coded.into(), next);
                 next
             }
@@ -109,6 +112,11 @@ impl AxisWriter {
         last.extend_from_slice(times);
         *last_number = number;
         number
+    }
+
+    /// The last time of an axis.
+    pub(crate) fn last_time(&self, number: u32) -> Option<i64> {
+        self.last_times.get(number as usize).copied()
     }
 
     /// The section.

@@ -4,7 +4,8 @@
 //! catalog = first time signed · last time signed · readings varint
 //!           journal segment varint, 0 if none · blocks replaced: blocks varint, [ number − the one before, varint ]
 //!           strings: section · axes: section
-//!           nodes varint, [ number − the one before varint · series varint · readings varint · bytes varint ]
+//!           nodes varint, [ number − the one before varint · series varint · readings varint · bytes varint ·
+//!                           last time − the block's first varint ]
 //!           metrics varint, [ metric · series varint · readings varint · data: offset varint · index: section ]
 //! section = offset in the file varint · bytes varint · CRC u32
 //! metric  = name · kind u8 (0 counter, 1 gauge, 2 info) · digits u8 (255: float) · labels varint, [ name ] · help
@@ -38,6 +39,8 @@ pub struct NodeEntry {
     pub readings: u64,
     /// Bytes of its columns.
     pub bytes: u64,
+    /// Its last time, in milliseconds since 1970.
+    pub last_ms: i64,
 }
 
 /// What a block has of a metric.
@@ -86,6 +89,7 @@ impl Catalog {
             put_varint(node.series, &mut out);
             put_varint(node.readings, &mut out);
             put_varint(node.bytes, &mut out);
+            put_varint(node.last_ms.wrapping_sub(self.first).cast_unsigned(), &mut out);
             before = node.node.0;
         }
         put_varint(self.metrics.len() as u64, &mut out);
@@ -119,6 +123,7 @@ impl Catalog {
                 series: bytes.varint()?,
                 readings: bytes.varint()?,
                 bytes: bytes.varint()?,
+                last_ms: catalog.first.wrapping_add(bytes.varint()?.cast_signed()),
             });
         }
         for _ in 0..bytes.count()? {
@@ -245,7 +250,7 @@ mod tests {
             strings: section(1),
             axes: section(1 << 40),
             nodes: [1, 2, u32::MAX]
-                .map(|node| NodeEntry { node: NodeId(node), series: 5, readings: 6, bytes: 7 })
+                .map(|node| NodeEntry { node: NodeId(node), series: 5, readings: 6, bytes: 7, last_ms: 8 })
                 .to_vec(),
             metrics: vec![
                 entry(metric("a", Resolution::Float, &[])),

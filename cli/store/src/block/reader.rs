@@ -253,15 +253,15 @@ impl Drop for Block {
 
 /// Reads the pages of one block one after the other, and remembers the last of each column.
 #[derive(Debug)]
-pub(crate) struct PageReader<'a> {
-    block: &'a Block,
+pub(crate) struct PageReader {
+    block: Arc<Block>,
     pages: Vec<(u64, Vec<u8>)>,
     /// Bytes read so far.
     bytes: u64,
 }
 
-impl<'a> PageReader<'a> {
-    pub(crate) fn new(block: &'a Block) -> Self {
+impl PageReader {
+    pub(crate) fn new(block: Arc<Block>) -> Self {
         let pages = vec![(u64::MAX, Vec::new()); block.header.tier.columns()];
         Self { block, pages, bytes: 0 }
     }
@@ -272,13 +272,14 @@ impl<'a> PageReader<'a> {
 
     /// A chunk's column as it is encoded.
     pub(crate) fn column(&mut self, index: &MetricIndex, column: usize, chunk: u32) -> Result<&[u8], BlockError> {
-        let malformed = || self.block.damaged("the index of a metric");
+        let block = &self.block;
+        let malformed = || block.damaged("the index of a metric");
         let (page, range) = index.locate(column, chunk).ok_or_else(malformed)?;
         let (offset, buffer) = self.pages.get_mut(column).ok_or_else(malformed)?;
         if *offset != page.offset {
             *offset = u64::MAX;
             self.bytes += u64::from(page.bytes);
-            self.block.page(page, buffer)?;
+            block.page(page, buffer)?;
             *offset = page.offset;
         }
         buffer.get(range).ok_or_else(malformed)
@@ -293,9 +294,9 @@ impl<'a> PageReader<'a> {
         count: usize,
         out: &mut Vec<Raw>,
     ) -> Result<(), BlockError> {
-        let block = self.block;
         let bytes = self.column(index, column, chunk)?;
-        column::decode(resolution, bytes, count, out).map_err(|Malformed| block.damaged("a column of samples"))
+        let decoded = column::decode(resolution, bytes, count, out);
+        decoded.map_err(|Malformed| self.block.damaged("a column of samples"))
     }
 }
 

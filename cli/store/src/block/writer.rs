@@ -124,7 +124,7 @@ impl<'a> BlockWriter<'a> {
         if !begun {
             return Err(self.file.refused("series are not in order"));
         }
-        let entry = NodeEntry { node, series: 0, readings: 0, bytes: 0 };
+        let entry = NodeEntry { node, series: 0, readings: 0, bytes: 0, last_ms: i64::MIN };
         self.nodes.entry(node).or_insert(entry).series += 1;
         Ok(())
     }
@@ -140,6 +140,7 @@ impl<'a> BlockWriter<'a> {
         open.readings += readings;
         if let Some(node) = self.nodes.get_mut(&open.node) {
             node.readings += readings;
+            node.last_ms = self.axes.last_time(axis).map_or(node.last_ms, |last| last.max(node.last_ms));
             node.bytes += columns.iter().map(|column| column.len() as u64).sum::<u64>();
         }
         open.pages.iter_mut().zip(columns).for_each(|(page, column)| page.extend_from_slice(column));

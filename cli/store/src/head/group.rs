@@ -21,8 +21,12 @@ const LIVE_AGE_MS_MAX: i64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Group {
     /// Oldest first by arrival; times may overlap when a backlog came late.
-    sealed: VecDeque<SealedTile>,
+    sealed: VecDeque<Arc<SealedTile>>,
+    /// How many of these, from the oldest on, are in blocks: only they may go.
+    stored: usize,
     open: OpenTile,
+    /// What is older than the newest tick: a backlog comes between live ticks, and neither is to break the other's tiles.
+    late: Option<OpenTile>,
     open_ticks_max: usize,
     newest: Newest,
 }
@@ -42,64 +46,140 @@ impl Group {
         let mut open = OpenTile::new(index);
         open.push(tick);
         change.bytes_added += open.bytes();
-        Self { sealed: VecDeque::new(), open, open_ticks_max, newest }
+        Self { sealed: VecDeque::new(), stored: 0, open, late: None, open_ticks_max, newest }
     }
 
     /// Adds a tick; false if its layout is another than that of the tick before.
     pub(super) fn push(&mut self, tick: &Tick, received: Timestamp, change: &mut Change) -> bool {
-        change.bytes_removed += self.open.bytes();
-        let known = &self.open.index.layout;
-        let is_same = Arc::ptr_eq(known, &tick.layout) || **known == *tick.layout;
-        if !is_same {
-            self.seal(change);
-            self.open = OpenTile::new(Arc::new(IndexedLayout::new(Arc::clone(&tick.layout))));
-        } else if self.open.len() >= self.open_ticks_max || self.open.last_time() >= Some(tick.time) {
-            self.seal(change);
-            self.open.clear();
-        }
-        self.open.push(tick);
-        change.bytes_added += self.open.bytes();
         // A clock that was ahead and is set back: what is live now is the newest, whatever the wrong clock said.
         let was_ahead = self.newest.time > received && received.millis_since(tick.time) <= LIVE_AGE_MS_MAX;
-        if tick.time >= self.newest.time || was_ahead {
-            self.newest.time = tick.time;
-            self.newest.values.clone_from(&tick.values);
-            self.newest.index = Arc::clone(&self.open.index);
+        if tick.time < self.newest.time && !was_ahead {
+            return self.push_late(tick, change);
         }
+        let is_same = self.open.is_of(&tick.layout);
+        let is_full = self.open.len() >= self.open_ticks_max;
+        let before = self.open.bytes();
+        if !is_same || is_full || !self.open.takes(tick.time) {
+            self.seal_open(change);
+            self.open_ticks_max = TICKS_PER_TILE;
+        }
+        if !is_same {
+            self.open = OpenTile::new(Arc::new(IndexedLayout::new(Arc::clone(&tick.layout))));
+        }
+        self.open.push(tick);
+        change.bytes_removed += before;
+        change.bytes_added += self.open.bytes();
+        self.newest.time = tick.time;
+        self.newest.values.clone_from(&tick.values);
+        self.newest.index = Arc::clone(&self.open.index);
         is_same
     }
 
-    fn seal(&mut self, change: &mut Change) {
-        let is_first = self.sealed.back().is_none_or(|last| !Arc::ptr_eq(&last.index, &self.open.index));
-        let sealed = self.open.seal(is_first);
-        change.bytes_added += sealed.bytes();
-        self.sealed.push_back(sealed);
-        self.open_ticks_max = TICKS_PER_TILE;
+    fn push_late(&mut self, tick: &Tick, change: &mut Change) -> bool {
+        let is_open =
+            |tile: &OpenTile| tile.is_of(&tick.layout) && tile.len() < TICKS_PER_TILE && tile.takes(tick.time);
+        if !self.late.as_ref().is_some_and(is_open) {
+            self.seal_late(change);
+        }
+        // Mostly the layout is the one that live ticks have, too.
+        let is_known = self.open.is_of(&tick.layout);
+        let index = || match is_known {
+            true => Arc::clone(&self.open.index),
+            false => Arc::new(IndexedLayout::new(Arc::clone(&tick.layout))),
+        };
+        let late = self.late.get_or_insert_with(|| OpenTile::new(index()));
+        change.bytes_removed += late.bytes();
+        late.push(tick);
+        change.bytes_added += late.bytes();
+        is_known
     }
 
-    /// Lets go of tiles that are older than the window.
+    /// Seals what is open, and gives all tiles that are in no block yet.
+    pub(super) fn unstored(&mut self, next_open_ticks: usize, change: &mut Change) -> Vec<Arc<SealedTile>> {
+        self.seal_late(change);
+        if self.open.len() > 0 {
+            self.seal_open(change);
+            self.open_ticks_max = next_open_ticks;
+        }
+        self.sealed.iter().skip(self.stored).cloned().collect()
+    }
+
+    /// Notes that these tiles, which [`Self::unstored`] gave, are in a block now.
+    pub(super) fn mark_stored(&mut self, tiles: &[Arc<SealedTile>]) {
+        let in_order = self.sealed.iter().skip(self.stored).zip(tiles);
+        self.stored += in_order.take_while(|(known, stored)| Arc::ptr_eq(known, stored)).count();
+    }
+
+    pub(super) fn unstored_bytes(&self) -> usize {
+        self.sealed.iter().skip(self.stored).map(|tile| tile.bytes()).sum()
+    }
+
+    fn seal_open(&mut self, change: &mut Change) {
+        let sealed = self.open.seal(self.is_first_of(&self.open));
+        self.open.clear();
+        self.add_sealed(sealed, change);
+    }
+
+    fn seal_late(&mut self, change: &mut Change) {
+        if let Some(late) = self.late.take() {
+            change.bytes_removed += late.bytes();
+            let sealed = late.seal(self.is_first_of(&late));
+            self.add_sealed(sealed, change);
+        }
+    }
+
+    fn is_first_of(&self, tile: &OpenTile) -> bool {
+        self.sealed.back().is_none_or(|last| !Arc::ptr_eq(&last.index, &tile.index))
+    }
+
+    fn add_sealed(&mut self, sealed: SealedTile, change: &mut Change) {
+        change.bytes_added += sealed.bytes();
+        self.sealed.push_back(Arc::new(sealed));
+    }
+
+    /// Lets go of tiles that are in blocks and older than the window.
     pub(super) fn expire(&mut self, window_ms: i64, change: &mut Change) {
         let horizon = self.newest.time.plus_millis(-window_ms);
-        while self.sealed.front().is_some_and(|oldest| oldest.last_time() < horizon) {
-            change.bytes_removed += self.sealed.pop_front().map_or(0, |oldest| oldest.bytes());
+        while self.oldest_stored().is_some_and(|oldest| oldest < horizon) {
+            self.drop_oldest(false, change);
+        }
+    }
+
+    /// As [`Self::expire`], also of those that stand behind newer ones: what came late goes when it is stored.
+    pub(super) fn expire_late(&mut self, window_ms: i64, change: &mut Change) {
+        let horizon = self.newest.time.plus_millis(-window_ms);
+        let mut at = 0;
+        while at < self.stored {
+            match self.sealed.get(at) {
+                Some(tile) if tile.last_time() < horizon => {
+                    change.let_go(tile, false);
+                    self.sealed.remove(at);
+                    self.stored -= 1;
+                }
+                _ => at += 1,
+            }
         }
     }
 
     /// The time of what [`Self::drop_oldest`] would let go.
-    pub(super) fn oldest_sealed(&self) -> Option<Timestamp> {
-        self.sealed.front().map(SealedTile::last_time)
+    pub(super) fn oldest_stored(&self) -> Option<Timestamp> {
+        self.sealed.front().filter(|_| self.stored > 0).map(|tile| tile.last_time())
     }
 
-    /// Lets the oldest tile go before its time.
-    pub(super) fn drop_oldest(&mut self, change: &mut Change) {
+    /// Lets the oldest tile go, before its time perhaps; only if it is in a block.
+    pub(super) fn drop_oldest(&mut self, is_early: bool, change: &mut Change) {
+        if self.stored == 0 {
+            return;
+        }
         if let Some(oldest) = self.sealed.pop_front() {
-            change.bytes_removed += oldest.bytes();
-            change.ticks_evicted += oldest.times.len() as u64;
+            self.stored -= 1;
+            change.let_go(&oldest, is_early);
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.sealed.iter().map(SealedTile::bytes).sum::<usize>() + self.open.bytes()
+        let late = self.late.as_ref().map_or(0, OpenTile::bytes);
+        self.sealed.iter().map(|tile| tile.bytes()).sum::<usize>() + self.open.bytes() + late
     }
 
     pub(super) fn newest_layout(&self) -> &Arc<Layout> {
@@ -114,7 +194,8 @@ impl Group {
     /// The layouts of its tiles; neighbours mostly share one, which is named once.
     pub(super) fn layouts(&self) -> impl Iterator<Item = &IndexedLayout> {
         let mut before = std::ptr::null();
-        let all = self.sealed.iter().map(|tile| &tile.index).chain([&self.open.index, &self.newest.index]);
+        let late = self.late.as_ref().map(|tile| &tile.index);
+        let all = self.sealed.iter().map(|tile| &tile.index).chain(late).chain([&self.open.index, &self.newest.index]);
         all.map(|index| &**index).filter(move |&index| !std::ptr::eq(std::mem::replace(&mut before, index), index))
     }
 
@@ -123,7 +204,8 @@ impl Group {
         if selection.newest_only && self.newest.time <= selection.range.until {
             self.newest.select(wanted, found);
         } else {
-            let mut tiles: Vec<Tile<'_>> = self.sealed.iter().map(Tile::Sealed).collect();
+            let late = self.late.as_ref().map(Tile::Open);
+            let mut tiles: Vec<Tile<'_>> = self.sealed.iter().map(|tile| Tile::Sealed(tile)).chain(late).collect();
             tiles.retain(|tile| tile.overlaps(selection.range));
             tiles.sort_by_key(Tile::first_time);
             tiles.extend(Some(Tile::Open(&self.open)).filter(|tile| tile.overlaps(selection.range)));

@@ -9,8 +9,8 @@ use belfry_common::model::{Layout, Resolution, SeriesDefinition};
 /// A selection over the fleet asks every group of every node for one name; most have none of it. Hashes of names make that a
 /// search among a few dozen integers.
 #[derive(Debug)]
-pub(super) struct IndexedLayout {
-    pub(super) layout: Arc<Layout>,
+pub(crate) struct IndexedLayout {
+    pub(crate) layout: Arc<Layout>,
     /// Places, those of one metric together.
     places: Box<[u32]>,
     /// The metrics by their hash: where their places begin in `places`, and how many there are.

@@ -13,7 +13,7 @@ mod select;
 mod tile;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -25,7 +25,12 @@ use belfry_common::model::{Batch, Layout, SeriesDefinition, Timestamp};
 use crate::{NodeId, selection::Selection};
 pub use select::Selected;
 
+pub(crate) use node::GroupTiles;
 use node::{Change, NodeHead};
+pub(crate) use tile::SealedTile;
+
+/// A node's tiles that are in no block.
+pub(crate) type NodeTiles = (NodeId, Vec<GroupTiles>);
 
 /// How much the head holds.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +75,7 @@ struct Counters {
 #[derive(Debug)]
 pub struct Head {
     options: HeadOptions,
+    elsewhere: Elsewhere,
     nodes: RwLock<BTreeMap<NodeId, Arc<RwLock<NodeHead>>>>,
     counters: Counters,
 }
@@ -78,7 +84,12 @@ impl Head {
     /// An empty head.
     #[must_use]
     pub fn new(options: HeadOptions) -> Self {
-        Self { options, nodes: RwLock::default(), counters: Counters::default() }
+        Self::beside(options, Elsewhere::until(Timestamp::from_millis(i64::MIN)))
+    }
+
+    /// An empty head beside blocks that have these samples.
+    pub(crate) fn beside(options: HeadOptions, elsewhere: Elsewhere) -> Self {
+        Self { options, elsewhere, nodes: RwLock::default(), counters: Counters::default() }
     }
 
     /// How much it is to hold.
@@ -138,13 +149,50 @@ impl Head {
         self.nodes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// Reads series of one node; `found` holds nothing else afterwards.
-    pub fn select(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) {
+    /// Reads series of one node; `found` holds nothing else afterwards. True if that is all there is: if false, blocks may have more,
+    /// those that are listed after this call.
+    pub fn select(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) -> bool {
         found.clear();
         let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
-        if let Some(head) = head {
-            head.read().unwrap_or_else(PoisonError::into_inner).select(selection, found);
+        let Some(head) = head else { return selection.range.after >= self.elsewhere.of(node) };
+        let head = head.read().unwrap_or_else(PoisonError::into_inner);
+        head.select(selection, found);
+        head.covers(selection.range)
+    }
+
+    /// Seals what is open and gives all tiles that are in no block, node by node, each locked for the time that takes.
+    pub(crate) fn unstored(&self) -> Vec<NodeTiles> {
+        let nodes: Vec<_> = {
+            let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+            nodes.iter().map(|(&node, head)| (node, Arc::clone(head))).collect()
+        };
+        let mut all = Vec::new();
+        for (node, head) in nodes {
+            let (groups, change) = head.write().unwrap_or_else(PoisonError::into_inner).unstored();
+            self.count(change);
+            if !groups.is_empty() {
+                all.push((node, groups));
+            }
         }
+        all
+    }
+
+    /// Notes that these tiles are in a block now, so that they may go when their time has come.
+    pub(crate) fn mark_stored(&self, tiles: &[NodeTiles]) {
+        for (node, groups) in tiles {
+            let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
+            if let Some(head) = head {
+                let change =
+                    head.write().unwrap_or_else(PoisonError::into_inner).mark_stored(groups, self.options.window_ms);
+                self.count(change);
+            }
+        }
+    }
+
+    /// Bytes of what is sealed and in no block.
+    pub(crate) fn unstored_bytes(&self) -> usize {
+        let nodes: Vec<_> = self.nodes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        nodes.iter().map(|head| head.read().unwrap_or_else(PoisonError::into_inner).unstored_bytes()).sum()
     }
 
     /// Calls `visit` with each series of a node's newest layouts.
@@ -191,7 +239,34 @@ impl Head {
             return Arc::clone(head);
         }
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(nodes.entry(node).or_insert_with(|| Arc::new(RwLock::new(NodeHead::new(node)))))
+        let new = || Arc::new(RwLock::new(NodeHead::new(node, self.elsewhere.of(node))));
+        Arc::clone(nodes.entry(node).or_insert_with(new))
+    }
+}
+
+/// Up to when there may be samples that are only in blocks.
+#[derive(Debug)]
+pub(crate) struct Elsewhere {
+    /// Of any node.
+    until: Timestamp,
+    /// Later, of these.
+    nodes: HashMap<NodeId, Timestamp>,
+}
+
+impl Elsewhere {
+    pub(crate) fn until(until: Timestamp) -> Self {
+        Self { until, nodes: HashMap::new() }
+    }
+
+    pub(crate) fn note(&mut self, node: NodeId, until: Timestamp) {
+        if until > self.until {
+            let known = self.nodes.entry(node).or_insert(until);
+            *known = until.max(*known);
+        }
+    }
+
+    fn of(&self, node: NodeId) -> Timestamp {
+        self.nodes.get(&node).copied().unwrap_or(self.until)
     }
 }
 

@@ -8,15 +8,30 @@ use super::{
     group::{Group, TICKS_PER_TILE},
     layout::MetricKey,
     select::{Selected, Wanted},
+    tile::SealedTile,
 };
-use crate::{NodeId, selection::Selection};
+use crate::{
+    NodeId,
+    selection::{Selection, TimeRange},
+};
 
 /// What applying a batch did to memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Change {
     pub(super) bytes_added: usize,
     pub(super) bytes_removed: usize,
+    /// Ticks that went before their time.
     pub(super) ticks_evicted: u64,
+    /// The latest time of what went.
+    pub(super) dropped_until: Option<Timestamp>,
+}
+
+impl Change {
+    pub(super) fn let_go(&mut self, tile: &SealedTile, is_early: bool) {
+        self.bytes_removed += tile.bytes();
+        self.dropped_until = self.dropped_until.max(Some(tile.last_time()));
+        self.ticks_evicted += if is_early { tile.times.len() as u64 } else { 0 };
+    }
 }
 
 #[derive(Debug)]
@@ -25,12 +40,18 @@ pub(super) struct NodeHead {
     metrics: MetricIndex,
     /// First tiles end early by a different length for each node, so that a fleet that started together does not seal together.
     first_tile_ticks: usize,
+    /// There may be samples up to here that are not in these groups: they went, or came before this process did.
+    elsewhere_until: Timestamp,
 }
 
+/// A group's tiles that are in no block.
+pub(crate) type GroupTiles = (u16, Vec<Arc<SealedTile>>);
+
 impl NodeHead {
-    pub(super) fn new(node: NodeId) -> Self {
+    /// A node of which other samples, up to `elsewhere_until`, may be in blocks.
+    pub(super) fn new(node: NodeId, elsewhere_until: Timestamp) -> Self {
         let first_tile_ticks = 1 + node.0 as usize % TICKS_PER_TILE;
-        Self { groups: BTreeMap::new(), metrics: MetricIndex::default(), first_tile_ticks }
+        Self { groups: BTreeMap::new(), metrics: MetricIndex::default(), first_tile_ticks, elsewhere_until }
     }
 
     pub(super) fn apply(&mut self, batch: &Batch, received: Timestamp, window_ms: i64) -> Change {
@@ -51,6 +72,39 @@ impl NodeHead {
                 group.expire(window_ms, &mut change);
             }
         }
+        self.note_dropped(&change);
+        change
+    }
+
+    fn note_dropped(&mut self, change: &Change) {
+        self.elsewhere_until =
+            change.dropped_until.map_or(self.elsewhere_until, |until| until.max(self.elsewhere_until));
+    }
+
+    /// Whether all that there is of the node in this range is here.
+    pub(super) fn covers(&self, range: TimeRange) -> bool {
+        range.after >= self.elsewhere_until
+    }
+
+    /// Seals what is open, and gives all that is in no block.
+    pub(super) fn unstored(&mut self) -> (Vec<GroupTiles>, Change) {
+        let mut change = Change::default();
+        let next = self.first_tile_ticks;
+        let mut groups = self.groups.iter_mut();
+        let tiles = groups.by_ref().map(|(&number, group)| (number, group.unstored(next, &mut change)));
+        (tiles.filter(|(_, tiles)| !tiles.is_empty()).collect(), change)
+    }
+
+    /// Notes that these are in a block now; what is older than the window may go.
+    pub(super) fn mark_stored(&mut self, groups: &[GroupTiles], window_ms: i64) -> Change {
+        let mut change = Change::default();
+        for (number, tiles) in groups {
+            if let Some(group) = self.groups.get_mut(number) {
+                group.mark_stored(tiles);
+                group.expire_late(window_ms, &mut change);
+            }
+        }
+        self.note_dropped(&change);
         change
     }
 
@@ -59,15 +113,21 @@ impl NodeHead {
         let mut change = Change::default();
         let bytes = self.bytes();
         while bytes - change.bytes_removed > bytes_max {
-            let sealed = self.groups.values_mut().filter_map(|group| Some((group.oldest_sealed()?, group)));
+            let sealed = self.groups.values_mut().filter_map(|group| Some((group.oldest_stored()?, group)));
             let Some((_, group)) = sealed.min_by_key(|&(oldest, _)| oldest) else { break };
-            group.drop_oldest(&mut change);
+            group.drop_oldest(true, &mut change);
         }
+        self.note_dropped(&change);
         change
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.groups.values().map(Group::bytes).sum()
+    }
+
+    /// Bytes of what is sealed and in no block.
+    pub(super) fn unstored_bytes(&self) -> usize {
+        self.groups.values().map(Group::unstored_bytes).sum()
     }
 
     pub(super) fn series(&self) -> impl Iterator<Item = &Arc<SeriesDefinition>> {
@@ -133,7 +193,6 @@ mod tests {
     use belfry_common::model::{Kind, Metric, Raw, Resolution, Tick};
 
     use super::*;
-    use crate::{NodeId, TimeRange};
 
     fn apply(head: &mut NodeHead, second: i64) {
         let metric = Arc::new(Metric::new(&format!("m{second}"), Kind::Gauge, Resolution::ONE, &[], ""));
@@ -141,11 +200,13 @@ mod tests {
         let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series });
         let tick = Tick { layout, time: Timestamp::from_millis(second * 1000), values: vec![Raw::integer(second)] };
         head.apply(&Batch { ticks: vec![tick] }, Timestamp::from_millis(second * 1000), 10_000);
+        let (unstored, _) = head.unstored();
+        head.mark_stored(&unstored, 10_000);
     }
 
     #[test]
     fn a_metric_is_found_while_it_is_in_a_tile_and_forgotten_later() {
-        let mut head = NodeHead::new(NodeId(1));
+        let mut head = NodeHead::new(NodeId(1), Timestamp::default());
         for second in 0..1000 {
             apply(&mut head, second);
         }

@@ -31,6 +31,10 @@ fn apply_to(head: &Head, node: u32, layout: &Arc<Layout>, second: i64, value: i6
     // Long after all of them: no clock was ahead.
     let received = Timestamp::from_millis(1_000_000_000);
     head.apply(NodeId(node), &Batch { ticks: vec![tick] }, received);
+    // As a store does: only what is in blocks may go.
+    if second % 16 == 0 {
+        head.mark_stored(&head.unstored());
+    }
 }
 
 fn read(head: &Head, device: &str, after: i64, until: i64, newest_only: bool) -> Vec<(i64, Option<i64>)> {
@@ -143,6 +147,7 @@ fn what_one_node_makes_costs_the_others_nothing() {
     for second in 0..2_000 {
         let some: Vec<&str> = names.iter().skip((second % 2) as usize).map(String::as_str).collect();
         apply_to(&head, 1, &layout(&some), second, 1);
+        head.mark_stored(&head.unstored());
     }
     let statistics = head.statistics();
     assert!(statistics.bytes < 500_000, "{statistics:?}");

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use belfry_common::{
-    model::{Raw, Reason, Resolution, Tick, Timestamp},
+    model::{Layout, Raw, Reason, Resolution, Tick, Timestamp},
     wire::codec::column::{self, Column},
 };
 
 use super::layout::IndexedLayout;
-use crate::selection::{Sample, TimeRange};
+use crate::{
+    partition::hour_of,
+    selection::{Sample, TimeRange},
+};
 
 /// The tile that is being filled: ticks in ascending order of time, one behind the other in one piece of memory. Rules read the last
 /// seconds of a few series of every node each second; nothing of that is in a cache, so that what is read must stand where it is
@@ -26,7 +29,17 @@ impl OpenTile {
         Self { index, times: Vec::new(), values: Vec::new() }
     }
 
-    /// Adds a tick of this layout that is later than all others.
+    pub(super) fn is_of(&self, layout: &Arc<Layout>) -> bool {
+        Arc::ptr_eq(&self.index.layout, layout) || *self.index.layout == **layout
+    }
+
+    /// Whether a tick of this time can come next: it is later than all others, and of the same hour, as a block is.
+    pub(super) fn takes(&self, time: Timestamp) -> bool {
+        let Some((first, last)) = self.first_time().zip(self.last_time()) else { return true };
+        last < time && hour_of(first) == hour_of(time)
+    }
+
+    /// Adds a tick that it takes.
     pub(super) fn push(&mut self, tick: &Tick) {
         self.times.push(tick.time);
         self.values.extend_from_slice(&tick.values);
@@ -94,9 +107,9 @@ impl OpenTile {
 
 /// A tile that is full: one column of bits per series.
 #[derive(Debug)]
-pub(super) struct SealedTile {
-    pub(super) index: Arc<IndexedLayout>,
-    pub(super) times: Box<[Timestamp]>,
+pub(crate) struct SealedTile {
+    pub(crate) index: Arc<IndexedLayout>,
+    pub(crate) times: Box<[Timestamp]>,
     /// Where each series' column begins.
     starts: Box<[u32]>,
     bits: Box<[u8]>,
@@ -104,23 +117,30 @@ pub(super) struct SealedTile {
 }
 
 impl SealedTile {
+    /// The coded readings of the series at this place, as [`column`] has them.
+    pub(crate) fn column(&self, place: u32) -> &[u8] {
+        let place = place as usize;
+        let start = self.starts.get(place).map_or(self.bits.len(), |&start| start as usize);
+        let end = self.starts.get(place + 1).map_or(self.bits.len(), |&end| end as usize);
+        self.bits.get(start..end).unwrap_or_default()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn first_time(&self) -> Timestamp {
+    pub(crate) fn first_time(&self) -> Timestamp {
         self.times.first().copied().unwrap_or_default()
     }
 
-    pub(super) fn last_time(&self) -> Timestamp {
+    pub(crate) fn last_time(&self) -> Timestamp {
         self.times.last().copied().unwrap_or_default()
     }
 
     /// Appends the samples of one series that lie in the range.
     pub(super) fn read(&self, place: u32, range: TimeRange, samples: &mut Vec<Sample>) {
         let Some(resolution) = self.index.resolution(place) else { return };
-        let bytes = self.starts.get(place as usize).and_then(|&start| self.bits.get(start as usize..));
-        let Some(Ok(mut column)) = bytes.map(|bytes| Column::new(resolution, bytes)) else { return };
+        let Ok(mut column) = Column::new(resolution, self.column(place)) else { return };
         for &time in &self.times {
             // What this process encoded it can decode.
             let Ok(raw) = column.next_reading() else { return };

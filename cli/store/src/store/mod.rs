@@ -2,23 +2,26 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use belfry_common::{
     journal::{Journal, JournalError, Options, ReadError, Recovery},
     model::{Batch, BatchKey, Epoch, Gap, Sequence, Timestamp},
     sequences::SequenceSet,
+    storage::{Disk as StorageDisk, Storage},
 };
 use thiserror::Error;
 
 use crate::{
-    Head, HeadOptions, LogRecord, NodeId, history,
+    Head, HeadOptions, LogRecord, MaintainOptions, Maintainer, NodeId, Reader, ShelfError, ShelfRecovery, history,
     log::{Log, LogError},
-    replay::replay,
+    maintain::Progress,
+    replay,
+    shelf::Shelf,
 };
 
 /// How much the store keeps.
@@ -26,10 +29,15 @@ use crate::{
 pub struct StoreOptions {
     /// In memory.
     pub head: HeadOptions,
-    /// Milliseconds for which a journal segment is kept after it was filled; never less than the head's window.
+    /// Milliseconds for which a journal segment is kept after it was filled although all of it is in blocks; never less than the head's
+    /// window, which is read back from the journal.
     pub journal_age_ms_max: i64,
-    /// Bytes of the journal; the oldest segments go when it grows beyond.
+    /// Bytes of the journal beyond which segments go earlier, if all of them is in blocks.
     pub journal_bytes_max: u64,
+    /// When what is in memory goes to blocks.
+    pub maintain: MaintainOptions,
+    /// Bytes of blocks' indexes that are kept in memory.
+    pub cache_bytes_max: usize,
     /// Size at which a segment is full.
     pub segment_bytes: u32,
     /// Free bytes of the disk that the journal leaves to others, above all to the database, so that alerts are still evaluated and
@@ -41,8 +49,10 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             head: HeadOptions::default(),
-            journal_age_ms_max: 60 * 60 * 1000,
+            journal_age_ms_max: 0,
             journal_bytes_max: 8 * 1024 * 1024 * 1024,
+            maintain: MaintainOptions::default(),
+            cache_bytes_max: 64 * 1024 * 1024,
             segment_bytes: 64 * 1024 * 1024,
             reserve_bytes: 64 * 1024 * 1024,
         }
@@ -60,6 +70,9 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// The blocks cannot be used.
+    #[error("blocks cannot be used")]
+    Blocks(#[source] ShelfError),
     /// The journal failed; see [`JournalError`] on what still holds.
     #[error("journal failed")]
     Journal(#[source] JournalError),
@@ -136,6 +149,23 @@ pub struct LogStatistics {
     pub segments_cut: u64,
 }
 
+/// What opening a store found.
+#[derive(Debug)]
+pub struct StoreRecovery {
+    /// In its journal.
+    pub journal: Recovery,
+    /// Among its blocks.
+    pub blocks: ShelfRecovery,
+}
+
+impl StoreRecovery {
+    /// Whether nothing was damaged.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.journal.is_clean() && self.blocks.quarantined == 0
+    }
+}
+
 /// Batches that have become durable with one commit, in the order in which they were added.
 pub type Writes = Vec<Entry>;
 
@@ -146,6 +176,8 @@ pub struct Store {
     options: StoreOptions,
     log: Log,
     head: Arc<Head>,
+    shelf: Arc<Shelf>,
+    progress: Arc<Progress>,
     /// Accepted by the journal, not durable yet.
     pending: Writes,
     /// The numbers of these batches, and of gaps.
@@ -159,26 +191,68 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]: the directory cannot be used, is in use, or has a newer format.
-    pub fn open(directory: &Path, options: StoreOptions, now: Timestamp) -> Result<(Self, Recovery), StoreError> {
+    pub fn open(directory: &Path, options: StoreOptions, now: Timestamp) -> Result<(Self, StoreRecovery), StoreError> {
         let path = directory.join("journal");
-        fs::create_dir_all(&path).map_err(|source| StoreError::Directory { path: path.clone(), source })?;
+        let disk = |path: PathBuf| {
+            let made = StorageDisk::create(&path).map(|disk| Arc::new(disk) as Arc<dyn Storage>);
+            made.map_err(|source| StoreError::Directory { path, source })
+        };
+        let (journal, blocks) = (disk(path.clone())?, disk(directory.join("blocks"))?);
         let preallocate = Disk::of(&path).is_none_or(|disk| disk.has_room_for_segment(&options));
+        Self::open_in(journal, blocks, options, preallocate, now)
+    }
+
+    /// As [`Self::open`], with the journal and the blocks in these storages.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_in(
+        journal: Arc<dyn Storage>,
+        blocks: Arc<dyn Storage>,
+        options: StoreOptions,
+        preallocate: bool,
+        now: Timestamp,
+    ) -> Result<(Self, StoreRecovery), StoreError> {
+        let path = journal.path().to_owned();
         let journal_options = Options { segment_bytes: options.segment_bytes, preallocate, ..Options::default() };
-        let (journal, recovery) = Journal::open(&path, journal_options).map_err(StoreError::Journal)?;
-        let head = Arc::new(Head::new(options.head));
-        let replayed = replay(&journal, &head, now);
+        let (journal, recovery) = Journal::open_in(journal, journal_options).map_err(StoreError::Journal)?;
+        let (shelf, shelf_recovery) = Shelf::open(blocks, options.cache_bytes_max).map_err(StoreError::Blocks)?;
+        let blocks = shelf.blocks();
+        let (start, elsewhere) = replay::start(&journal, &blocks, options.head.window_ms, now)
+            .map_err(|error| StoreError::Blocks(error.into()))?;
+        let stored_before = start.stored_before;
+        let head = Arc::new(Head::beside(options.head, elsewhere));
+        let replayed = replay::replay(&journal, &head, start);
         let log = Log::new(journal, replayed.stored, replayed.began);
+        let progress = Progress::default();
+        progress.stored_before.store(stored_before, Relaxed);
+        progress.applied_before.store(log.active_segment(), Relaxed);
         let store = Self {
             path,
             options,
             log,
             head,
+            shelf: Arc::new(shelf),
+            progress: Arc::new(progress),
             pending: Vec::new(),
             undurable: HashMap::new(),
             unreadable: replayed.unreadable,
             segments_cut: 0,
         };
-        Ok((store, recovery))
+        Ok((store, StoreRecovery { journal: recovery, blocks: shelf_recovery }))
+    }
+
+    /// Does what must be done beside ingest; for a thread of its own. There is to be one.
+    #[must_use]
+    pub fn maintainer(&self) -> Maintainer {
+        let (head, shelf) = (Arc::clone(&self.head), Arc::clone(&self.shelf));
+        Maintainer::new(head, shelf, Arc::clone(&self.progress), self.options.maintain)
+    }
+
+    /// Reads all that there is, in memory and on disk.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.head), Arc::clone(&self.shelf))
     }
 
     /// What readers use.
@@ -242,6 +316,7 @@ impl Store {
         for entry in &self.pending {
             self.head.apply(entry.node, &entry.batch, entry.received);
         }
+        self.progress.applied_before.store(self.log.active_segment(), Relaxed);
         Ok(std::mem::take(&mut self.pending))
     }
 
@@ -258,13 +333,17 @@ impl Store {
         Err(StoreError::Reserve { path: self.path.clone(), free, reserve })
     }
 
-    /// Deletes what is older or larger than the journal may be.
+    /// Deletes what of the journal is in blocks, and older or larger than it may be.
     ///
     /// # Errors
     /// [`StoreError`] when a file cannot be deleted; the rest is as it was.
     pub fn cut(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let age = self.options.journal_age_ms_max.max(self.options.head.window_ms);
-        let cut = self.log.cut(now.plus_millis(-age), self.options.journal_bytes_max).map_err(StoreError::Journal)?;
+        let StoreOptions { head, maintain, journal_age_ms_max, .. } = self.options;
+        // What is in memory is read back from the journal, from a time on at which all before was put in blocks.
+        let age = journal_age_ms_max.max(head.window_ms + 2 * maintain.flush_interval_ms);
+        let stored_before = self.progress.stored_before.load(Relaxed);
+        let cut = self.log.cut(stored_before, now.plus_millis(-age), self.options.journal_bytes_max);
+        let cut = cut.map_err(StoreError::Journal)?;
         self.segments_cut += cut;
         Ok(())
     }
@@ -319,3 +398,6 @@ impl Disk {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod model;

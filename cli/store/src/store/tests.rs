@@ -68,6 +68,7 @@ fn what_is_stored_is_known_after_any_number_of_snapshot_records() {
         }
     }
     store.commit().unwrap();
+    store.maintainer().flush().unwrap();
     // What the older segments held is known from the newest one's beginning.
     store.cut(NOW.plus_millis(i64::MAX / 2)).unwrap();
     assert_eq!(store.log_statistics().segments, 1);
@@ -138,6 +139,7 @@ fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
     }
     store.commit().unwrap();
     let before = store.log_statistics().segments;
+    store.maintainer().flush().unwrap();
     let later = NOW.plus_millis(3000 * 1000 + options().journal_age_ms_max);
     store.cut(later).unwrap();
     assert!(store.log_statistics().segments < before, "old segments are deleted");

@@ -82,10 +82,10 @@ fn all(filter: &dyn Fn(&SeriesDefinition) -> bool) -> Selection<'_> {
 }
 
 /// All that a block holds, read as a query does.
-fn read(block: &Block, selection: &Selection<'_>) -> Result<Content, BlockError> {
+fn read(block: &Arc<Block>, selection: &Selection<'_>) -> Result<Content, BlockError> {
     let catalog = block.catalog()?;
     let axes = block.axes(&catalog)?;
-    let mut pages = PageReader::new(block);
+    let mut pages = PageReader::new(Arc::clone(block));
     let mut content = Content::new();
     for FoundMetric { index, series } in block.find(selection, None)? {
         for FoundSeries { definition, node, number } in series {

@@ -1,0 +1,265 @@
+//! From the head to blocks: tiles that are in no block yet are put together metric by metric.
+//!
+//! Nothing is decoded on the way: a tile's columns are pieces of a block's columns as they are. Only where ticks overlap, as when a clock
+//! was set back, they are merged one by one. What is written here is read back, and packed better, when the hour is over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use belfry_common::{
+    model::{Metric, Raw, SeriesDefinition},
+    wire::codec::column::Column,
+};
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use crate::{
+    NodeId,
+    block::{BlockError, BlockWriter, ENDED, Piece, Strings, encode_column, encode_pieces, metric_order},
+    head::{NodeTiles, SealedTile},
+    partition::hour_of,
+};
+
+/// The tiles of one hour, group by group.
+pub(crate) type Hours = BTreeMap<i64, Vec<Part>>;
+
+/// What there is of one group of a node in one hour.
+#[derive(Debug)]
+pub(crate) struct Part {
+    node: NodeId,
+    /// In the order of their times.
+    tiles: Vec<Arc<SealedTile>>,
+}
+
+/// Sorts tiles by the hour that they are of.
+pub(crate) fn by_hour(nodes: &[NodeTiles]) -> Hours {
+    let mut hours = Hours::new();
+    for (node, groups) in nodes {
+        for (_, tiles) in groups {
+            let mut parts: BTreeMap<i64, Vec<Arc<SealedTile>>> = BTreeMap::new();
+            for tile in tiles {
+                parts.entry(hour_of(tile.first_time())).or_default().push(Arc::clone(tile));
+            }
+            for (hour, mut tiles) in parts {
+                tiles.sort_by_key(|tile| tile.first_time());
+                hours.entry(hour).or_default().push(Part { node: *node, tiles });
+            }
+        }
+    }
+    hours
+}
+
+/// All values of labels of these parts.
+pub(crate) fn strings(parts: &[Part]) -> Strings {
+    let mut seen = BTreeSet::new();
+    let mut texts: HashSet<&str, FxBuildHasher> = HashSet::default();
+    for tile in parts.iter().flat_map(|part| &part.tiles) {
+        // Tiles of one layout follow each other, and many nodes may have one.
+        if seen.insert(Arc::as_ptr(&tile.index)) {
+            texts.extend(tile.index.layout.series.iter().flat_map(|series| &series.label_values).map(|value| &**value));
+        }
+    }
+    Strings::new(texts)
+}
+
+/// Writes the parts of one hour.
+///
+/// # Errors
+/// [`BlockError::Io`]
+pub(crate) fn write(writer: &mut BlockWriter<'_>, parts: &[Part], strings: &Strings) -> Result<(), BlockError> {
+    let numbers: FxHashMap<&str, u32> = strings.iter().zip(0..).collect();
+    let mut axes = Axes::default();
+    let mut pieces = Vec::new();
+    let mut column = vec![Vec::new()];
+    for (metric, mut rows) in rows(parts) {
+        rows.sort_unstable_by(|a, b| (&a.definition.label_values, a.node).cmp(&(&b.definition.label_values, b.node)));
+        writer.metric(metric)?;
+        for same in rows.chunk_by(|a, b| a.node == b.node && a.definition.label_values == b.definition.label_values) {
+            let Some(Row { definition, node, .. }) = same.first() else { continue };
+            let labels: Vec<u32> =
+                definition.label_values.iter().filter_map(|value| numbers.get(&**value).copied()).collect();
+            writer.series(&labels, *node)?;
+            let buffer = column.first_mut().expect("there is one column");
+            buffer.clear();
+            let (axis, readings) = match same {
+                [Row { source: Source::Pieces { part, place }, .. }] => {
+                    pieces.clear();
+                    let tiles = &parts.get(*part as usize).expect("rows are of these parts").tiles;
+                    pieces.extend(
+                        tiles.iter().map(|tile| Piece { readings: tile.times.len(), bits: tile.column(*place) }),
+                    );
+                    encode_pieces(&pieces, false, buffer);
+                    axes.of_tiles(writer, *part, tiles)
+                }
+                // The same series in two groups, or in ticks that overlap: the one that came last counts.
+                rows => {
+                    let readings = merged(rows, parts);
+                    let values: Vec<Raw> = readings.values().copied().collect();
+                    encode_column(definition.metric.resolution, &values, buffer);
+                    let times: Vec<i64> = readings.into_keys().collect();
+                    (writer.axis(&times), times.len() as u64)
+                }
+            };
+            writer.chunk(axis, readings, &column)?;
+        }
+    }
+    Ok(())
+}
+
+/// A series of one part.
+struct Row<'a> {
+    definition: &'a SeriesDefinition,
+    node: NodeId,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// All tiles of the part have it at this place, and their times ascend.
+    Pieces { part: u32, place: u32 },
+    /// To be put together tick by tick.
+    Ticks { part: u32, ticks: Vec<Stretch> },
+}
+
+/// Some tiles of a part in which a series has one place, or none.
+#[derive(Debug, Clone)]
+struct Stretch {
+    tiles: std::ops::Range<usize>,
+    place: Option<u32>,
+}
+
+/// The series of all parts by metric, in the order of the format.
+fn rows<'a>(parts: &'a [Part]) -> Vec<(&'a Arc<Metric>, Vec<Row<'a>>)> {
+    let mut by_metric: Vec<(&'a Arc<Metric>, Vec<Row<'a>>)> = Vec::new();
+    let mut by_address: FxHashMap<*const Metric, usize> = FxHashMap::default();
+    let mut by_content = FxHashMap::default();
+    for (number, part) in (0..).zip(parts) {
+        for (definition, source) in part.series(number) {
+            let metric = &definition.metric;
+            // Each connection has its own copy of a metric's definition.
+            let place = *by_address.entry(Arc::as_ptr(metric)).or_insert_with(|| {
+                let content = (&*metric.name, &*metric.label_names, metric.kind, metric.resolution);
+                *by_content.entry(content).or_insert_with(|| {
+                    by_metric.push((metric, Vec::new()));
+                    by_metric.len() - 1
+                })
+            });
+            if let Some((_, rows)) = by_metric.get_mut(place) {
+                rows.push(Row { definition, node: part.node, source });
+            }
+        }
+    }
+    by_metric.sort_by(|(a, _), (b, _)| metric_order(a, b));
+    by_metric
+}
+
+impl Part {
+    fn series(&self, number: u32) -> Vec<(&SeriesDefinition, Source)> {
+        let mut stretches: Vec<(usize, &[Arc<SealedTile>])> = Vec::new();
+        for run in self.tiles.chunk_by(|a, b| Arc::ptr_eq(&a.index, &b.index)) {
+            let from = stretches.last().map_or(0, |(from, run)| from + run.len());
+            stretches.push((from, run));
+        }
+        let ascends = self.tiles.windows(2).all(|pair| matches!(pair, [a, b] if a.last_time() < b.first_time()));
+        if let ([(_, run)], true) = (stretches.as_slice(), ascends) {
+            let series = run.first().map(|tile| &tile.index.layout.series).into_iter().flatten();
+            return series
+                .zip(0..)
+                .map(|(series, place)| (&**series, Source::Pieces { part: number, place }))
+                .collect();
+        }
+        self.series_of(&stretches, number)
+    }
+
+    /// Several layouts in one hour: a series that a later one does not have ends there.
+    fn series_of<'a>(
+        &'a self,
+        stretches: &[(usize, &'a [Arc<SealedTile>])],
+        number: u32,
+    ) -> Vec<(&'a SeriesDefinition, Source)> {
+        let mut all: BTreeMap<Key<'a>, Vec<Stretch>> = BTreeMap::new();
+        for (at, &(from, run)) in stretches.iter().enumerate() {
+            let Some(first) = run.first() else { continue };
+            for (series, place) in first.index.layout.series.iter().zip(0..) {
+                let known = all.entry(Key(series)).or_default();
+                known.push(Stretch { tiles: from..from + run.len(), place: Some(place) });
+            }
+            let is_gone = |known: &&mut Vec<Stretch>| {
+                known.last().is_some_and(|last| last.place.is_some() && last.tiles.end == from)
+            };
+            if at > 0 {
+                all.values_mut().filter(is_gone).for_each(|known| {
+                    known.push(Stretch { tiles: from..from + 1, place: None });
+                });
+            }
+        }
+        let source = |ticks| Source::Ticks { part: number, ticks };
+        all.into_iter().map(|(Key(series), ticks)| (series, source(ticks))).collect()
+    }
+}
+
+/// Series by what they are.
+#[derive(PartialEq, Eq)]
+struct Key<'a>(&'a SeriesDefinition);
+
+impl Ord for Key<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let by_metric = metric_order(&self.0.metric, &other.0.metric);
+        by_metric.then_with(|| self.0.label_values.cmp(&other.0.label_values))
+    }
+}
+
+impl PartialOrd for Key<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// All readings of one series, by time.
+fn merged(rows: &[Row<'_>], parts: &[Part]) -> BTreeMap<i64, Raw> {
+    let mut readings = BTreeMap::new();
+    for Row { definition, source, .. } in rows {
+        let (part, stretches) = match source {
+            Source::Pieces { part, place } => {
+                let tiles = parts.get(*part as usize).map_or(0, |part| part.tiles.len());
+                (*part, vec![Stretch { tiles: 0..tiles, place: Some(*place) }])
+            }
+            Source::Ticks { part, ticks } => (*part, ticks.clone()),
+        };
+        let Some(part) = parts.get(part as usize) else { continue };
+        for Stretch { tiles, place } in stretches {
+            for tile in part.tiles.get(tiles).unwrap_or_default() {
+                match place {
+                    Some(place) => {
+                        let column = Column::new(definition.metric.resolution, tile.column(place));
+                        let Ok(mut column) = column else { continue };
+                        // What this process encoded it can decode.
+                        let values = std::iter::from_fn(|| column.next_reading().ok());
+                        readings.extend(tile.times.iter().map(|time| time.as_millis()).zip(values));
+                    }
+                    // Unless another layout has it at that very time.
+                    None => {
+                        readings.entry(tile.first_time().as_millis()).or_insert(ENDED);
+                    }
+                }
+            }
+        }
+    }
+    readings
+}
+
+/// Axes of parts, made once for all series of a part.
+#[derive(Default)]
+struct Axes {
+    of_parts: FxHashMap<u32, (u32, u64)>,
+}
+
+impl Axes {
+    fn of_tiles(&mut self, writer: &mut BlockWriter<'_>, part: u32, tiles: &[Arc<SealedTile>]) -> (u32, u64) {
+        *self.of_parts.entry(part).or_insert_with(|| {
+            let times: Vec<i64> = tiles.iter().flat_map(|tile| &tile.times).map(|time| time.as_millis()).collect();
+            (writer.axis(&times), times.len() as u64)
+        })
+    }
+}

@@ -1,0 +1,297 @@
+//! Reading series from the head and from blocks, as one.
+//!
+//! What the head has is read first and the list of blocks is taken after that: what leaves the head is in a block before. So nothing is
+//! missed, and what is found twice counts once. Blocks stay on disk for as long as somebody reads them, whatever compaction does
+//! meanwhile.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use belfry_common::model::{Raw, SeriesDefinition, Timestamp};
+use rustc_hash::FxHashMap;
+
+use crate::{
+    Head, NodeId,
+    block::{Axes, Block, BlockError, ENDED, FoundMetric, FoundSeries, PageReader, Tier},
+    head::Selected,
+    selection::{Sample, Selection, TimeRange},
+    shelf::Shelf,
+};
+
+/// What one read may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Series from disk.
+    pub series: u64,
+    /// Samples from disk.
+    pub samples: u64,
+    /// Bytes from disk.
+    pub bytes: u64,
+}
+
+impl ReadLimits {
+    /// For whoever has limits of its own.
+    pub const NONE: Self = Self { series: u64::MAX, samples: u64::MAX, bytes: u64::MAX };
+}
+
+/// Why a read has no complete answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// More than may be read at once.
+    #[error("a query may read {limit} {what} from disk: ask for fewer series or a shorter range")]
+    Limit {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// A block could not be read. One that is damaged is out of service by now: the same read again is answered without it.
+    #[error("a block could not be read")]
+    Block(#[from] BlockError),
+}
+
+/// Reads a store. Clones read the same one.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    head: Arc<Head>,
+    shelf: Arc<Shelf>,
+}
+
+/// Gets each series with its samples in ascending order of time, until it breaks off.
+pub type Visitor<'a> = &'a mut dyn FnMut(NodeId, &Arc<SeriesDefinition>, &[Sample]) -> ControlFlow<()>;
+
+impl Reader {
+    pub(crate) fn new(head: Arc<Head>, shelf: Arc<Shelf>) -> Self {
+        Self { head, shelf }
+    }
+
+    /// The newest values and the last minutes.
+    #[must_use]
+    pub fn head(&self) -> &Arc<Head> {
+        &self.head
+    }
+
+    /// Visits the series of these nodes, which ascend, each once. `selected` is memory to be used again.
+    ///
+    /// # Errors
+    /// [`ReadError`]; some series may have been visited by then.
+    pub fn visit(
+        &self,
+        nodes: &[NodeId],
+        selection: &Selection<'_>,
+        limits: ReadLimits,
+        selected: &mut Selected,
+        visitor: Visitor<'_>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        let mut elsewhere = Vec::new();
+        let mut gathered = Gathered::default();
+        for &node in nodes {
+            if self.head.select(node, selection, selected) {
+                for (definition, samples) in selected.iter() {
+                    if visitor(node, definition, samples).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+            } else {
+                elsewhere.push(node);
+                gathered.add_head(node, selected);
+            }
+        }
+        if elsewhere.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        for block in self.shelf.blocks().iter().filter(|block| is_raw_in(block, selection.range)) {
+            let found = block.find(selection, Some(&elsewhere)).and_then(|found| gathered.add_block(block, found));
+            self.served(block, found)?;
+            if gathered.from_disk > limits.series {
+                return Err(ReadError::Limit { what: "series", limit: limits.series });
+            }
+        }
+        gathered.visit(self, selection, limits, visitor)
+    }
+
+    /// Takes a block out of service if it is damaged.
+    fn served<T>(&self, block: &Block, result: Result<T, BlockError>) -> Result<T, BlockError> {
+        if let Err(error @ BlockError::Damaged { .. }) = &result {
+            self.shelf.quarantine_block(block, error);
+        }
+        result
+    }
+}
+
+fn is_raw_in(block: &Block, range: TimeRange) -> bool {
+    let summary = block.summary();
+    summary.tier == Tier::Raw && range.overlaps(summary.first_ms, summary.last_ms)
+}
+
+/// What was found of some nodes, series by series, before it is decoded.
+#[derive(Default)]
+struct Gathered {
+    definitions: FxHashMap<Arc<SeriesDefinition>, u32>,
+    places: FxHashMap<(u32, NodeId), usize>,
+    series: Vec<Parts>,
+    sources: Vec<Source>,
+    /// Samples of the head.
+    samples: Vec<Sample>,
+    /// Series that some block has.
+    from_disk: u64,
+}
+
+/// Where the samples of one series are.
+struct Parts {
+    definition: Arc<SeriesDefinition>,
+    node: NodeId,
+    /// Block by block: source, metric in it, series in that.
+    blocks: Vec<(u32, u32, u32)>,
+    head: std::ops::Range<usize>,
+}
+
+impl Gathered {
+    fn parts(&mut self, node: NodeId, definition: &Arc<SeriesDefinition>) -> Option<&mut Parts> {
+        let next = self.definitions.len() as u32;
+        let number = match self.definitions.get(definition) {
+            Some(&number) => number,
+            None => {
+                self.definitions.insert(Arc::clone(definition), next);
+                next
+            }
+        };
+        let series = &mut self.series;
+        let place = *self.places.entry((number, node)).or_insert_with(|| {
+            series.push(Parts { definition: Arc::clone(definition), node, blocks: Vec::new(), head: 0..0 });
+            series.len() - 1
+        });
+        self.series.get_mut(place)
+    }
+
+    fn add_head(&mut self, node: NodeId, selected: &Selected) {
+        for (definition, samples) in selected.iter() {
+            let from = self.samples.len();
+            self.samples.extend_from_slice(samples);
+            let range = from..self.samples.len();
+            if let Some(parts) = self.parts(node, definition) {
+                parts.head = range;
+            }
+        }
+    }
+
+    fn add_block(&mut self, block: &Arc<Block>, found: Vec<FoundMetric>) -> Result<(), BlockError> {
+        let source = self.sources.len() as u32;
+        for (metric, of_metric) in (0..).zip(&found) {
+            for FoundSeries { definition, node, number } in &of_metric.series {
+                let Some(parts) = self.parts(*node, definition) else { continue };
+                parts.blocks.push((source, metric, *number));
+                self.from_disk += u64::from(matches!(parts.blocks.as_slice(), [_]));
+            }
+        }
+        self.sources.push(Source::new(block, found)?);
+        Ok(())
+    }
+
+    fn visit(
+        self,
+        reader: &Reader,
+        selection: &Selection<'_>,
+        limits: ReadLimits,
+        visitor: Visitor<'_>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        let Self { series, mut sources, samples: of_head, .. } = self;
+        let mut samples = Vec::new();
+        let mut read = 0;
+        for Parts { definition, node, blocks, head } in series {
+            samples.clear();
+            let of_head = of_head.get(head).unwrap_or_default();
+            // Nothing on disk is newer than what is in memory.
+            if !selection.newest_only || of_head.is_empty() {
+                for (source, metric, number) in blocks {
+                    let Some(source) = sources.get_mut(source as usize) else { continue };
+                    let block = Arc::clone(&source.block);
+                    let result = source.read((metric, number), &definition, selection.range, &mut samples);
+                    reader.served(&block, result)?;
+                }
+            }
+            read += samples.len() as u64;
+            if read > limits.samples {
+                return Err(ReadError::Limit { what: "samples", limit: limits.samples });
+            }
+            if sources.iter().map(|source| source.pages.bytes()).sum::<u64>() > limits.bytes {
+                return Err(ReadError::Limit { what: "bytes", limit: limits.bytes });
+            }
+            samples.extend_from_slice(of_head);
+            put_in_order(&mut samples);
+            let from = if selection.newest_only { samples.len().saturating_sub(1) } else { 0 };
+            let wanted = samples.get(from..).unwrap_or_default();
+            if !wanted.is_empty() && visitor(node, &definition, wanted).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Puts samples of several sources in order; of two at one time the later one counts.
+pub(crate) fn put_in_order(samples: &mut Vec<Sample>) {
+    if !samples.is_sorted_by(|a, b| a.time < b.time) {
+        samples.sort_by_key(|sample| sample.time);
+        samples.dedup_by(|later, earlier| {
+            let is_same = later.time == earlier.time;
+            if is_same {
+                *earlier = *later;
+            }
+            is_same
+        });
+    }
+}
+
+/// A block that is read series by series.
+struct Source {
+    block: Arc<Block>,
+    axes: Arc<Axes>,
+    found: Vec<FoundMetric>,
+    pages: PageReader,
+    /// The axis decoded last: neighbouring series mostly share one.
+    times: Option<(u32, Vec<i64>)>,
+    readings: Vec<Raw>,
+}
+
+impl Source {
+    fn new(block: &Arc<Block>, found: Vec<FoundMetric>) -> Result<Self, BlockError> {
+        let axes = block.axes(&*block.catalog()?)?;
+        let pages = PageReader::new(Arc::clone(block));
+        Ok(Self { block: Arc::clone(block), axes, found, pages, times: None, readings: Vec::new() })
+    }
+
+    /// Appends the samples of a series that lie in the range.
+    fn read(
+        &mut self,
+        (metric, number): (u32, u32),
+        definition: &SeriesDefinition,
+        range: TimeRange,
+        samples: &mut Vec<Sample>,
+    ) -> Result<(), BlockError> {
+        let malformed = || self.block.damaged("the index of a metric");
+        let Some(FoundMetric { index, .. }) = self.found.get(metric as usize) else { return Ok(()) };
+        for chunk in index.chunks_of(number) {
+            let axis = index.axis(chunk).ok_or_else(malformed)?;
+            let span = self.axes.span(axis).map_err(|_| malformed())?;
+            if !range.overlaps(span.first, span.last) {
+                continue;
+            }
+            if self.times.as_ref().is_none_or(|(known, _)| *known != axis) {
+                self.times = Some((axis, self.axes.times(axis).map_err(|_| self.block.damaged("its axes"))?));
+            }
+            let times = self.times.as_ref().map(|(_, times)| times.as_slice()).unwrap_or_default();
+            let resolution = definition.metric.resolution;
+            self.readings.clear();
+            self.pages.readings(index, (0, chunk), resolution, times.len(), &mut self.readings)?;
+            let from = times.partition_point(|&time| time <= range.after.as_millis());
+            let to = times.partition_point(|&time| time <= range.until.as_millis());
+            let read = times.iter().zip(&self.readings).take(to).skip(from);
+            samples.extend(read.map(|(&time, &raw)| {
+                let value = if raw == ENDED { Err(None) } else { raw.value(resolution).map_err(Some) };
+                Sample { time: Timestamp::from_millis(time), value }
+            }));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! The store against a model of it, on a disk that loses power and a process that is killed: every batch that was committed is read back,
+//! with the readings that it had, and nothing else is.
+
+use std::collections::BTreeMap;
+
+use belfry_common::{
+    journal::DamageKind,
+    model::{Kind, Layout, Metric, Raw, Reason, Resolution, SeriesDefinition, Tick},
+    storage::simulated::{Fault, Simulated},
+};
+use fastrand::Rng;
+
+use super::*;
+use crate::{ReadLimits, Selected, Selection, TimeRange};
+
+const START: i64 = 1_700_000_000_000;
+const NODES: u32 = 3;
+
+/// Series (node and name) with what was read of them, by second.
+type Content = BTreeMap<(u32, String), BTreeMap<i64, Option<i64>>>;
+
+/// A store on simulated disks, and what must be in it.
+struct World {
+    random: Rng,
+    disks: [Simulated; 2],
+    store: Option<(Store, Maintainer)>,
+    /// In seconds.
+    now: i64,
+    next: [u64; NODES as usize + 1],
+    committed: Content,
+    /// Added, and not committed: it may be there or not.
+    pending: Content,
+    crashes: u32,
+}
+
+fn layouts() -> Vec<Arc<Layout>> {
+    let metric = |name| Arc::new(Metric::new(name, Kind::Gauge, Resolution::MILLI, &["d"], ""));
+    let (a, b) = (metric("a"), metric("b"));
+    let series = |metric: &Arc<Metric>, device: &str| {
+        Arc::new(SeriesDefinition { metric: Arc::clone(metric), label_values: [device.into()].into() })
+    };
+    let of = |devices: &[&str]| {
+        let series = devices.iter().flat_map(|device| [series(&a, device), series(&b, device)]).collect();
+        Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series })
+    };
+    vec![of(&["x", "y"]), of(&["x"])]
+}
+
+fn name(series: &SeriesDefinition) -> String {
+    format!("{}{}", series.metric.name, series.label_values[0])
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let disks = [Simulated::new(seed), Simulated::new(seed ^ 77)];
+        let (random, now) = (Rng::with_seed(seed), 0);
+        let mut world = Self {
+            random,
+            disks,
+            store: None,
+            now,
+            next: [1; 4],
+            committed: Content::new(),
+            pending: Content::new(),
+            crashes: 0,
+        };
+        world.open();
+        world
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::from_millis(START + self.now * 1000)
+    }
+
+    fn open(&mut self) {
+        let [journal, blocks] = self.disks.clone().map(|disk| Arc::new(disk) as Arc<dyn Storage>);
+        let head = HeadOptions { window_ms: 60_000, bytes_max: 40_000 };
+        let options = StoreOptions { head, segment_bytes: 8 * 1024, ..StoreOptions::default() };
+        let (store, recovery) = Store::open_in(journal, blocks, options, false, self.time()).unwrap();
+        // A power loss may leave a hole behind what was synced.
+        assert!(recovery.journal.damages.iter().all(|damage| damage.kind == DamageKind::Hole), "{recovery:?}");
+        assert_eq!(recovery.blocks.quarantined, 0);
+        let maintainer = store.maintainer();
+        self.store = Some((store, maintainer));
+    }
+
+    /// Adds some batches: live ones, or the backlog of an outage.
+    fn add(&mut self, layouts: &[Arc<Layout>]) -> Result<(), StoreError> {
+        let count = self.random.i64(1..120);
+        let is_late = self.random.u8(0..4) == 0;
+        let node = self.random.u32(1..=NODES);
+        let from = if is_late { self.now - self.random.i64(0..9000) } else { self.now };
+        for second in from..from + count {
+            // One second of a node has one tick: a second batch of the same time says the same.
+            let has_device = (second / 40 + i64::from(node)) % 5 != 0;
+            let layout = &layouts[usize::from(!has_device)];
+            let value = |place: i64| match (second * 7 + place) % 23 {
+                0 => Raw::missing(Reason::Timeout),
+                _ => Raw::integer(second * second % 1009 * 10 + place + i64::from(node)),
+            };
+            let values: Vec<Raw> = (0..layout.series.len() as i64).map(value).collect();
+            let time = Timestamp::from_millis(START + second * 1000);
+            for (series, raw) in layout.series.iter().zip(&values) {
+                let value = raw.reason().is_none().then(|| raw.bits());
+                self.pending.entry((node, name(series))).or_default().insert(second, value);
+            }
+            let batch = Arc::new(Batch { ticks: vec![Tick { layout: Arc::clone(layout), time, values }] });
+            let key = BatchKey { epoch: Epoch(u64::from(node)), sequence: self.next[node as usize] };
+            self.next[node as usize] += 1;
+            let received = Timestamp::from_millis(START + self.now.max(second) * 1000);
+            let (store, _) = self.store.as_mut().unwrap();
+            store.add(Entry { node: NodeId(node), key, received, batch })?;
+        }
+        if !is_late {
+            self.now += count;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, layouts: &[Arc<Layout>]) {
+        let disk = self.random.usize(0..2);
+        if self.random.u8(0..6) == 0 {
+            self.disks[disk].inject(self.random.u64(1..30), Fault::Crash);
+        }
+        let result = self.try_step(layouts);
+        if let Err(error) = result {
+            assert!(self.disks.iter().any(Simulated::has_crashed), "{error}");
+        }
+        if self.disks.iter().any(Simulated::has_crashed) || self.random.u8(0..12) == 0 {
+            self.crash();
+        }
+        self.disks.iter().for_each(Simulated::clear_faults);
+    }
+
+    fn try_step(&mut self, layouts: &[Arc<Layout>]) -> Result<(), StoreError> {
+        self.add(layouts)?;
+        let (store, maintainer) = self.store.as_mut().unwrap();
+        store.commit()?;
+        for (series, samples) in std::mem::take(&mut self.pending) {
+            self.committed.entry(series).or_default().extend(samples);
+        }
+        let now = Timestamp::from_millis(START + self.now * 1000);
+        if self.random.bool() {
+            maintainer.flush().map_err(|error| StoreError::Blocks(error.into()))?;
+        }
+        maintainer.run(now).map_err(|error| StoreError::Blocks(error.into()))?;
+        store.cut(now)
+    }
+
+    fn crash(&mut self) {
+        self.crashes += 1;
+        self.store = None;
+        let power = self.random.bool();
+        for disk in &self.disks {
+            if power {
+                disk.lose_power()
+            } else {
+                disk.kill()
+            }
+            disk.clear_faults();
+        }
+        self.open();
+        // What was not committed may have survived: then it is as good as committed.
+        let read = self.read(self.everything());
+        for (series, samples) in std::mem::take(&mut self.pending) {
+            let survived = read.get(&series).cloned().unwrap_or_default();
+            let samples = samples.into_iter().filter(|(second, _)| survived.contains_key(second));
+            self.committed.entry(series).or_default().extend(samples);
+        }
+        self.committed.retain(|_, samples| !samples.is_empty());
+    }
+
+    fn everything(&self) -> TimeRange {
+        TimeRange { after: Timestamp::from_millis(0), until: Timestamp::from_millis(START * 2) }
+    }
+
+    fn read(&self, range: TimeRange) -> Content {
+        let (store, _) = self.store.as_ref().unwrap();
+        let mut content = Content::new();
+        let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false };
+        let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
+        let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+            assert!(samples.is_sorted_by(|a, b| a.time < b.time));
+            let samples = samples.iter().filter(|sample| sample.value != Err(None));
+            let samples = samples.map(|sample| {
+                let second = (sample.time.as_millis() - START) / 1000;
+                (second, sample.value.ok().map(|value| (value * 1000.0).round() as i64))
+            });
+            let before = content.insert((node.0, name(series)), samples.collect());
+            assert_eq!(before, None, "each series once");
+            std::ops::ControlFlow::Continue(())
+        };
+        let visited =
+            store.reader().visit(&nodes, &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+        assert!(visited.unwrap().is_continue());
+        content.retain(|_, samples| !samples.is_empty());
+        content
+    }
+
+    fn check(&mut self) {
+        assert_same(&self.read(self.everything()), &self.committed);
+        let from = self.now - self.random.i64(0..9000);
+        let to = from + self.random.i64(1..4000);
+        let at = |second: i64| Timestamp::from_millis(START + second * 1000);
+        let mut part = self.committed.clone();
+        part.values_mut().for_each(|samples| samples.retain(|second, _| *second > from && *second <= to));
+        part.retain(|_, samples| !samples.is_empty());
+        assert_same(&self.read(TimeRange { after: at(from), until: at(to) }), &part);
+    }
+}
+
+/// What two contents differ in, and no more: they are long.
+fn assert_same(read: &Content, expected: &Content) {
+    let pairs = |content: &Content| -> BTreeMap<(u32, String, i64), Option<i64>> {
+        let samples = |((node, name), samples): (&(u32, String), &BTreeMap<i64, Option<i64>>)| {
+            samples.iter().map(|(&second, &value)| ((*node, name.clone(), second), value)).collect::<Vec<_>>()
+        };
+        content.iter().flat_map(samples).collect()
+    };
+    let (read, expected) = (pairs(read), pairs(expected));
+    let lost: Vec<_> = expected.iter().filter(|(key, value)| read.get(key) != Some(value)).collect();
+    let invented: Vec<_> = read.iter().filter(|(key, _)| !expected.contains_key(key)).collect();
+    let first = |list: &[(&(u32, String, i64), &Option<i64>)]| {
+        format!("{}: {:?}", list.len(), list.iter().take(5).collect::<Vec<_>>())
+    };
+    assert!(lost.is_empty() && invented.is_empty(), "lost {}, invented {}", first(&lost), first(&invented));
+}
+
+/// How many worlds are gone through, and how many steps each takes: `BELFRY_STORE_WORLDS` for a long campaign.
+fn worlds() -> u64 {
+    std::env::var("BELFRY_STORE_WORLDS").ok().and_then(|count| count.parse().ok()).unwrap_or(6)
+}
+
+#[test]
+fn what_was_committed_is_read_back_whatever_happens() {
+    let layouts = layouts();
+    let mut crashes = 0;
+    for seed in 0..worlds() {
+        let mut world = World::new(seed);
+        for step in 0..40 {
+            println!("seed {seed} step {step}: {} s", world.now);
+            world.step(&layouts);
+            world.check();
+        }
+        crashes += world.crashes;
+    }
+    assert!(crashes > 0);
+    println!("{} worlds, {crashes} crashes", worlds());
+}
