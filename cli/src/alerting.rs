@@ -38,7 +38,7 @@ use crate::{
     recorded::Recorder,
     rule_files::{AlertingError, RuleFiles},
     rules::RuleSet,
-    series::{self, HeadReader},
+    series::{self, StoreReader},
     state::{
         State, StateError,
         alerts::{self as alert_table, AlertChange, AlertKey},
@@ -115,7 +115,7 @@ impl AlertingHandle {
 pub(crate) struct Alerting {
     engine: Engine,
     files: RuleFiles,
-    reader: HeadReader,
+    reader: StoreReader,
     fleet: Arc<Fleet>,
     state: State,
     requests: mpsc::Receiver<Request>,
@@ -141,7 +141,7 @@ impl Alerting {
     /// Loads rules and the alerts that stood when the collector ended.
     pub(crate) async fn open(
         (files, rules): (RuleFiles, RuleSet),
-        reader: HeadReader,
+        reader: StoreReader,
         fleet: Arc<Fleet>,
         state: State,
         down_since: Option<Timestamp>,

@@ -18,7 +18,7 @@ use belfry_common::{
     quic::{self, EndpointError},
     stages::Stages,
 };
-use belfry_store::{NodeId, Store};
+use belfry_store::{Maintainer, NodeId, Store};
 use quinn::Endpoint;
 use tokio::{net::TcpListener, runtime::Handle, sync::oneshot};
 use tracing::{info, warn};
@@ -33,7 +33,8 @@ use crate::{
     hub::Hub,
     ingest::SeriesCaps,
     listen::{self, AdmissionLimits, Connections},
-    series::HeadReader,
+    maintenance,
+    series::StoreReader,
     services::Services,
     state::{State, StateError, nodes},
     writer::{Writer, writer},
@@ -54,6 +55,7 @@ pub(crate) struct Collector {
     listener: TcpListener,
     admission: AdmissionLimits,
     writer: Writer,
+    maintainer: Maintainer,
     alerting: Alerting,
 }
 
@@ -73,8 +75,11 @@ impl Collector {
         let state = State::open(directory)?;
         let (store, recovery) = Store::open(directory, settings.store, now).context("failed to open the store")?;
         if !recovery.is_clean() {
-            warn!(torn = ?recovery.torn, damages = ?recovery.damages, "journal was damaged: what can be read is kept");
+            let (journal, blocks) = (&recovery.journal, &recovery.blocks);
+            warn!(torn = ?journal.torn, damages = ?journal.damages, quarantined = blocks.quarantined, "store was damaged: what can be read is kept");
         }
+        let maintainer = store.maintainer();
+        let reader = store.reader();
         let access = Access::open(directory, state.clone(), settings.certificate_life, now)
             .await
             .context("failed to set up identities")?;
@@ -83,12 +88,12 @@ impl Collector {
         let hub = Arc::new(Hub::default());
         let head = store.head();
         let gpu_jobs = Arc::new(GpuJobs::open(state.clone(), now).await?);
-        let reader =
-            HeadReader::new(Arc::clone(&head), Arc::clone(&fleet), Arc::clone(&catalogue), Arc::clone(&gpu_jobs));
+        let series =
+            StoreReader::new(reader.clone(), Arc::clone(&fleet), Arc::clone(&catalogue), Arc::clone(&gpu_jobs));
         let down_since = fleet.nodes().iter().filter_map(|node| node.facts.heard_at).max();
         let (writer_handle, writer) = writer(store, Arc::clone(&hub), Arc::clone(&fleet));
         let (alerting_handle, alerting) =
-            Alerting::open((settings.rules.clone(), rules), reader, Arc::clone(&fleet), state.clone(), down_since)
+            Alerting::open((settings.rules.clone(), rules), series, Arc::clone(&fleet), state.clone(), down_since)
                 .await?;
 
         let endpoint =
@@ -110,6 +115,7 @@ impl Collector {
             state,
             access,
             head,
+            reader,
             fleet,
             gpu_jobs,
             catalogue,
@@ -120,7 +126,8 @@ impl Collector {
             series_caps: SeriesCaps::new(settings.limits.series_per_node),
         };
         let services = Arc::new(services);
-        Ok(Self { address, http, services, endpoint, listener, admission: settings.admission, writer, alerting })
+        let admission = settings.admission;
+        Ok(Self { address, http, services, endpoint, listener, admission, writer, maintainer, alerting })
     }
 
     /// What the parts share.
@@ -130,7 +137,7 @@ impl Collector {
 
     /// Runs until `stop` is ready or a stage fails.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { services, endpoint, listener, admission, writer, alerting, address, http } = self;
+        let Self { services, endpoint, listener, admission, writer, maintainer, alerting, address, http } = self;
         info!(%address, %http, directory = %services.data_directory.display(), "collector ready");
         let subscription = services.hub.subscribe(ARRIVALS_MAX);
         let state = services.state.clone();
@@ -146,6 +153,7 @@ impl Collector {
         // With the stages above the last handles are gone: the writer ends when its queue is empty, and alerting after it.
         let writer = on_thread("writer", move || writer.run());
         stages.spawn("writer", |_| async move { Ok(writer.await??) });
+        stages.spawn("maintenance", |token| maintenance::run(maintainer, token));
         let runtime = Handle::current();
         let alerting = on_thread("alerting", move || alerting.run(subscription, &runtime));
         stages.spawn("alerting", |token| async move {

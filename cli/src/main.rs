@@ -18,6 +18,7 @@ mod http;
 mod hub;
 mod ingest;
 mod listen;
+mod maintenance;
 mod own_counts;
 mod paths;
 mod recorded;

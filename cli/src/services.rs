@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use belfry_store::Head;
+use belfry_store::{Head, Reader};
 
 use crate::{
     access::Access, alerting::AlertingHandle, fleet::Fleet, gpu_jobs::GpuJobs, hub::Hub, ingest::SeriesCaps,
@@ -19,6 +19,8 @@ pub(crate) struct Services {
     pub(crate) state: State,
     pub(crate) access: Access,
     pub(crate) head: Arc<Head>,
+    /// Reads the head and what is on disk.
+    pub(crate) reader: Reader,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) gpu_jobs: Arc<GpuJobs>,
     pub(crate) catalogue: Arc<Catalogue>,

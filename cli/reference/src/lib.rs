@@ -22,6 +22,19 @@ pub fn values(shape: Shape, node: u64, place: usize) -> Values {
     Values::new(shape, SERIES_PER_NODE as u64 * node + place as u64 + 1)
 }
 
+/// The labels of a series of one node, as other programs are given them: its own, its GPU's, and the cluster's.
+#[must_use]
+pub fn labels(series: &Series, node: u64) -> Vec<(&'static str, String)> {
+    let mut labels = series.labels.clone();
+    let gpu = series.labels.iter().find(|(name, _)| *name == "gpu").and_then(|(_, gpu)| gpu.parse::<u64>().ok());
+    labels.push(("cluster", "bench".into()));
+    labels.extend(gpu.map(|gpu| {
+        let hash = node.wrapping_mul(2_654_435_761) & 0xFFFF_FFFF;
+        ("uuid", format!("GPU-{hash:08x}-{node:04x}-{gpu:04x}"))
+    }));
+    labels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

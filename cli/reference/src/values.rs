@@ -88,7 +88,8 @@ impl Values {
         Self { shape, random, level, state }
     }
 
-    fn step(&mut self) -> i64 {
+    /// The value of the next second.
+    pub fn step(&mut self) -> i64 {
         match self.shape {
             Shape::Zero | Shape::Constant => return self.state,
             Shape::Seconds => {

@@ -18,7 +18,7 @@ use crate::{
     client::Client,
     exit::UsageError,
     render::{machine, output::Format},
-    simulate::{self, Meter, Plan, Report},
+    simulate::{self, Meter, Plan, Report, What},
 };
 
 /// Open files beside a socket per node.
@@ -34,6 +34,10 @@ pub(crate) struct Args {
     /// Series of each node; 0 only connects
     #[arg(long, default_value_t = SERIES)]
     series: usize,
+    /// Send the reference data set, on which compression and ingest are measured: 500 series under names of its own, which rules and
+    /// status do not know
+    #[arg(long, conflicts_with = "series")]
+    reference: bool,
     /// Time between two batches of a node
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     interval: Duration,
@@ -69,9 +73,8 @@ async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let plan = Plan {
         collector: client.address().to_string(),
         nodes: args.nodes,
-        series: args.series,
+        what: if args.reference { What::Reference } else { What::Load(args.series) },
         interval: args.interval,
-        is_demo: false,
     };
     forget(&client).await?;
     let token = token(&client, args.nodes).await?;
@@ -130,7 +133,7 @@ async fn token(client: &Client, nodes: usize) -> anyhow::Result<JoinToken> {
 pub(super) async fn run_beside(client: &Client, nodes: usize, stop: CancellationToken) -> anyhow::Result<()> {
     raise_file_limit(nodes)?;
     let collector = client.address().to_string();
-    let plan = Plan { collector, nodes, series: SERIES, interval: Duration::from_secs(1), is_demo: true };
+    let plan = Plan { collector, nodes, what: What::Demo, interval: Duration::from_secs(1) };
     forget(client).await?;
     let token = token(client, nodes).await?;
     let identities = simulate::enrol(&plan, &token, || ()).await.context("failed to enrol the simulated nodes")?;

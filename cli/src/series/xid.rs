@@ -27,9 +27,14 @@ fn of<'a>(catalogue: &'a Catalogue, series: &SeriesDefinition) -> Option<[&'a st
     Some(known.map_or(UNKNOWN, |xid| [xid.class.as_str(), xid.action.as_str(), &xid.name]))
 }
 
+/// Whether a label of this name may be an added one.
+pub(super) fn is_joined(name: &str) -> bool {
+    LABELS.contains(&name)
+}
+
 /// The added label of this name.
 pub(super) fn label<'a>(catalogue: &'a Catalogue, series: &SeriesDefinition, name: &str) -> Option<&'a str> {
-    if !LABELS.contains(&name) {
+    if !is_joined(name) {
         return None;
     }
     let (_, value) = pairs(catalogue, series).find(|(known, _)| *known == name)?;

@@ -57,6 +57,16 @@ impl From<StateError> for ServeError {
     }
 }
 
+impl From<belfry_store::ReadError> for ServeError {
+    fn from(error: belfry_store::ReadError) -> Self {
+        let text = ErrorChain(&error).to_string();
+        match error {
+            belfry_store::ReadError::Limit { .. } => Self::Invalid(text),
+            _ => Self::Failed(text),
+        }
+    }
+}
+
 impl ServeError {
     fn code(&self) -> FailureCode {
         match self {

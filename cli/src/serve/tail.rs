@@ -1,6 +1,10 @@
 //! Live samples, as they become durable.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use belfry_common::{
     clock,
@@ -8,9 +12,9 @@ use belfry_common::{
     model::{Layout, Reason, SeriesDefinition, Timestamp},
 };
 use belfry_promql::{Labels, METRIC_NAME, Plan, PlanOptions, Selector};
-use belfry_store::{NodeId, Sample, Selected, Selection, TimeRange};
+use belfry_store::{NodeId, ReadLimits, Sample, Selected, Selection, TimeRange};
 use serde_json::json;
-use std::sync::Arc;
+use tokio::task::block_in_place;
 
 use super::{Reply, ServeError};
 use crate::{
@@ -204,6 +208,9 @@ struct Place {
 /// Layouts and series in them that are remembered; beyond that all are found again.
 const PLACES_MAX: usize = 200_000;
 
+/// Of one node's past: half a day of 500 series, which takes half a gigabyte until it is sent.
+const PAST_LIMITS: ReadLimits = ReadLimits { samples: 20_000_000, ..ReadLimits::NONE };
+
 impl Tail<'_> {
     async fn past(&mut self, since_ms: u64, reply: &mut Reply) -> Result<(), ServeError> {
         let now = clock::now();
@@ -211,7 +218,9 @@ impl Tail<'_> {
         let mut nodes = self.services.fleet.names();
         nodes.push((NodeId::COLLECTOR, "".into()));
         for (node, name) in nodes {
-            for lines in self.past_of(node, &name, TimeRange { after, until: now })? {
+            let range = TimeRange { after, until: now };
+            // What is not in memory is read from files.
+            for lines in block_in_place(|| self.past_of(node, &name, range))? {
                 reply.bytes(lines.as_bytes()).await?;
             }
         }
@@ -220,21 +229,21 @@ impl Tail<'_> {
 
     /// One node's past in the order of time, in pieces to be sent.
     fn past_of(&mut self, node: NodeId, name: &str, range: TimeRange) -> Result<Vec<String>, ServeError> {
-        let Services { head, catalogue, .. } = self.services;
+        let Services { head, reader, catalogue, .. } = self.services;
         let joined = Joined::new(head, catalogue, (node, name), self.wanted.with_dcgm(), range.until);
         let filter = |definition: &SeriesDefinition| !self.wanted.shown(&joined, definition).is_empty();
         let selection = Selection { metric: None, conditions: &[], filter: &filter, range, newest_only: false };
-        let mut found = Selected::default();
-        head.select(node, &selection, &mut found);
         let mut samples = Vec::new();
         let mut shown: Vec<Place> = Vec::new();
-        for (definition, of_series) in found.iter() {
+        let mut of_series = |_, definition: &Arc<SeriesDefinition>, of_series: &[Sample]| {
             for place in self.wanted.shown(&joined, definition).into_iter().map(|shown| Place::new(0, shown)) {
                 samples.extend(of_series.iter().map(|sample| (sample.time, shown.len(), sample.value)));
                 shown.push(place);
             }
             self.shown.note(node, definition, of_series);
-        }
+            ControlFlow::Continue(())
+        };
+        let _ = reader.visit(&[node], &selection, PAST_LIMITS, &mut Selected::default(), &mut of_series)?;
         samples.sort_by_key(|&(time, place, _)| (time, place));
         let mut pieces = vec![String::new()];
         for (time, place, value) in samples {

@@ -129,11 +129,51 @@ const KERNEL: [Row; 8] = [
     ("node_filefd_allocated", &[], Shape::Steps, 0),
 ];
 
-/// One group of a node: its layout and the generators of its series.
+/// One group of a node: its layout and the values of its series.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) layout: Arc<Layout>,
-    pub(super) generators: Vec<Generator>,
+    pub(super) values: Vec<Values>,
+}
+
+/// One series' values.
+#[derive(Debug)]
+pub(super) enum Values {
+    Load(Generator),
+    Reference(belfry_reference::Values),
+}
+
+impl Values {
+    /// The next one, at the metric's resolution.
+    pub(super) fn next(&mut self) -> i64 {
+        match self {
+            Self::Load(generator) => generator.next(),
+            Self::Reference(values) => values.step(),
+        }
+    }
+}
+
+/// The groups of a node of the reference data set, under its own names.
+pub(super) fn reference(node: usize, interval_ms: u32) -> Vec<Group> {
+    let mut groups: Vec<Draft> = Vec::new();
+    let mut metrics: HashMap<String, Arc<Metric>> = HashMap::new();
+    for (place, series) in belfry_reference::catalogue().into_iter().enumerate() {
+        let labels = belfry_reference::labels(&series, node as u64);
+        let metric = metrics.entry(series.metric.clone()).or_insert_with(|| {
+            let names: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
+            let kind = if series.shape.is_counter() { Kind::Counter } else { Kind::Gauge };
+            Arc::new(Metric::new(&series.metric, kind, Resolution::Decimal(series.shape.digits()), &names, "Reference."))
+        });
+        let label_values = labels.into_iter().map(|(_, value)| value.into()).collect();
+        let definition = Arc::new(SeriesDefinition { metric: Arc::clone(metric), label_values });
+        let values = Values::Reference(belfry_reference::values(series.shape, node as u64, place));
+        let next = groups.len() as u16 + 1;
+        match groups.iter_mut().find(|draft| draft.sampler == series.family) {
+            Some(draft) => draft.add(definition, values),
+            None => groups.push(Draft::new(next, series.family, definition, values)),
+        }
+    }
+    groups.into_iter().map(|draft| draft.finish(interval_ms)).collect()
 }
 
 /// The groups of a node with this many series: the catalogue, cut short or repeated as often as is needed.
@@ -155,20 +195,13 @@ pub(super) fn groups(node: usize, series: usize, interval_ms: u32) -> Vec<Group>
         });
         let label_values = labels.into_iter().map(|(_, value)| value.into()).collect();
         let definition = Arc::new(SeriesDefinition { metric: Arc::clone(metric), label_values });
-        let generator = Generator::new(shape, seed);
+        let values = Values::Load(Generator::new(shape, seed));
         match groups.iter_mut().find(|draft| draft.group == group) {
-            Some(draft) => {
-                draft.series.push(definition);
-                draft.generators.push(generator);
-            }
-            None => groups.push(Draft { group, sampler, series: vec![definition], generators: vec![generator] }),
+            Some(draft) => draft.add(definition, values),
+            None => groups.push(Draft::new(group, sampler, definition, values)),
         }
     }
-    let group = |Draft { group, sampler, series, generators }: Draft| {
-        let layout = Layout { group, sampler: sampler.into(), interval_ms, series: series.into() };
-        Group { layout: Arc::new(layout), generators }
-    };
-    groups.into_iter().map(group).collect()
+    groups.into_iter().map(|draft| draft.finish(interval_ms)).collect()
 }
 
 /// A group while its series are gathered.
@@ -176,7 +209,24 @@ struct Draft {
     group: u16,
     sampler: &'static str,
     series: Vec<Arc<SeriesDefinition>>,
-    generators: Vec<Generator>,
+    values: Vec<Values>,
+}
+
+impl Draft {
+    fn new(group: u16, sampler: &'static str, series: Arc<SeriesDefinition>, values: Values) -> Self {
+        Self { group, sampler, series: vec![series], values: vec![values] }
+    }
+
+    fn add(&mut self, series: Arc<SeriesDefinition>, values: Values) {
+        self.series.push(series);
+        self.values.push(values);
+    }
+
+    fn finish(self, interval_ms: u32) -> Group {
+        let Self { group, sampler, series, values } = self;
+        let layout = Layout { group, sampler: sampler.into(), interval_ms, series: series.into() };
+        Group { layout: Arc::new(layout), values }
+    }
 }
 
 struct Series {
@@ -243,8 +293,17 @@ mod tests {
             let groups = groups(3, wanted, 1000);
             let all: HashSet<_> = groups.iter().flat_map(|group| &group.layout.series).collect();
             assert_eq!(all.len(), wanted);
-            assert!(groups.iter().all(|group| group.layout.series.len() == group.generators.len()));
+            assert!(groups.iter().all(|group| group.layout.series.len() == group.values.len()));
         }
         assert_eq!(rows(0).len(), 500);
+    }
+
+    #[test]
+    fn the_reference_has_the_values_that_it_has_everywhere() {
+        let mut groups = reference(0, 1000);
+        assert_eq!(groups.iter().map(|group| group.values.len()).sum::<usize>(), belfry_reference::SERIES_PER_NODE);
+        let first = [(); 3].map(|()| groups[0].values[2].next());
+        let shape = belfry_reference::catalogue()[2].shape;
+        assert!(belfry_reference::values(shape, 0, 2).take(3).eq(first));
     }
 }

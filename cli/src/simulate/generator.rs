@@ -1,7 +1,9 @@
 //! Values that behave like those of a busy node: counters with a noisy rate, random walks, steps, constants.
 //!
-//! One 64-bit linear congruential generator per series (the multiplier and increment are Knuth's, MMIX), so that a run can be
-//! repeated anywhere bit by bit. Values are integers at the resolution of their kind.
+//! One generator of random numbers per series, that of the reference data set, so that a run can be repeated anywhere bit by bit. Values
+//! are integers at the resolution of their kind.
+
+use belfry_reference::Random;
 
 /// How a series behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,25 +42,17 @@ pub(super) enum Shape {
 #[derive(Debug, Clone)]
 pub(super) struct Generator {
     shape: Shape,
-    random: u64,
+    random: Random,
     first: i64,
     value: i64,
 }
 
-const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
-const INCREMENT: u64 = 1_442_695_040_888_963_407;
-const WARM_UP: usize = 4;
-
 impl Generator {
     /// The generator of the series with this seed.
     pub(super) fn new(shape: Shape, seed: u64) -> Self {
-        let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0xD1B5_4A32_D192_ED03);
-        let mut generator = Self { shape, random, first: 0, value: 0 };
-        for _ in 0..WARM_UP {
-            generator.draw();
-        }
-        generator.first = (generator.random >> 33) as i64;
-        let first = generator.first;
+        let random = Random::new(seed);
+        let first = random.last();
+        let mut generator = Self { shape, random, first, value: 0 };
         generator.value = match shape {
             Shape::Zero => 0,
             Shape::Fixed(value) => value,
@@ -88,12 +82,12 @@ impl Generator {
             }
             _ => {}
         }
-        let r = self.draw();
+        let r = self.random.draw();
         match self.shape {
-            Shape::SlowSteps => self.step(r, 1 << 27),
-            Shape::Steps => self.step(r, 1 << 29),
+            Shape::SlowSteps => self.move_by_one(r, 1 << 27),
+            Shape::Steps => self.move_by_one(r, 1 << 29),
             Shape::Clock => {
-                self.step(r, 1 << 29);
+                self.move_by_one(r, 1 << 29);
                 return self.value * 15_000_000;
             }
             Shape::Load => {
@@ -124,16 +118,10 @@ impl Generator {
         self.value
     }
 
-    fn step(&mut self, r: i64, chance: i64) {
+    fn move_by_one(&mut self, r: i64, chance: i64) {
         if r < chance {
             self.value = (self.value + if r & 1 == 1 { 1 } else { -1 }).max(1);
         }
-    }
-
-    /// 31 random bits.
-    fn draw(&mut self) -> i64 {
-        self.random = self.random.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
-        (self.random >> 33) as i64
     }
 }
 

@@ -33,10 +33,19 @@ const JOINS_AT_ONCE: usize = 32;
 pub(crate) struct Plan {
     pub(crate) collector: String,
     pub(crate) nodes: usize,
-    pub(crate) series: usize,
+    pub(crate) what: What,
     pub(crate) interval: Duration,
-    /// Nodes that tell a story instead of making a load.
-    pub(crate) is_demo: bool,
+}
+
+/// What simulated nodes send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A load of so many series, under the names that real agents use.
+    Load(usize),
+    /// The reference data set, under its own names.
+    Reference,
+    /// A story for people to look at.
+    Demo,
 }
 
 /// The name of a simulated node.
@@ -76,9 +85,10 @@ pub(crate) async fn run(plan: &Plan, identities: Vec<Identity>, meter: Arc<Meter
     let began = clock::now();
     for (place, identity) in identities.into_iter().enumerate() {
         let interval_ms = u32::try_from(plan.interval.as_millis()).unwrap_or(u32::MAX);
-        let source = match plan.is_demo {
-            true => Source::Story(Box::new(DemoNode::new(place, plan.nodes, began))),
-            false => Source::Load(catalogue::groups(place, plan.series, interval_ms)),
+        let source = match plan.what {
+            What::Demo => Source::Story(Box::new(DemoNode::new(place, plan.nodes, began))),
+            What::Load(series) => Source::Load(catalogue::groups(place, series, interval_ms)),
+            What::Reference => Source::Load(catalogue::reference(place, interval_ms)),
         };
         let node = Node::new(place, plan, identity, Arc::clone(&meter), source);
         nodes.spawn(node.run(token.clone()));

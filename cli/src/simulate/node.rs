@@ -218,7 +218,7 @@ impl Node {
         let tick = |group: &mut Group| Tick {
             layout: Arc::clone(&group.layout),
             time,
-            values: group.generators.iter_mut().map(|generator| Raw::integer(generator.next())).collect(),
+            values: group.values.iter_mut().map(|values| Raw::integer(values.next())).collect(),
         };
         match &mut self.source {
             Source::Load(groups) => Batch { ticks: groups.iter_mut().map(tick).collect() },

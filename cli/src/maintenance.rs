@@ -1,0 +1,64 @@
+//! The thread on which the store puts its files in order.
+//!
+//! A full disk is waited for: what is in memory stays there, and so does the journal that it came from. Any other failure to write ends
+//! the process, since nobody knows then what is on the disk.
+
+use std::{
+    sync::mpsc::{RecvTimeoutError, channel},
+    thread,
+    time::Duration,
+};
+
+use belfry_common::{clock, error_chain::ErrorChain, stages::Failure};
+use belfry_store::{BlockError, Maintainer};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a disk that was full is left alone.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Runs until the token is cancelled; what is in memory is put on disk at last.
+pub(crate) async fn run(maintainer: Maintainer, token: CancellationToken) -> Result<(), Failure> {
+    // Says nothing: it is dropped.
+    let (stop, stopped) = channel::<()>();
+    let (done, result) = oneshot::channel();
+    let work = move || {
+        let goes_on = |interval| stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout);
+        drop(done.send(maintain(maintainer, &goes_on)));
+    };
+    thread::Builder::new().name("maintenance".into()).spawn(work)?;
+    tokio::pin!(result);
+    tokio::select! {
+        ended = &mut result => return Ok(ended??),
+        () = token.cancelled() => drop(stop),
+    }
+    Ok(result.await??)
+}
+
+/// Calls the maintainer until `goes_on` says no after a while.
+fn maintain(mut maintainer: Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Result<(), BlockError> {
+    let (mut interval, mut is_full) = (INTERVAL, false);
+    while goes_on(interval) {
+        match maintainer.run(clock::now()) {
+            Ok(()) => {
+                if is_full {
+                    info!("blocks can be written again");
+                }
+                (interval, is_full) = (INTERVAL, false);
+            }
+            Err(error) if error.is_out_of_space() => {
+                if !is_full {
+                    error!(error = %ErrorChain(&error), "blocks cannot be written: what is in memory stays there until there is space");
+                }
+                (interval, is_full) = (RETRY_INTERVAL, true);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match maintainer.flush() {
+        Err(error) if error.is_out_of_space() => Ok(()),
+        flushed => flushed,
+    }
+}
