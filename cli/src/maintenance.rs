@@ -57,7 +57,7 @@ fn maintain(mut maintainer: Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> R
             Err(error) => return Err(error),
         }
     }
-    match maintainer.flush() {
+    match maintainer.flush(clock::now()) {
         Err(error) if error.is_out_of_space() => Ok(()),
         flushed => flushed,
     }

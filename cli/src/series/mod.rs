@@ -14,7 +14,7 @@ use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_promql::{
     Labels, METRIC_NAME, MatchOp, Matcher, ReadError, ReadRequest, STALE_NAN, Sample, Series, SeriesReader,
 };
-use belfry_store::{Condition, Head, NodeId, ReadLimits, Reader, Selected, Selection, TimeRange};
+use belfry_store::{Condition, Grain, Head, NodeId, ReadLimits, Reader, Selected, Selection, TimeRange};
 use rustc_hash::FxHashMap;
 
 use crate::{fleet::Fleet, gpu_jobs::GpuJobs, xid::Catalogue};
@@ -161,8 +161,19 @@ impl<'a> Wanted<'a> {
         Some(wanted)
     }
 
-    fn selection<'b>(&'b self, metric: Option<&'b str>, filter: &'b dyn Fn(&SeriesDefinition) -> bool) -> Selection<'b> {
-        Selection { metric, conditions: &[], filter, range: self.range, newest_only: self.newest_only }
+    fn selection<'b>(
+        &'b self,
+        metric: Option<&'b str>,
+        filter: &'b dyn Fn(&SeriesDefinition) -> bool,
+    ) -> Selection<'b> {
+        Selection {
+            metric,
+            conditions: &[],
+            filter,
+            range: self.range,
+            newest_only: self.newest_only,
+            grain: Grain::Raw,
+        }
     }
 
     /// Whether series of this name are asked for.
@@ -197,9 +208,9 @@ impl StoreReader {
                     && wanted.others.iter().all(|matcher| matcher.matches(self.label(series, matcher.name(), is_own)))
             };
             let asked = wanted.others.iter().filter(|matcher| is_as_stored(matcher.name(), is_own));
-            let asked: Vec<_> = asked.map(|matcher| (matcher.name(), move |value: &str| matcher.matches(value))).collect();
-            let conditions: Vec<Condition<'_>> =
-                asked.iter().map(|(label, fits)| Condition { label, fits }).collect();
+            let asked: Vec<_> =
+                asked.map(|matcher| (matcher.name(), move |value: &str| matcher.matches(value))).collect();
+            let conditions: Vec<Condition<'_>> = asked.iter().map(|(label, fits)| Condition { label, fits }).collect();
             let selection = Selection { conditions: &conditions, ..wanted.selection(wanted.metric, &filter) };
             let Buffers { selected, samples } = buffers;
             let flow = self.visit_nodes(nodes, &selection, selected, &mut |node, name, definition, found| {
@@ -297,7 +308,14 @@ impl StoreReader {
 
 fn facts_selection(until: Timestamp) -> Selection<'static> {
     let range = TimeRange { after: until.plus_millis(-FACTS_MS), until };
-    Selection { metric: Some("gpu_info"), conditions: &[], filter: &|_| true, range, newest_only: true }
+    Selection {
+        metric: Some("gpu_info"),
+        conditions: &[],
+        filter: &|_| true,
+        range,
+        newest_only: true,
+        grain: Grain::Raw,
+    }
 }
 
 /// What a node in memory last said of its GPUs.

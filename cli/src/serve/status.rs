@@ -6,7 +6,7 @@ use belfry_common::{
     clock,
     model::{SeriesDefinition, Timestamp},
 };
-use belfry_store::{Head, NodeId, Selected, Selection, TimeRange};
+use belfry_store::{Grain, Head, NodeId, Selected, Selection, TimeRange};
 
 use super::{ServeError, gpus};
 use crate::{
@@ -87,8 +87,14 @@ impl Values<'_> {
     /// Calls `visit` with each series of a metric and its newest value.
     pub(super) fn each(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
         let range = TimeRange { after: self.now.plus_millis(-FRESH_MS), until: self.now.plus_millis(FRESH_MS) };
-        let selection =
-            Selection { metric: Some(metric), conditions: &[], filter: &|_| true, range, newest_only: true };
+        let selection = Selection {
+            metric: Some(metric),
+            conditions: &[],
+            filter: &|_| true,
+            range,
+            newest_only: true,
+            grain: Grain::Raw,
+        };
         let mut found = Selected::default();
         self.head.select(self.node, &selection, &mut found);
         for (definition, samples) in found.iter() {
@@ -107,8 +113,14 @@ impl Values<'_> {
     /// Calls `visit` with each series of a counter and its growth per second over the last seconds.
     fn each_rate(&self, metric: &str, mut visit: impl FnMut(&SeriesDefinition, f64)) {
         let range = TimeRange { after: self.now.plus_millis(-RATE_MS), until: self.now.plus_millis(FRESH_MS) };
-        let selection =
-            Selection { metric: Some(metric), conditions: &[], filter: &|_| true, range, newest_only: false };
+        let selection = Selection {
+            metric: Some(metric),
+            conditions: &[],
+            filter: &|_| true,
+            range,
+            newest_only: false,
+            grain: Grain::Raw,
+        };
         let mut found = Selected::default();
         self.head.select(self.node, &selection, &mut found);
         for (definition, samples) in found.iter() {

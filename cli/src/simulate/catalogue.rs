@@ -162,7 +162,13 @@ pub(super) fn reference(node: usize, interval_ms: u32) -> Vec<Group> {
         let metric = metrics.entry(series.metric.clone()).or_insert_with(|| {
             let names: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
             let kind = if series.shape.is_counter() { Kind::Counter } else { Kind::Gauge };
-            Arc::new(Metric::new(&series.metric, kind, Resolution::Decimal(series.shape.digits()), &names, "Reference."))
+            Arc::new(Metric::new(
+                &series.metric,
+                kind,
+                Resolution::Decimal(series.shape.digits()),
+                &names,
+                "Reference.",
+            ))
         });
         let label_values = labels.into_iter().map(|(_, value)| value.into()).collect();
         let definition = Arc::new(SeriesDefinition { metric: Arc::clone(metric), label_values });

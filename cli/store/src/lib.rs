@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod block;
+mod compact;
 mod flush;
 mod head;
 mod history;
@@ -17,16 +18,18 @@ mod partition;
 mod reading;
 mod record;
 mod replay;
+mod rows_of;
 mod selection;
 mod shelf;
 mod store;
 
 pub use block::{BlockError, MetricEntry, NodeEntry, Summary, Tier};
+pub use compact::CompactOptions;
 pub use head::{Head, HeadOptions, HeadStatistics, Selected};
 pub use history::LogRecord;
 pub use maintain::{MaintainOptions, Maintainer};
 pub use reading::{ReadError, ReadLimits, Reader, Visitor};
-pub use selection::{Condition, Sample, Selection, TimeRange};
+pub use selection::{Aggregate, Condition, Grain, Sample, Selection, TimeRange};
 pub use shelf::{ShelfError, ShelfRecovery};
 pub use store::{Added, Entry, LogStatistics, Store, StoreError, StoreOptions, StoreRecovery, Writes};
 

@@ -11,9 +11,9 @@ use std::sync::{
 use belfry_common::model::Timestamp;
 
 use crate::{
-    Head,
-    block::{BlockError, Origin, Tier},
-    flush,
+    CompactOptions, Head,
+    block::{BlockError, Origin, Summary, Tier},
+    compact, flush,
     shelf::Shelf,
 };
 
@@ -24,11 +24,13 @@ pub struct MaintainOptions {
     pub flush_interval_ms: i64,
     /// Bytes of sealed tiles at which it is done early.
     pub flush_bytes: usize,
+    /// When blocks are merged.
+    pub compact: CompactOptions,
 }
 
 impl Default for MaintainOptions {
     fn default() -> Self {
-        Self { flush_interval_ms: 120_000, flush_bytes: 256 * 1024 * 1024 }
+        Self { flush_interval_ms: 120_000, flush_bytes: 256 * 1024 * 1024, compact: CompactOptions::default() }
     }
 }
 
@@ -65,17 +67,30 @@ impl Maintainer {
         let flushed = *self.flushed.get_or_insert(now);
         let is_due = now.millis_since(flushed) >= self.options.flush_interval_ms;
         if is_due || self.head.unstored_bytes() >= self.options.flush_bytes {
-            self.flush()?;
+            self.flush(now)?;
             self.flushed = Some(now);
         }
+        self.compact(now)?;
         Ok(())
+    }
+
+    /// Merges blocks once, if that is due; whether it was.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn compact(&self, now: Timestamp) -> Result<bool, BlockError> {
+        let blocks = self.shelf.blocks();
+        let summaries: Vec<&Summary> = blocks.iter().map(|block| block.summary()).collect();
+        let Some(job) = compact::next(&summaries, &self.options.compact, now) else { return Ok(false) };
+        compact::run(&self.shelf, &job, &|_| {}, now)?;
+        Ok(true)
     }
 
     /// Puts all that is in memory into blocks.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn flush(&self) -> Result<(), BlockError> {
+    pub fn flush(&self, now: Timestamp) -> Result<(), BlockError> {
         // What comes after this is in later segments, and may be in the tiles as well: the next start reads it twice, which changes nothing.
         let segment = self.progress.applied_before.load(Relaxed);
         let tiles = self.head.unstored();
@@ -85,7 +100,7 @@ impl Maintainer {
             let strings = flush::strings(parts);
             // Only the last one can tell how far the journal is in blocks: then all are there.
             let journal_segment = if Some(*hour) == newest { segment } else { 0 };
-            let origin = Origin { journal_segment, replaced: Vec::new() };
+            let origin = Origin { journal_segment, created: now.as_millis(), ..Origin::default() };
             self.shelf.write(Tier::Raw, &strings, &|_| {}, |writer| {
                 flush::write(writer, parts, &strings)?;
                 Ok(origin)

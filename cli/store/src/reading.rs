@@ -4,15 +4,16 @@
 //! missed, and what is found twice counts once. Blocks stay on disk for as long as somebody reads them, whatever compaction does
 //! meanwhile.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
 use belfry_common::model::{Raw, SeriesDefinition, Timestamp};
 use rustc_hash::FxHashMap;
 
 use crate::{
     Head, NodeId,
-    block::{Axes, Block, BlockError, ENDED, FoundMetric, FoundSeries, PageReader, Tier},
+    block::{Axes, Block, BlockError, ENDED, FoundMetric, FoundSeries, PageReader, Summary, Tier, column_resolution},
     head::Selected,
+    rows_of::{RowsOf, hours_of},
     selection::{Sample, Selection, TimeRange},
     shelf::Shelf,
 };
@@ -83,12 +84,16 @@ impl Reader {
         selected: &mut Selected,
         visitor: Visitor<'_>,
     ) -> Result<ControlFlow<()>, ReadError> {
+        let rows = RowsOf::of(selection);
+        let widened = rows.map_or(*selection, |rows| rows.widened(selection));
         let mut elsewhere = Vec::new();
         let mut gathered = Gathered::default();
         for &node in nodes {
-            if self.head.select(node, selection, selected) {
+            if self.head.select(node, &widened, selected) {
                 for (definition, samples) in selected.iter() {
-                    if visitor(node, definition, samples).is_break() {
+                    let made = rows.map(|rows| rows.of_samples(samples, selection));
+                    let samples = made.as_deref().unwrap_or(samples);
+                    if !samples.is_empty() && visitor(node, definition, samples).is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
@@ -100,14 +105,16 @@ impl Reader {
         if elsewhere.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
-        for block in self.shelf.blocks().iter().filter(|block| is_raw_in(block, selection.range)) {
+        let blocks = self.shelf.blocks();
+        let hours = rows.map(|rows| rows.hours(&blocks)).unwrap_or_default();
+        for block in blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)) {
             let found = block.find(selection, Some(&elsewhere)).and_then(|found| gathered.add_block(block, found));
             self.served(block, found)?;
             if gathered.from_disk > limits.series {
                 return Err(ReadError::Limit { what: "series", limit: limits.series });
             }
         }
-        gathered.visit(self, selection, limits, visitor)
+        gathered.visit(self, (selection, &widened), (rows, &hours), limits, visitor)
     }
 
     /// Takes a block out of service if it is damaged.
@@ -119,9 +126,12 @@ impl Reader {
     }
 }
 
-fn is_raw_in(block: &Block, range: TimeRange) -> bool {
-    let summary = block.summary();
-    summary.tier == Tier::Raw && range.overlaps(summary.first_ms, summary.last_ms)
+/// Whether something of a block is asked for: rows where there are some, raw samples where there are none.
+fn is_wanted(block: &Block, selection: &Selection<'_>, rows: Option<RowsOf>, hours: &BTreeSet<i64>) -> bool {
+    let Summary { tier, first_ms, last_ms, .. } = block.summary();
+    let in_range = selection.range.overlaps(*first_ms, *last_ms);
+    let has_raw = || hours_of(*first_ms, *last_ms).any(|hour| !hours.contains(&hour));
+    in_range && (rows.is_some_and(|rows| rows.tier == *tier) || *tier == Tier::Raw && has_raw())
 }
 
 /// What was found of some nodes, series by series, before it is decoded.
@@ -191,26 +201,32 @@ impl Gathered {
     fn visit(
         self,
         reader: &Reader,
-        selection: &Selection<'_>,
+        (selection, widened): (&Selection<'_>, &Selection<'_>),
+        (rows, hours): (Option<RowsOf>, &BTreeSet<i64>),
         limits: ReadLimits,
         visitor: Visitor<'_>,
     ) -> Result<ControlFlow<()>, ReadError> {
         let Self { series, mut sources, samples: of_head, .. } = self;
-        let mut samples = Vec::new();
+        let (mut samples, mut from_rows) = (Vec::new(), Vec::new());
         let mut read = 0;
         for Parts { definition, node, blocks, head } in series {
             samples.clear();
+            from_rows.clear();
             let of_head = of_head.get(head).unwrap_or_default();
             // Nothing on disk is newer than what is in memory.
-            if !selection.newest_only || of_head.is_empty() {
+            if !selection.newest_only || of_head.is_empty() || rows.is_some() {
                 for (source, metric, number) in blocks {
                     let Some(source) = sources.get_mut(source as usize) else { continue };
                     let block = Arc::clone(&source.block);
-                    let result = source.read((metric, number), &definition, selection.range, &mut samples);
+                    let (column, out) = match rows.filter(|rows| rows.tier == block.summary().tier) {
+                        Some(rows) => (rows.aggregate.column(), &mut from_rows),
+                        None => (0, &mut samples),
+                    };
+                    let result = source.read((metric, number, column), &definition, widened.range, out);
                     reader.served(&block, result)?;
                 }
             }
-            read += samples.len() as u64;
+            read += (samples.len() + from_rows.len()) as u64;
             if read > limits.samples {
                 return Err(ReadError::Limit { what: "samples", limit: limits.samples });
             }
@@ -219,6 +235,9 @@ impl Gathered {
             }
             samples.extend_from_slice(of_head);
             put_in_order(&mut samples);
+            if let Some(rows) = rows {
+                rows.join(&mut samples, &mut from_rows, hours, selection);
+            }
             let from = if selection.newest_only { samples.len().saturating_sub(1) } else { 0 };
             let wanted = samples.get(from..).unwrap_or_default();
             if !wanted.is_empty() && visitor(node, &definition, wanted).is_break() {
@@ -264,7 +283,7 @@ impl Source {
     /// Appends the samples of a series that lie in the range.
     fn read(
         &mut self,
-        (metric, number): (u32, u32),
+        (metric, number, column): (u32, u32, usize),
         definition: &SeriesDefinition,
         range: TimeRange,
         samples: &mut Vec<Sample>,
@@ -281,9 +300,10 @@ impl Source {
                 self.times = Some((axis, self.axes.times(axis).map_err(|_| self.block.damaged("its axes"))?));
             }
             let times = self.times.as_ref().map(|(_, times)| times.as_slice()).unwrap_or_default();
-            let resolution = definition.metric.resolution;
+            let tier = self.block.summary().tier;
+            let resolution = column_resolution(tier, column, definition.metric.resolution);
             self.readings.clear();
-            self.pages.readings(index, (0, chunk), resolution, times.len(), &mut self.readings)?;
+            self.pages.readings(index, (column, chunk), resolution, times.len(), &mut self.readings)?;
             let from = times.partition_point(|&time| time <= range.after.as_millis());
             let to = times.partition_point(|&time| time <= range.until.as_millis());
             let read = times.iter().zip(&self.readings).take(to).skip(from);

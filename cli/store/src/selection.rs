@@ -2,7 +2,7 @@
 
 use belfry_common::model::{Reason, SeriesDefinition, Timestamp};
 
-use crate::NodeId;
+use crate::{NodeId, Tier, compact::row_ms};
 
 /// A span of time, without its start and with its end, as PromQL has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,50 @@ pub struct Selection<'a> {
     pub range: TimeRange,
     /// Only the newest sample of the span.
     pub newest_only: bool,
+    /// How coarse the samples may be.
+    pub grain: Grain,
+}
+
+/// How coarse samples may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// As they were read.
+    Raw,
+    /// One for each row of this tier: minutes or hours. A row is known at its end, and that is its time.
+    Rows(Tier, Aggregate),
+}
+
+impl Grain {
+    /// The coarsest rows of which at least one falls on each step of so many milliseconds; raw samples if there are none such.
+    #[must_use]
+    pub fn for_step(step_ms: i64, aggregate: Aggregate) -> Self {
+        let fits = |tier: &Tier| row_ms(*tier).is_some_and(|row| row <= step_ms);
+        Tier::ALL.into_iter().rfind(fits).map_or(Self::Raw, |tier| Self::Rows(tier, aggregate))
+    }
+}
+
+/// What of a row is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregate {
+    /// The least value.
+    Min,
+    /// The greatest.
+    Max,
+    /// The sum of all.
+    Sum,
+    /// How many there were.
+    Count,
+    /// The last.
+    Last,
+}
+
+impl Aggregate {
+    /// All, in the order of the columns.
+    pub const ALL: [Self; 5] = [Self::Min, Self::Max, Self::Sum, Self::Count, Self::Last];
+
+    pub(crate) fn column(self) -> usize {
+        Self::ALL.iter().position(|known| *known == self).unwrap_or_default()
+    }
 }
 
 impl std::fmt::Debug for Selection<'_> {

@@ -5,7 +5,7 @@
 /// Bytes that are not what the format says. What passed its checksum and is still malformed was written by a faulty program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("content is not well-formed")]
-pub struct Malformed;
+pub(crate) struct Malformed;
 
 pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {

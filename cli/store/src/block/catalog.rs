@@ -1,7 +1,7 @@
 //! What a block holds: the section that is read first.
 //!
 //! ```text
-//! catalog = first time signed · last time signed · readings varint
+//! catalog = first time signed · last time signed · readings varint · written at signed · flags varint (1: final)
 //!           journal segment varint, 0 if none · blocks replaced: blocks varint, [ number − the one before, varint ]
 //!           strings: section · axes: section
 //!           nodes varint, [ number − the one before varint · series varint · readings varint · bytes varint ·
@@ -63,6 +63,10 @@ pub(crate) struct Catalog {
     pub(crate) first: i64,
     pub(crate) last: i64,
     pub(crate) readings: u64,
+    /// When it was written.
+    pub(crate) created: i64,
+    /// Nothing more of its span is expected.
+    pub(crate) is_final: bool,
     /// Everything in segments of the journal before this one is in blocks; 0 if the block does not know.
     pub(crate) journal_segment: u64,
     pub(crate) replaced: Vec<u64>,
@@ -72,12 +76,16 @@ pub(crate) struct Catalog {
     pub(crate) metrics: Vec<MetricEntry>,
 }
 
+const FINAL: u64 = 1;
+
 impl Catalog {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_signed(self.first, &mut out);
         put_signed(self.last, &mut out);
         put_varint(self.readings, &mut out);
+        put_signed(self.created, &mut out);
+        put_varint(if self.is_final { FINAL } else { 0 }, &mut out);
         put_varint(self.journal_segment, &mut out);
         put_ascending(self.replaced.iter().copied(), &mut out);
         put_section(self.strings, &mut out);
@@ -109,6 +117,8 @@ impl Catalog {
             first: bytes.signed()?,
             last: bytes.signed()?,
             readings: bytes.varint()?,
+            created: bytes.signed()?,
+            is_final: bytes.varint()? & FINAL != 0,
             journal_segment: bytes.varint()?,
             replaced: take_ascending(&mut bytes)?,
             strings: take_section(&mut bytes)?,
@@ -245,6 +255,8 @@ mod tests {
             first: -5,
             last: 1_780_000_000_000,
             readings: 1 << 40,
+            created: 1_780_000_000_001,
+            is_final: true,
             journal_segment: 9,
             replaced: vec![3, 4, 900],
             strings: section(1),

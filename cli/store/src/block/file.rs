@@ -11,7 +11,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use belfry_common::storage::Failure;
+use belfry_common::{model::Resolution, storage::Failure};
 use thiserror::Error;
 
 use super::{bytes::Malformed, catalog::Section};
@@ -66,6 +66,14 @@ impl Tier {
             Self::Hour => 2,
         }
     }
+}
+
+/// The column of a row that counts.
+const COUNT_COLUMN: usize = 3;
+
+/// How exact a column of a series is: as its metric, but for counts.
+pub(crate) fn column_resolution(tier: Tier, column: usize, of_metric: Resolution) -> Resolution {
+    if tier != Tier::Raw && column == COUNT_COLUMN { Resolution::ONE } else { of_metric }
 }
 
 /// Why a block cannot be used.

@@ -18,7 +18,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use bytes::Malformed;
 pub use catalog::{MetricEntry, NodeEntry};
 pub use file::{BlockError, Tier};
 pub use reader::Summary;
@@ -27,7 +26,7 @@ pub(crate) use axis::{Axes, TICKS_PER_CHUNK_MAX};
 pub(crate) use cache::Cache;
 pub(crate) use catalog::{Catalog, metric_order};
 pub(crate) use column::{ENDED, Piece, encode as encode_column, encode_pieces};
-pub(crate) use file::Header;
+pub(crate) use file::{Header, column_resolution};
 pub(crate) use find::{FoundMetric, FoundSeries};
 pub(crate) use index::MetricIndex;
 pub(crate) use reader::{Block, PageReader};

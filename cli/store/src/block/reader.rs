@@ -59,6 +59,10 @@ pub struct Summary {
     pub series: u64,
     /// Its length.
     pub bytes: u64,
+    /// When it was written.
+    pub created_ms: i64,
+    /// Nothing more of its span is expected.
+    pub is_final: bool,
     pub(crate) journal_segment: u64,
     pub(crate) replaced: Vec<u64>,
 }
@@ -95,6 +99,8 @@ impl Block {
             last_ms: 0,
             readings: 0,
             series: 0,
+            created_ms: 0,
+            is_final: false,
             journal_segment: 0,
             replaced: Vec::new(),
         };
@@ -111,6 +117,8 @@ impl Block {
         self.summary.last_ms = catalog.last;
         self.summary.readings = catalog.readings;
         self.summary.series = catalog.metrics.iter().map(|entry| entry.series).sum();
+        self.summary.created_ms = catalog.created;
+        self.summary.is_final = catalog.is_final;
         self.summary.journal_segment = catalog.journal_segment;
         self.summary.replaced = catalog.replaced;
         Ok(())
@@ -171,13 +179,18 @@ impl Block {
 
     pub(crate) fn index(&self, entry: &MetricEntry) -> Result<Arc<MetricIndex>, BlockError> {
         self.cache.parsed(self.number(), entry.index.offset, || {
-            let section = self.section(entry.index, "the index of a metric")?;
-            let (labels, columns) = (entry.metric.label_names.len(), self.header.tier.columns());
-            let index = MetricIndex::parse(&section, labels, columns, entry.data);
-            let index = index.map_err(|Malformed| self.damaged("the index of a metric"))?;
+            let index = self.index_once(entry)?;
             let bytes = index.bytes();
             Ok((index, bytes))
         })
+    }
+
+    /// As [`Self::index`], for who needs it once.
+    pub(crate) fn index_once(&self, entry: &MetricEntry) -> Result<MetricIndex, BlockError> {
+        let section = self.section(entry.index, "the index of a metric")?;
+        let (labels, columns) = (entry.metric.label_names.len(), self.header.tier.columns());
+        let index = MetricIndex::parse(&section, labels, columns, entry.data);
+        index.map_err(|Malformed| self.damaged("the index of a metric"))
     }
 
     fn section(&self, section: Section, what: &'static str) -> Result<Vec<u8>, BlockError> {

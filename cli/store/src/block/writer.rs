@@ -33,6 +33,10 @@ pub(crate) struct Origin {
     pub(crate) journal_segment: u64,
     /// Blocks all of whose content is in this one.
     pub(crate) replaced: Vec<u64>,
+    /// When it is written, in milliseconds since 1970.
+    pub(crate) created: i64,
+    /// Nothing more of its span is expected.
+    pub(crate) is_final: bool,
 }
 
 /// A block that is being written. Metrics, series and chunks come in the order of the format. Dropped before [`Self::finish`], it leaves
@@ -160,7 +164,7 @@ impl<'a> BlockWriter<'a> {
 
     fn end_metric(&mut self) -> Result<(), BlockError> {
         self.end_page()?;
-        let Some(open) = self.metric.take() else { return Ok(()) };
+        let Some(open) = self.metric.take().filter(|open| open.index.series_count() > 0) else { return Ok(()) };
         let index = self.file.put_section(&open.index.encode())?;
         let OpenMetric { metric, data, readings, .. } = open;
         self.catalog.readings += readings;
@@ -181,6 +185,8 @@ impl<'a> BlockWriter<'a> {
         catalog.nodes.sort_unstable_by_key(|entry| entry.node);
         catalog.journal_segment = origin.journal_segment;
         catalog.replaced = origin.replaced;
+        catalog.created = origin.created;
+        catalog.is_final = origin.is_final;
         let section = self.file.put_section(&catalog.encode())?;
         let trailer = Trailer { catalog: section, crc: self.file.crc_so_far() };
         self.file.put(&trailer.encode())?;

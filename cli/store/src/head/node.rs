@@ -193,6 +193,7 @@ mod tests {
     use belfry_common::model::{Kind, Metric, Raw, Resolution, Tick};
 
     use super::*;
+    use crate::Grain;
 
     fn apply(head: &mut NodeHead, second: i64) {
         let metric = Arc::new(Metric::new(&format!("m{second}"), Kind::Gauge, Resolution::ONE, &[], ""));
@@ -213,8 +214,14 @@ mod tests {
         let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
         let is_found = |second: i64| {
             let name = format!("m{second}");
-            let selection =
-                Selection { metric: Some(&name), conditions: &[], filter: &|_| true, range, newest_only: false };
+            let selection = Selection {
+                metric: Some(&name),
+                conditions: &[],
+                filter: &|_| true,
+                range,
+                newest_only: false,
+                grain: Grain::Raw,
+            };
             let mut found = Selected::default();
             head.select(&selection, &mut found);
             found.iter().next().is_some()

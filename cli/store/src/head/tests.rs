@@ -4,7 +4,7 @@ use belfry_common::model::{Kind, Layout, Metric, Raw, Resolution, Tick};
 use proptest::prelude::*;
 
 use super::*;
-use crate::selection::{Sample, TimeRange};
+use crate::selection::{Grain, TimeRange};
 
 fn layout(devices: &[&str]) -> Arc<Layout> {
     let metrics = ["reads_total", "writes_total"]
@@ -40,7 +40,14 @@ fn apply_to(head: &Head, node: u32, layout: &Arc<Layout>, second: i64, value: i6
 fn read(head: &Head, device: &str, after: i64, until: i64, newest_only: bool) -> Vec<(i64, Option<i64>)> {
     let range = TimeRange { after: Timestamp::from_millis(after * 1000), until: Timestamp::from_millis(until * 1000) };
     let filter = |series: &SeriesDefinition| &*series.label_values[0] == device;
-    let selection = Selection { metric: Some("reads_total"), conditions: &[], filter: &filter, range, newest_only };
+    let selection = Selection {
+        metric: Some("reads_total"),
+        conditions: &[],
+        filter: &filter,
+        range,
+        newest_only,
+        grain: Grain::Raw,
+    };
     let mut found = Selected::default();
     head.select(NodeId(1), &selection, &mut found);
     assert!(found.iter().count() <= 1, "one series at most: {found:?}");
@@ -137,7 +144,14 @@ fn what_one_node_makes_costs_the_others_nothing() {
     }
     let history = |node: u32| {
         let range = TimeRange { after: Timestamp::from_millis(-1), until: Timestamp::from_millis(1_000_000_000) };
-        let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false };
+        let selection = Selection {
+            metric: None,
+            conditions: &[],
+            filter: &|_| true,
+            range,
+            newest_only: false,
+            grain: Grain::Raw,
+        };
         let mut found = Selected::default();
         head.select(NodeId(node), &selection, &mut found);
         found.iter().map(|(_, samples)| samples.len()).sum::<usize>()

@@ -11,7 +11,7 @@ use belfry_common::{
 use fastrand::Rng;
 
 use super::*;
-use crate::{ReadLimits, Selected, Selection, TimeRange};
+use crate::{Aggregate, CompactOptions, Grain, ReadLimits, Selected, Selection, Tier, TimeRange};
 
 const START: i64 = 1_700_000_000_000;
 const NODES: u32 = 3;
@@ -31,6 +31,7 @@ struct World {
     /// Added, and not committed: it may be there or not.
     pending: Content,
     crashes: u32,
+    merges: u32,
 }
 
 fn layouts() -> Vec<Arc<Layout>> {
@@ -63,6 +64,7 @@ impl World {
             committed: Content::new(),
             pending: Content::new(),
             crashes: 0,
+            merges: 0,
         };
         world.open();
         world
@@ -75,7 +77,9 @@ impl World {
     fn open(&mut self) {
         let [journal, blocks] = self.disks.clone().map(|disk| Arc::new(disk) as Arc<dyn Storage>);
         let head = HeadOptions { window_ms: 60_000, bytes_max: 40_000 };
-        let options = StoreOptions { head, segment_bytes: 8 * 1024, ..StoreOptions::default() };
+        let compact = CompactOptions { grace_ms: 30_000, quiet_ms: 60_000, blocks_max: 3, block_bytes_max: 60_000 };
+        let maintain = MaintainOptions { compact, ..MaintainOptions::default() };
+        let options = StoreOptions { head, maintain, segment_bytes: 8 * 1024, ..StoreOptions::default() };
         let (store, recovery) = Store::open_in(journal, blocks, options, false, self.time()).unwrap();
         // A power loss may leave a hole behind what was synced.
         assert!(recovery.journal.damages.iter().all(|damage| damage.kind == DamageKind::Hole), "{recovery:?}");
@@ -141,9 +145,10 @@ impl World {
         }
         let now = Timestamp::from_millis(START + self.now * 1000);
         if self.random.bool() {
-            maintainer.flush().map_err(|error| StoreError::Blocks(error.into()))?;
+            maintainer.flush(now).map_err(|error| StoreError::Blocks(error.into()))?;
         }
         maintainer.run(now).map_err(|error| StoreError::Blocks(error.into()))?;
+        self.merges += u32::from(maintainer.compact(now).map_err(|error| StoreError::Blocks(error.into()))?);
         store.cut(now)
     }
 
@@ -175,15 +180,21 @@ impl World {
     }
 
     fn read(&self, range: TimeRange) -> Content {
+        self.read_as(range, Grain::Raw, 1)
+    }
+
+    /// Times are in so many seconds.
+    fn read_as(&self, range: TimeRange, grain: Grain, seconds: i64) -> Content {
         let (store, _) = self.store.as_ref().unwrap();
         let mut content = Content::new();
-        let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false };
+        let selection =
+            Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false, grain };
         let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
         let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
             assert!(samples.is_sorted_by(|a, b| a.time < b.time));
             let samples = samples.iter().filter(|sample| sample.value != Err(None));
             let samples = samples.map(|sample| {
-                let second = (sample.time.as_millis() - START) / 1000;
+                let second = sample.time.as_millis().div_euclid(1000 * seconds) - START.div_euclid(1000 * seconds);
                 (second, sample.value.ok().map(|value| (value * 1000.0).round() as i64))
             });
             let before = content.insert((node.0, name(series)), samples.collect());
@@ -195,6 +206,42 @@ impl World {
         assert!(visited.unwrap().is_continue());
         content.retain(|_, samples| !samples.is_empty());
         content
+    }
+
+    /// Lets some days pass, until nothing is left to merge.
+    fn settle(&mut self) {
+        self.disks.iter().for_each(Simulated::clear_faults);
+        let (_, maintainer) = self.store.as_mut().unwrap();
+        let later = Timestamp::from_millis(START + (self.now + 10 * 86_400) * 1000);
+        maintainer.flush(later).unwrap();
+        while maintainer.compact(later.plus_millis(86_400_000)).unwrap() {}
+    }
+
+    /// What there is of each minute or hour, against the samples that it was made of.
+    fn check_rows(&mut self) {
+        // Late samples count in rows once they are in a block.
+        let now = self.time();
+        self.store.as_mut().unwrap().1.flush(now).unwrap();
+        let everything = self.everything();
+        for (tier, seconds) in [(Tier::Minute, 60), (Tier::Hour, 3600)] {
+            for aggregate in [Aggregate::Min, Aggregate::Sum, Aggregate::Last] {
+                let mut expected = Content::new();
+                for (series, samples) in &self.committed {
+                    let rows = expected.entry(series.clone()).or_default();
+                    for (&second, &value) in samples {
+                        // A row is known at its end.
+                        let row = (START / 1000 + second).div_euclid(seconds) + 1 - START / 1000 / seconds;
+                        let known: &mut Option<i64> = rows.entry(row).or_default();
+                        *known = match (*known, value, aggregate) {
+                            (Some(known), Some(value), Aggregate::Min) => Some(known.min(value)),
+                            (Some(known), Some(value), Aggregate::Sum) => Some(known + value),
+                            (known, value, _) => value.or(known),
+                        };
+                    }
+                }
+                assert_same(&self.read_as(everything, Grain::Rows(tier, aggregate), seconds), &expected);
+            }
+        }
     }
 
     fn check(&mut self) {
@@ -234,7 +281,7 @@ fn worlds() -> u64 {
 #[test]
 fn what_was_committed_is_read_back_whatever_happens() {
     let layouts = layouts();
-    let mut crashes = 0;
+    let (mut crashes, mut merges) = (0, 0);
     for seed in 0..worlds() {
         let mut world = World::new(seed);
         for step in 0..40 {
@@ -242,8 +289,13 @@ fn what_was_committed_is_read_back_whatever_happens() {
             world.step(&layouts);
             world.check();
         }
+        world.check_rows();
+        world.settle();
+        world.check();
+        world.check_rows();
+        merges += world.merges;
         crashes += world.crashes;
     }
-    assert!(crashes > 0);
-    println!("{} worlds, {crashes} crashes", worlds());
+    assert!(crashes > 0 && merges > 0);
+    println!("{} worlds, {crashes} crashes, {merges} merges", worlds());
 }

@@ -1,7 +1,7 @@
 use belfry_common::model::{GapReason, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
 
 use super::*;
-use crate::{Selected, Selection, TimeRange};
+use crate::{Grain, Selected, Selection, TimeRange};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const EPOCH: Epoch = Epoch(7);
@@ -25,7 +25,8 @@ fn entry(layout: &Arc<Layout>, node: u32, sequence: u64) -> Entry {
 
 fn values(store: &Store, node: u32) -> Vec<f64> {
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
-    let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false };
+    let selection =
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false, grain: Grain::Raw };
     let mut found = Selected::default();
     store.head().select(NodeId(node), &selection, &mut found);
     found.iter().flat_map(|(_, samples)| samples).map(|sample| sample.value.unwrap()).collect()
@@ -68,7 +69,7 @@ fn what_is_stored_is_known_after_any_number_of_snapshot_records() {
         }
     }
     store.commit().unwrap();
-    store.maintainer().flush().unwrap();
+    store.maintainer().flush(NOW).unwrap();
     // What the older segments held is known from the newest one's beginning.
     store.cut(NOW.plus_millis(i64::MAX / 2)).unwrap();
     assert_eq!(store.log_statistics().segments, 1);
@@ -139,7 +140,7 @@ fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
     }
     store.commit().unwrap();
     let before = store.log_statistics().segments;
-    store.maintainer().flush().unwrap();
+    store.maintainer().flush(NOW).unwrap();
     let later = NOW.plus_millis(3000 * 1000 + options().journal_age_ms_max);
     store.cut(later).unwrap();
     assert!(store.log_statistics().segments < before, "old segments are deleted");

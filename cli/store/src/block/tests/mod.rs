@@ -8,7 +8,7 @@ use belfry_common::{
 use super::*;
 use crate::{
     NodeId,
-    selection::{Condition, Selection, TimeRange},
+    selection::{Condition, Grain, Selection, TimeRange},
     shelf::Shelf,
 };
 
@@ -68,7 +68,7 @@ fn write(shelf: &Shelf, content: &Content, replaced: &[u64]) -> Result<Arc<Block
     let strings = Strings::new(content.keys().flat_map(|(_, labels, _)| labels.iter().map(String::as_str)));
     shelf.write(Tier::Raw, &strings, &|_| {}, |writer| {
         put(writer, &strings, content)?;
-        Ok(Origin { journal_segment: 5, replaced: replaced.to_vec() })
+        Ok(Origin { journal_segment: 5, replaced: replaced.to_vec(), created: 99, is_final: true })
     })
 }
 
@@ -78,7 +78,7 @@ fn shelf(disk: &Simulated) -> Shelf {
 
 fn all(filter: &dyn Fn(&SeriesDefinition) -> bool) -> Selection<'_> {
     let range = TimeRange { after: Timestamp::from_millis(-1), until: Timestamp::from_millis(i64::MAX) };
-    Selection { metric: None, conditions: &[], filter, range, newest_only: false }
+    Selection { metric: None, conditions: &[], filter, range, newest_only: false, grain: Grain::Raw }
 }
 
 /// All that a block holds, read as a query does.

@@ -1,0 +1,14 @@
+//! Merges blocks into fewer and better ones, and makes coarser ones of them.
+//!
+//! `plan` decides what is due, `merge` does it; `rows` says what a coarser sample is.
+
+mod merge;
+mod plan;
+mod rows;
+mod source;
+
+pub use plan::CompactOptions;
+
+pub(crate) use merge::run;
+pub(crate) use plan::{Job, next};
+pub(crate) use rows::{COLUMNS, row_ms};

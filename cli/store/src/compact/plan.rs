@@ -1,0 +1,190 @@
+//! Decides which blocks to merge next, and which are too old.
+//!
+//! Pure: it sees what is known of blocks and the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use belfry_common::model::Timestamp;
+
+use crate::{
+    block::{Summary, Tier},
+    partition::{Length, Span},
+};
+
+/// When blocks are merged.
+#[derive(Debug, Clone, Copy)]
+pub struct CompactOptions {
+    /// Milliseconds after the end of an hour for which its last samples are waited for.
+    pub grace_ms: i64,
+    /// Milliseconds without anything new after which late samples are merged into what is there.
+    pub quiet_ms: i64,
+    /// Blocks of one span that are too many: they are merged although more may come.
+    pub blocks_max: usize,
+    /// Blocks are merged into one of a longer span as long as that has no more bytes than this.
+    pub block_bytes_max: u64,
+}
+
+impl Default for CompactOptions {
+    fn default() -> Self {
+        Self { grace_ms: 5 * 60_000, quiet_ms: 10 * 60_000, blocks_max: 32, block_bytes_max: 512 * 1024 * 1024 }
+    }
+}
+
+/// Blocks to be merged into one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) tier: Tier,
+    /// Their numbers, ascending.
+    pub(crate) sources: Vec<u64>,
+    /// Nothing more is expected: samples are packed for good, and coarser tiers are made of raw ones.
+    pub(crate) is_final: bool,
+}
+
+/// The next merge that is due, if there is one: what is newest first, since that is what is asked for most.
+pub(crate) fn next(blocks: &[&Summary], options: &CompactOptions, now: Timestamp) -> Option<Job> {
+    let spans = by_span(blocks);
+    let of_one_span =
+        spans.iter().rev().find_map(|((tier, span), blocks)| merge_span(*tier, *span, blocks, options, now));
+    of_one_span.or_else(|| Tier::ALL.into_iter().find_map(|tier| merge_longer(&spans, tier, options, now)))
+}
+
+type Spans<'a> = BTreeMap<(Tier, Span), Vec<&'a Summary>>;
+
+/// Blocks by the span that they belong to: that of a longer block where there is one around them.
+fn by_span<'a>(blocks: &[&'a Summary]) -> Spans<'a> {
+    let own = |block: &'a Summary| Some((block, Span::covering(block.first_ms, block.last_ms)?));
+    let known: Vec<(&Summary, Span)> = blocks.iter().filter_map(|block| own(block)).collect();
+    let taken: BTreeSet<(Tier, Span)> = known.iter().map(|(block, span)| (block.tier, *span)).collect();
+    let mut spans = Spans::new();
+    for (block, span) in known {
+        let around = std::iter::successors(Some(span), |span| span.longer());
+        let widest = around.filter(|span| taken.contains(&(block.tier, *span))).last();
+        spans.entry((block.tier, widest.unwrap_or(span))).or_default().push(block);
+    }
+    spans
+}
+
+/// Merges what there is of one span, once that is all, or too much.
+fn merge_span(tier: Tier, span: Span, blocks: &[&Summary], options: &CompactOptions, now: Timestamp) -> Option<Job> {
+    let is_over = now.as_millis() >= span.end_ms() + options.grace_ms;
+    let is_first = !blocks.iter().any(|block| block.is_final);
+    let newest = blocks.iter().map(|block| block.created_ms).max()?;
+    let is_quiet = now.as_millis() - newest >= options.quiet_ms;
+    let is_single = matches!(blocks, [block] if block.is_final || tier != Tier::Raw);
+    let is_due = is_over && (is_first || is_quiet) || blocks.len() > options.blocks_max;
+    if !is_due || is_single {
+        return None;
+    }
+    Some(Job { tier, sources: numbers(blocks.iter().copied()), is_final: is_over })
+}
+
+/// Merges the blocks of several spans into one of the span around them, if all is over there and it does not get too large.
+fn merge_longer(spans: &Spans<'_>, tier: Tier, options: &CompactOptions, now: Timestamp) -> Option<Job> {
+    let mut longer: BTreeMap<Span, Vec<&Summary>> = BTreeMap::new();
+    for ((of, span), blocks) in spans {
+        if let Some(around) = span.longer().filter(|_| *of == tier) {
+            longer.entry(around).or_default().extend(blocks);
+        }
+    }
+    longer.into_iter().rev().find_map(|(around, blocks)| {
+        let is_over = now.as_millis() >= around.end_ms() + options.grace_ms + options.quiet_ms;
+        let is_settled = blocks.iter().all(|block| block.is_final || tier != Tier::Raw);
+        let bytes: u64 = blocks.iter().map(|block| block.bytes).sum();
+        let is_due = is_over && is_settled && blocks.len() > 1 && bytes <= options.block_bytes_max;
+        is_due.then(|| Job { tier, sources: numbers(blocks.iter().copied()), is_final: true })
+    })
+}
+
+fn numbers<'a>(blocks: impl Iterator<Item = &'a Summary>) -> Vec<u64> {
+    let mut numbers: Vec<u64> = blocks.map(|block| block.number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::partition::HOUR_MS;
+
+    /// A block: number, tier, first and last hour, whether final, when created (hours), MiB.
+    fn block(number: u64, tier: Tier, (first, last): (i64, i64), is_final: bool, created: f64, mib: u64) -> Summary {
+        Summary {
+            number,
+            tier,
+            first_ms: first * HOUR_MS,
+            last_ms: last * HOUR_MS + HOUR_MS - 1000,
+            readings: 1,
+            series: 1,
+            bytes: mib << 20,
+            created_ms: (created * HOUR_MS as f64) as i64,
+            is_final,
+            journal_segment: 0,
+            replaced: Vec::new(),
+        }
+    }
+
+    fn check(blocks: &[Summary], hour: f64, expected: &Expect) {
+        let blocks: Vec<&Summary> = blocks.iter().collect();
+        let now = Timestamp::from_millis((hour * HOUR_MS as f64) as i64);
+        let job = next(&blocks, &CompactOptions::default(), now);
+        let text = job.map_or("nothing".into(), |Job { tier, sources, is_final }| {
+            format!("{} {sources:?}{}", tier.as_str(), if is_final { "" } else { " for now" })
+        });
+        expected.assert_eq(&text);
+    }
+
+    const RAW: Tier = Tier::Raw;
+
+    #[test]
+    fn an_hour_is_merged_some_minutes_after_its_end() {
+        let blocks = [block(1, RAW, (5, 5), false, 5.1, 1), block(2, RAW, (5, 5), false, 5.2, 1)];
+        check(&blocks, 5.9, &expect!["nothing"]);
+        check(&blocks, 6.05, &expect!["nothing"]);
+        check(&blocks, 6.1, &expect!["raw [1, 2]"]);
+        check(&[block(3, RAW, (5, 5), true, 6.1, 2)], 9.0, &expect!["nothing"]);
+        check(&[block(1, RAW, (5, 5), false, 5.1, 1)], 9.0, &expect!["raw [1]"]);
+    }
+
+    #[test]
+    fn late_samples_are_merged_when_no_more_come_or_there_are_too_many() {
+        let mut blocks = vec![block(3, RAW, (5, 5), true, 6.1, 100), block(9, RAW, (5, 5), false, 8.0, 1)];
+        check(&blocks, 8.1, &expect!["nothing"]);
+        check(&blocks, 8.2, &expect!["raw [3, 9]"]);
+        blocks.extend((10..50).map(|number| block(number, RAW, (7, 7), false, 8.0, 1)));
+        check(&blocks[2..34], 7.5, &expect!["nothing"]);
+        check(
+            &blocks[2..],
+            7.5,
+            &expect![
+                "raw [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49] for now"
+            ],
+        );
+    }
+
+    #[test]
+    fn hours_become_a_day_and_days_a_month_unless_that_is_too_large() {
+        let hours =
+            |mib| (0..24).map(move |hour| block(hour as u64 + 1, RAW, (hour, hour), true, hour as f64 + 1.1, mib));
+        let small: Vec<Summary> = hours(10).collect();
+        check(&small, 24.1, &expect!["nothing"]);
+        check(
+            &small,
+            24.3,
+            &expect!["raw [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24]"],
+        );
+        check(&hours(100).collect::<Vec<_>>(), 24.3, &expect!["nothing"]);
+        let days: Vec<Summary> =
+            (0..30).map(|day| block(day as u64, Tier::Hour, (day * 24, day * 24 + 23), true, 1.0, 1)).collect();
+        check(&days, 29.0 * 24.0, &expect!["nothing"]);
+        check(&days[..3], 721.0, &expect!["1h [0, 1, 2]"]);
+    }
+
+    #[test]
+    fn what_comes_late_into_a_day_is_merged_with_the_day() {
+        let blocks = [block(30, RAW, (0, 23), true, 25.0, 100), block(31, RAW, (7, 7), false, 30.0, 1)];
+        check(&blocks, 30.1, &expect!["nothing"]);
+        check(&blocks, 30.2, &expect!["raw [30, 31]"]);
+    }
+}
