@@ -82,6 +82,7 @@ impl Resolution {
 
     /// The divisor of a decimal resolution; 1 for floats and for digits out of range.
     #[must_use]
+    #[inline]
     pub fn divisor(self) -> f64 {
         const POWERS: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
         match self {

@@ -65,18 +65,21 @@ const MISSING_CODES: i64 = 15;
 impl Raw {
     /// An integer count of the metric's resolution. What would collide with the codes for missing is out of range.
     #[must_use]
+    #[inline]
     pub fn integer(count: i64) -> Self {
         if count <= MISSING_BASE + MISSING_CODES { Self::missing(Reason::OutOfRange) } else { Self(count) }
     }
 
     /// An unsigned count; above `i64::MAX` it is out of range.
     #[must_use]
+    #[inline]
     pub fn unsigned(count: u64) -> Self {
         i64::try_from(count).map_or(Self::missing(Reason::OutOfRange), Self)
     }
 
     /// A true float. Never a missing reading, whatever its bits.
     #[must_use]
+    #[inline]
     pub fn float(value: f64) -> Self {
         let raw = Self(value.to_bits().cast_signed());
         if raw.reason().is_some() { Self(0) } else { raw }
@@ -93,12 +96,14 @@ impl Raw {
 
     /// No value, for this reason.
     #[must_use]
+    #[inline]
     pub fn missing(reason: Reason) -> Self {
         Self(MISSING_BASE + i64::from(reason.code()))
     }
 
     /// Why there is no value; `None` when there is one.
     #[must_use]
+    #[inline]
     pub fn reason(self) -> Option<Reason> {
         if self.0 > MISSING_BASE + MISSING_CODES || self.0 == MISSING_BASE {
             return None;
@@ -111,6 +116,7 @@ impl Raw {
     ///
     /// # Errors
     /// The reason, when the reading is missing.
+    #[inline]
     pub fn value(self, resolution: Resolution) -> Result<f64, Reason> {
         if let Some(reason) = self.reason() {
             return Err(reason);
@@ -123,12 +129,14 @@ impl Raw {
 
     /// The bits as they are coded.
     #[must_use]
+    #[inline]
     pub fn bits(self) -> i64 {
         self.0
     }
 
     /// The reading with these bits; every pattern is one.
     #[must_use]
+    #[inline]
     pub const fn from_bits(bits: i64) -> Self {
         Self(bits)
     }

@@ -10,13 +10,9 @@ use crate::{
     partition::HOUR_MS,
 };
 
-/// The columns of a row, in the order of the file.
+/// The columns of a row, in the order of the file: least, greatest, sum, count, last.
 pub(crate) const COLUMNS: usize = 5;
-const MIN: usize = 0;
-const MAX: usize = 1;
-const SUM: usize = 2;
 const COUNT: usize = 3;
-const LAST: usize = 4;
 
 /// Milliseconds of a row of a tier; none of raw samples.
 pub(crate) fn row_ms(tier: Tier) -> Option<i64> {
@@ -64,37 +60,42 @@ fn empty_row(readings: &[Raw]) -> [Raw; COLUMNS] {
     row
 }
 
+/// An ended series has a reason, too, though none that is known.
 fn has_value(reading: Raw) -> bool {
-    reading != ENDED && reading.reason().is_none()
+    reading.reason().is_none()
 }
 
 fn integer_row(readings: &[Raw]) -> [Raw; COLUMNS] {
-    let values = || readings.iter().copied().filter(|reading| has_value(*reading)).map(Raw::bits);
-    let (Some(min), Some(max), Some(last)) = (values().min(), values().max(), values().last()) else {
+    let (mut min, mut max, mut sum, mut count, mut last) = (i64::MAX, i64::MIN, 0_i128, 0, 0);
+    for value in readings.iter().filter(|reading| has_value(**reading)).map(|reading| reading.bits()) {
+        min = min.min(value);
+        max = max.max(value);
+        sum += i128::from(value);
+        count += 1;
+        last = value;
+    }
+    if count == 0 {
         return empty_row(readings);
-    };
+    }
     // A counter of bytes can overflow 64 bits when it is summed for an hour: then there is no sum, and nobody needs one.
-    let sum = values().map(i128::from).sum::<i128>();
     let sum = i64::try_from(sum).map_or(Raw::missing(Reason::OutOfRange), Raw::integer);
-    let mut row = [Raw::integer(0); COLUMNS];
-    row[MIN] = Raw::integer(min);
-    row[MAX] = Raw::integer(max);
-    row[SUM] = sum;
-    row[COUNT] = Raw::integer(values().count() as i64);
-    row[LAST] = Raw::integer(last);
-    row
+    [Raw::integer(min), Raw::integer(max), sum, Raw::integer(count), Raw::integer(last)]
 }
 
 fn float_row(readings: &[Raw]) -> [Raw; COLUMNS] {
-    let float = |reading: Raw| f64::from_bits(reading.bits().cast_unsigned());
-    let values = || readings.iter().copied().filter(|reading| has_value(*reading)).map(float);
-    let Some(last) = values().last() else { return empty_row(readings) };
-    let mut row = [Raw::float(last); COLUMNS];
-    row[MIN] = Raw::float(values().fold(last, f64::min));
-    row[MAX] = Raw::float(values().fold(last, f64::max));
-    row[SUM] = Raw::float(values().sum());
-    row[COUNT] = Raw::integer(values().count() as i64);
-    row
+    let (mut min, mut max, mut sum, mut count, mut last) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0, 0.0);
+    for reading in readings.iter().filter(|reading| has_value(**reading)) {
+        let value = f64::from_bits(reading.bits().cast_unsigned());
+        min = value.min(min);
+        max = value.max(max);
+        sum += value;
+        count += 1;
+        last = value;
+    }
+    if count == 0 {
+        return empty_row(readings);
+    }
+    [Raw::float(min), Raw::float(max), Raw::float(sum), Raw::integer(count), Raw::float(last)]
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use belfry_common::{
 use thiserror::Error;
 
 use crate::{
-    Head, HeadOptions, LogRecord, MaintainOptions, Maintainer, NodeId, Reader, ShelfError, ShelfRecovery, history,
+    Head, HeadOptions, LogRecord, MaintainOptions, Maintainer, NodeId, Reader, ShelfError, ShelfRecovery, Summary,
+    history,
     log::{Log, LogError},
     maintain::Progress,
     replay,
@@ -247,6 +248,12 @@ impl Store {
     pub fn maintainer(&self) -> Maintainer {
         let (head, shelf) = (Arc::clone(&self.head), Arc::clone(&self.shelf));
         Maintainer::new(head, shelf, Arc::clone(&self.progress), self.options.maintain)
+    }
+
+    /// The blocks that there are now.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<Summary> {
+        self.shelf.blocks().iter().map(|block| block.summary().clone()).collect()
     }
 
     /// Reads all that there is, in memory and on disk.
