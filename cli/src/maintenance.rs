@@ -39,6 +39,7 @@ pub(crate) async fn run(maintainer: Maintainer, token: CancellationToken) -> Res
 
 /// Calls the maintainer until `goes_on` says no after a while.
 fn maintain(mut maintainer: Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Result<(), BlockError> {
+    step_back();
     let (mut interval, mut is_full) = (INTERVAL, false);
     while goes_on(interval) {
         match maintainer.run(clock::now()) {
@@ -62,3 +63,16 @@ fn maintain(mut maintainer: Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> R
         flushed => flushed,
     }
 }
+
+/// Lets all other threads go first: what is done here can wait.
+fn step_back() {
+    // On Linux this is the thread's own priority and not the process'. Not allowed to: then all go on alike.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!(%error, "maintenance runs at the priority of all else");
+    }
+}
+
+/// The least there is.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 19;

@@ -8,7 +8,10 @@ mod caps;
 mod inspect;
 mod inventory;
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use belfry_common::{
     clock,
@@ -216,6 +219,10 @@ impl<'a> Stream<'a> {
         fail_for_now(writer).await
     }
 
+    fn decoder(&self) -> Decoder {
+        Decoder::sharing(Arc::clone(self.member.services.head.pool()))
+    }
+
     async fn welcome_and_serve(
         &self,
         welcome: &Welcome,
@@ -223,7 +230,7 @@ impl<'a> Stream<'a> {
         reader: FrameReader,
     ) -> Result<End, StreamError> {
         writer.send(Kind::Welcome, welcome).await?;
-        self.serve(writer, reader, Decoders::One(Decoder::new())).await
+        self.serve(writer, reader, Decoders::One(self.decoder())).await
     }
 
     /// Ready when the connection is gone and what it has brought has had its time.
@@ -287,7 +294,7 @@ impl<'a> Stream<'a> {
             let Some((kind, payload)) = next else { return Ok(End::Closed) };
             match kind {
                 Kind::Batches => {
-                    let mut fresh = Decoder::new();
+                    let mut fresh = self.decoder();
                     let decoder = match &mut decoders {
                         Decoders::One(decoder) => decoder,
                         Decoders::OnePerFrame => &mut fresh,

@@ -188,7 +188,9 @@ impl Replay<'_> {
                 false
             }
             Ok(Record::Batch { node, key, received, body }) => {
-                let decoded = self.decoders.entry(node).or_default().decode(body);
+                let decoder =
+                    self.decoders.entry(node).or_insert_with(|| Decoder::sharing(Arc::clone(self.head.pool())));
+                let decoded = decoder.decode(body);
                 let batch = match decoded {
                     Ok(batch) => batch,
                     Err(error) => {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use belfry_common::model::{Layout, Raw, Tick, Timestamp};
 
 use super::{
-    layout::IndexedLayout,
+    layout::{IndexedLayout, Indexes},
     node::Change,
     select::{self, Selected, Tile, Wanted},
     tile::{OpenTile, SealedTile, sample},
@@ -40,8 +40,8 @@ struct Newest {
 }
 
 impl Group {
-    pub(super) fn new(tick: &Tick, open_ticks_max: usize, change: &mut Change) -> Self {
-        let index = Arc::new(IndexedLayout::new(Arc::clone(&tick.layout)));
+    pub(super) fn new(tick: &Tick, open_ticks_max: usize, indexes: &Indexes, change: &mut Change) -> Self {
+        let index = indexes.of(&tick.layout);
         let newest = Newest { index: Arc::clone(&index), time: tick.time, values: tick.values.clone() };
         let mut open = OpenTile::new(index);
         open.push(tick);
@@ -50,11 +50,11 @@ impl Group {
     }
 
     /// Adds a tick; false if its layout is another than that of the tick before.
-    pub(super) fn push(&mut self, tick: &Tick, received: Timestamp, change: &mut Change) -> bool {
+    pub(super) fn push(&mut self, tick: &Tick, received: Timestamp, indexes: &Indexes, change: &mut Change) -> bool {
         // A clock that was ahead and is set back: what is live now is the newest, whatever the wrong clock said.
         let was_ahead = self.newest.time > received && received.millis_since(tick.time) <= LIVE_AGE_MS_MAX;
         if tick.time < self.newest.time && !was_ahead {
-            return self.push_late(tick, change);
+            return self.push_late(tick, indexes, change);
         }
         let is_same = self.open.is_of(&tick.layout);
         let is_full = self.open.len() >= self.open_ticks_max;
@@ -64,7 +64,7 @@ impl Group {
             self.open_ticks_max = TICKS_PER_TILE;
         }
         if !is_same {
-            self.open = OpenTile::new(Arc::new(IndexedLayout::new(Arc::clone(&tick.layout))));
+            self.open = OpenTile::new(indexes.of(&tick.layout));
         }
         self.open.push(tick);
         change.bytes_removed += before;
@@ -75,7 +75,7 @@ impl Group {
         is_same
     }
 
-    fn push_late(&mut self, tick: &Tick, change: &mut Change) -> bool {
+    fn push_late(&mut self, tick: &Tick, indexes: &Indexes, change: &mut Change) -> bool {
         let is_open =
             |tile: &OpenTile| tile.is_of(&tick.layout) && tile.len() < TICKS_PER_TILE && tile.takes(tick.time);
         if !self.late.as_ref().is_some_and(is_open) {
@@ -85,7 +85,7 @@ impl Group {
         let is_known = self.open.is_of(&tick.layout);
         let index = || match is_known {
             true => Arc::clone(&self.open.index),
-            false => Arc::new(IndexedLayout::new(Arc::clone(&tick.layout))),
+            false => indexes.of(&tick.layout),
         };
         let late = self.late.get_or_insert_with(|| OpenTile::new(index()));
         change.bytes_removed += late.bytes();

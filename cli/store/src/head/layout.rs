@@ -1,6 +1,9 @@
 //! A layout made searchable by the names of its metrics.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use belfry_common::model::{Layout, Resolution, SeriesDefinition};
 
@@ -15,6 +18,31 @@ pub(crate) struct IndexedLayout {
     places: Box<[u32]>,
     /// The metrics by their hash: where their places begin in `places`, and how many there are.
     metrics: Box<[(u64, u32, u32)]>,
+}
+
+/// The indexes of layouts in use: nodes that are alike share a layout, and so its index.
+#[derive(Debug, Default)]
+pub(super) struct Indexes(Mutex<HashMap<usize, Weak<IndexedLayout>>>);
+
+/// Beyond this, indexes of layouts that are gone are looked for.
+const INDEXES_MIN: usize = 1024;
+
+impl Indexes {
+    /// The index of a layout.
+    pub(super) fn of(&self, layout: &Arc<Layout>) -> Arc<IndexedLayout> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // An index keeps its layout, so that an address with a living index is that layout's.
+        let address = Arc::as_ptr(layout) as usize;
+        if let Some(index) = known.get(&address).and_then(Weak::upgrade) {
+            return index;
+        }
+        if known.len() >= INDEXES_MIN && known.len() == known.capacity() {
+            known.retain(|_, index| index.strong_count() > 0);
+        }
+        let index = Arc::new(IndexedLayout::new(Arc::clone(layout)));
+        known.insert(address, Arc::downgrade(&index));
+        index
+    }
 }
 
 /// A metric's name, hashed once for all the layouts that it is looked for in.

@@ -20,11 +20,15 @@ use std::{
     },
 };
 
-use belfry_common::model::{Batch, Layout, SeriesDefinition, Timestamp};
+use belfry_common::{
+    model::{Batch, Layout, SeriesDefinition, Timestamp},
+    wire::codec::LayoutPool,
+};
 
 use crate::{NodeId, selection::Selection};
 pub use select::Selected;
 
+use layout::Indexes;
 pub(crate) use node::GroupTiles;
 use node::{Change, NodeHead};
 pub(crate) use tile::SealedTile;
@@ -76,6 +80,8 @@ struct Counters {
 pub struct Head {
     options: HeadOptions,
     elsewhere: Elsewhere,
+    pool: Arc<LayoutPool>,
+    indexes: Indexes,
     nodes: RwLock<BTreeMap<NodeId, Arc<RwLock<NodeHead>>>>,
     counters: Counters,
 }
@@ -89,7 +95,21 @@ impl Head {
 
     /// An empty head beside blocks that have these samples.
     pub(crate) fn beside(options: HeadOptions, elsewhere: Elsewhere) -> Self {
-        Self { options, elsewhere, nodes: RwLock::default(), counters: Counters::default() }
+        let nodes = RwLock::default();
+        Self {
+            options,
+            elsewhere,
+            pool: Arc::default(),
+            indexes: Indexes::default(),
+            nodes,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Where decoders of what is applied are to have their layouts, so that nodes which are alike share one.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<LayoutPool> {
+        &self.pool
     }
 
     /// How much it is to hold.
@@ -102,7 +122,7 @@ impl Head {
     pub fn apply(&self, node: NodeId, batch: &Batch, received: Timestamp) {
         let head = self.node_or_new(node);
         let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
-        let change = head.apply(batch, received, self.options.window_ms);
+        let change = head.apply(batch, received, self.options.window_ms, &self.indexes);
         drop(head);
         self.counters.readings.fetch_add(batch.readings() as u64, Relaxed);
         self.count(change);

@@ -6,7 +6,7 @@ use belfry_common::model::{Batch, Layout, SeriesDefinition, Timestamp};
 
 use super::{
     group::{Group, TICKS_PER_TILE},
-    layout::MetricKey,
+    layout::{Indexes, MetricKey},
     select::{Selected, Wanted},
     tile::SealedTile,
 };
@@ -54,13 +54,13 @@ impl NodeHead {
         Self { groups: BTreeMap::new(), metrics: MetricIndex::default(), first_tile_ticks, elsewhere_until }
     }
 
-    pub(super) fn apply(&mut self, batch: &Batch, received: Timestamp, window_ms: i64) -> Change {
+    pub(super) fn apply(&mut self, batch: &Batch, received: Timestamp, window_ms: i64, indexes: &Indexes) -> Change {
         let mut change = Change::default();
         for tick in &batch.ticks {
             let is_known = match self.groups.get_mut(&tick.layout.group) {
-                Some(group) => group.push(tick, received, &mut change),
+                Some(group) => group.push(tick, received, indexes, &mut change),
                 None => {
-                    let group = Group::new(tick, self.first_tile_ticks, &mut change);
+                    let group = Group::new(tick, self.first_tile_ticks, indexes, &mut change);
                     self.groups.insert(tick.layout.group, group);
                     false
                 }
@@ -200,7 +200,7 @@ mod tests {
         let series = Box::new([Arc::new(SeriesDefinition { metric, label_values: Box::default() })]);
         let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series });
         let tick = Tick { layout, time: Timestamp::from_millis(second * 1000), values: vec![Raw::integer(second)] };
-        head.apply(&Batch { ticks: vec![tick] }, Timestamp::from_millis(second * 1000), 10_000);
+        head.apply(&Batch { ticks: vec![tick] }, Timestamp::from_millis(second * 1000), 10_000, &Indexes::default());
         let (unstored, _) = head.unstored();
         head.mark_stored(&unstored, 10_000);
     }

@@ -86,7 +86,7 @@ impl OpenTile {
         self.values.iter().skip(place).step_by(self.width().max(1)).copied()
     }
 
-    /// Seals the tile. The first of a layout bears the cost of the layout.
+    /// Seals the tile. The first of a layout bears the cost of the layout, shared with other nodes that have it, too.
     pub(super) fn seal(&self, is_first_of_layout: bool) -> SealedTile {
         let mut bits = Vec::new();
         let mut starts = Vec::with_capacity(self.width());
@@ -99,7 +99,7 @@ impl OpenTile {
             column::encode(series.metric.resolution, &column, &mut bits);
         }
         let own = size_of::<SealedTile>() + self.times.len() * 8 + starts.len() * 4 + bits.len();
-        let bytes = own + if is_first_of_layout { self.index.bytes() } else { 0 };
+        let bytes = own + if is_first_of_layout { self.index.bytes() / Arc::strong_count(&self.index) } else { 0 };
         let times = self.times.as_slice().into();
         SealedTile { index: Arc::clone(&self.index), times, starts: starts.into(), bits: bits.into(), bytes }
     }

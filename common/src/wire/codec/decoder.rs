@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{CodecError, FLAG_DEFINITIONS, FLAG_RESET, Group, REASON_BITS, bits::BitReader, predictor::Predictor};
+use super::{
+    CodecError, FLAG_DEFINITIONS, FLAG_RESET, Group, LayoutPool, REASON_BITS, bits::BitReader, predictor::Predictor,
+};
 use crate::{
     limits,
     model::{Batch, Layout, Metric, Raw, Reason, SeriesDefinition, Tick, Timestamp, check_label_value},
@@ -19,6 +21,8 @@ pub struct Decoder {
     groups: BTreeMap<u16, Group>,
     /// Whether the context is whole: set by a reset, cleared by an error.
     is_ready: bool,
+    /// Where layouts that others have, too, are.
+    pool: Arc<LayoutPool>,
 }
 
 impl Decoder {
@@ -26,6 +30,12 @@ impl Decoder {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// As [`Self::new`]; layouts are shared with the other decoders of the pool.
+    #[must_use]
+    pub fn sharing(pool: Arc<LayoutPool>) -> Self {
+        Self { pool, ..Self::default() }
     }
 
     /// Reads one body.
@@ -36,7 +46,7 @@ impl Decoder {
     pub fn decode(&mut self, body: &[u8]) -> Result<Batch, CodecError> {
         let result = self.decode_unguarded(body);
         if result.is_err() {
-            *self = Self::default();
+            *self = Self::sharing(Arc::clone(&self.pool));
         }
         result
     }
@@ -47,7 +57,7 @@ impl Decoder {
             return Err(CodecError::Unknown);
         }
         if flags & FLAG_RESET != 0 {
-            *self = Self { is_ready: true, ..Self::default() };
+            *self = Self { is_ready: true, ..Self::sharing(Arc::clone(&self.pool)) };
         }
         if !self.is_ready {
             return Err(CodecError::NoContext);
@@ -72,7 +82,7 @@ impl Decoder {
     fn learn(&mut self, definitions: Definitions) -> Result<(), CodecError> {
         within(self.metrics.len() + definitions.metrics.len(), limits::METRICS_PER_CONTEXT_MAX, "metrics")?;
         for metric in definitions.metrics {
-            self.metrics.push(Arc::new(metric.parse()?));
+            self.metrics.push(self.pool.metric(metric.parse()?));
         }
         let mut defined = BTreeSet::new();
         for layout in definitions.layouts {
@@ -109,7 +119,7 @@ impl Decoder {
                 SeriesRun::New { metric, label_values } => {
                     let new = self.series(metric, label_values)?;
                     predictors.push(Predictor::new(new.metric.resolution));
-                    series.push(Arc::new(new));
+                    series.push(self.pool.series(new));
                 }
             }
             within(series.len(), limits::SERIES_PER_NODE_WIRE_MAX, "series")?;
@@ -121,7 +131,7 @@ impl Decoder {
             series: series.into(),
         };
         let clock = known.map_or_else(Predictor::of_times, |group| group.clock);
-        Ok(Group { label_bytes: super::label_bytes(&layout), layout: Arc::new(layout), clock, predictors })
+        Ok(Group { label_bytes: super::label_bytes(&layout), layout: self.pool.layout(layout), clock, predictors })
     }
 
     fn series(&self, metric: u32, label_values: Vec<String>) -> Result<SeriesDefinition, CodecError> {

@@ -31,6 +31,7 @@ mod bits;
 pub mod column;
 mod decoder;
 mod encoder;
+mod pool;
 mod predictor;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use thiserror::Error;
 
 pub use decoder::Decoder;
 pub use encoder::{EncodeError, Encoder};
+pub use pool::LayoutPool;
 
 use crate::model::{Layout, NameError};
 use predictor::Predictor;

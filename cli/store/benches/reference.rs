@@ -1,0 +1,187 @@
+//! What an hour of the reference data costs in the store: bytes on disk, CPU, time to read.
+//!
+//! `cargo bench -p belfry-store --bench reference -- [NODES] [SECONDS]`, 20 nodes and an hour by default. No network is in the way: see
+//! `belfry simulate --reference` for that. CPU is this process' own, in nanoseconds a sample.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and fails by panicking")]
+
+use std::{collections::BTreeMap, fs, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
+
+use belfry_common::{
+    clock,
+    model::{Batch, BatchKey, Epoch, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick, Timestamp},
+};
+use belfry_reference::Values;
+use belfry_store::{
+    Aggregate, Condition, Entry, Grain, NodeId, ReadLimits, Selected, Selection, Store, StoreOptions, Tier, TimeRange,
+};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The beginning of an hour.
+const START: i64 = 1_780_000_200_000 - 1_780_000_200_000 % 3_600_000;
+
+struct Node {
+    groups: Vec<(Arc<Layout>, Vec<Values>)>,
+}
+
+impl Node {
+    fn new(node: u64) -> Self {
+        let mut families: BTreeMap<&str, (Vec<Arc<SeriesDefinition>>, Vec<Values>)> = BTreeMap::new();
+        for (place, series) in belfry_reference::catalogue().iter().enumerate() {
+            let labels = belfry_reference::labels(series, node);
+            let names: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
+            let kind = if series.shape.is_counter() { Kind::Counter } else { Kind::Gauge };
+            let metric = Metric::new(&series.metric, kind, Resolution::Decimal(series.shape.digits()), &names, "");
+            let label_values = labels.into_iter().map(|(_, value)| value.into()).collect();
+            let (definitions, values) = families.entry(series.family).or_default();
+            definitions.push(Arc::new(SeriesDefinition { metric: Arc::new(metric), label_values }));
+            values.push(belfry_reference::values(series.shape, node, place));
+        }
+        let group = |(group, (sampler, (series, values))): (usize, (&str, _))| {
+            let (series, values): (Vec<_>, Vec<Values>) = (series, values);
+            let layout =
+                Layout { group: group as u16, sampler: sampler.into(), interval_ms: 1000, series: series.into() };
+            (Arc::new(layout), values)
+        };
+        Self {
+            groups: families
+                .into_iter()
+                .enumerate()
+                .map(|(at, (name, (series, values)))| group((at, (name, (series, values)))))
+                .collect(),
+        }
+    }
+
+    fn batch(&mut self, time: Timestamp) -> Batch {
+        let tick = |(layout, values): &mut (Arc<Layout>, Vec<Values>)| Tick {
+            layout: Arc::clone(layout),
+            time,
+            values: values.iter_mut().map(|values| Raw::integer(values.step())).collect(),
+        };
+        Batch { ticks: self.groups.iter_mut().map(tick).collect() }
+    }
+}
+
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn rss_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn main() {
+    let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let (nodes, seconds) = (numbers.first().copied().unwrap_or(20), numbers.get(1).copied().unwrap_or(3600));
+    let directory = tempfile::tempdir().unwrap();
+    let samples = (nodes * seconds) as f64 * 500.0;
+    println!("{nodes} nodes x 500 series x {seconds} s: {:.1} million samples", samples / 1e6);
+    let options = StoreOptions::default();
+    let (mut store, _) = Store::open(directory.path(), options, Timestamp::from_millis(START)).unwrap();
+    let mut maintainer = store.maintainer();
+    let mut fleet: Vec<Node> = (0..nodes).map(Node::new).collect();
+    let (mut ingest, mut maintain) = (Duration::ZERO, Duration::ZERO);
+    for second in 0..seconds {
+        let time = Timestamp::from_millis(START + second as i64 * 1000);
+        let batches: Vec<Batch> = fleet.iter_mut().map(|node| node.batch(time)).collect();
+        let began = cpu();
+        for (number, batch) in (1..).zip(batches) {
+            let key = BatchKey { epoch: Epoch(1), sequence: second + 1 };
+            store.add(Entry { node: NodeId(number), key, received: time, batch: Arc::new(batch) }).unwrap();
+        }
+        store.commit().unwrap();
+        ingest += cpu() - began;
+        let began = cpu();
+        maintainer.run(time).unwrap();
+        store.cut(time).unwrap();
+        maintain += cpu() - began;
+    }
+    let per_sample = |spent: Duration| spent.as_nanos() as f64 / samples;
+    println!(
+        "journal and head     {:6.1} ns of CPU a sample, {:.0} bytes resident a series",
+        per_sample(ingest),
+        rss_kib() as f64 * 1024.0 / (nodes as f64 * 500.0)
+    );
+    let end = Timestamp::from_millis(START + seconds as i64 * 1000);
+    let began = cpu();
+    maintainer.flush(end).unwrap();
+    maintain += cpu() - began;
+    println!(
+        "blocks from memory   {:6.1} ns, {:.3} bytes a sample",
+        per_sample(maintain),
+        bytes(directory.path(), None) as f64 / samples
+    );
+    let began = cpu();
+    let later = Timestamp::from_millis(START + 3_600_000 + 3_600_000);
+    while maintainer.compact(later).unwrap() {}
+    println!("merging and rows     {:6.1} ns", per_sample(cpu() - began));
+    for tier in Tier::ALL {
+        let bytes: u64 = store.blocks().iter().filter(|block| block.tier == tier).map(|block| block.bytes).sum();
+        println!("{:3} on disk          {:6.4} bytes a sample, index included", tier.as_str(), bytes as f64 / samples);
+    }
+    queries(&store, nodes, seconds);
+}
+
+fn bytes(directory: &Path, _: Option<()>) -> u64 {
+    fs::read_dir(directory.join("blocks")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+fn queries(store: &Store, nodes: u64, seconds: u64) {
+    let all: Vec<NodeId> = (1..=nodes as u32).map(NodeId).collect();
+    let reader = store.reader();
+    let mut selected = Selected::default();
+    let mut run = |what: &str, nodes: &[NodeId], selection: &Selection<'_>| {
+        let mut times = Vec::new();
+        let (mut series, mut samples) = (0, 0);
+        for _ in 0..9 {
+            (series, samples) = (0, 0);
+            let began = clock::monotonic();
+            let visited = reader.visit(nodes, selection, ReadLimits::NONE, &mut selected, &mut |_, _, found| {
+                series += 1;
+                samples += found.len();
+                ControlFlow::Continue(())
+            });
+            let _ = visited.unwrap();
+            times.push(began.elapsed());
+        }
+        let first = times[0];
+        times.sort();
+        println!(
+            "{what}: {series} series, {samples} samples, first {first:.2?}, median {:.2?}",
+            times[times.len() / 2]
+        );
+    };
+    let at = |second: i64| Timestamp::from_millis(START + second * 1000);
+    let end = seconds as i64 - 1;
+    let range = |after: i64| TimeRange { after: at(after), until: at(end) };
+    let metric = Some("gpu_power_watts");
+    let base = Selection {
+        metric,
+        conditions: &[],
+        filter: &|_| true,
+        range: range(end - 300),
+        newest_only: true,
+        grain: Grain::Raw,
+    };
+    run("latest of one metric, all nodes", &all, &base);
+    run("the hour of one metric, all nodes", &all, &Selection { range: range(-1), newest_only: false, ..base });
+    let rows = Grain::Rows(Tier::Minute, Aggregate::Max);
+    run(
+        "the hour of one metric in minutes, all nodes",
+        &all,
+        &Selection { range: range(-1), newest_only: false, grain: rows, ..base },
+    );
+    let third = |value: &str| value == "3";
+    let conditions = [Condition { label: "gpu", fits: &third }];
+    let one = Selection {
+        conditions: &conditions,
+        filter: &|series| &*series.label_values[0] == "3",
+        range: range(-1),
+        newest_only: false,
+        ..base
+    };
+    run("the hour of one series", &all[..1], &one);
+}
