@@ -10,7 +10,7 @@ use belfry_common::{
     config_file::{self, ByteSize, ConfigError, Document, Span},
     limits,
 };
-use belfry_store::{HeadOptions, StoreOptions};
+use belfry_store::{HeadOptions, MaintainOptions, RetentionOptions, StoreOptions, TierRetention};
 use serde::Deserialize;
 
 use crate::{listen::AdmissionLimits, paths, rule_files::RuleFiles, xid_files};
@@ -43,6 +43,12 @@ struct StoreFile {
     memory_max: Option<ByteSize>,
     journal_age_max: Option<Span>,
     journal_size_max: Option<ByteSize>,
+    raw_age_max: Option<Span>,
+    raw_size_max: Option<ByteSize>,
+    minutes_age_max: Option<Span>,
+    minutes_size_max: Option<ByteSize>,
+    hours_age_max: Option<Span>,
+    hours_size_max: Option<ByteSize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +103,9 @@ impl Default for Settings {
     }
 }
 
+/// An hour is merged, and rows are made of it, some minutes after its end.
+const RAW_AGE_MS_MIN: i64 = 3 * 3_600_000;
+
 impl Settings {
     /// Reads a file.
     ///
@@ -124,8 +133,26 @@ impl Settings {
                 "store.memory_window must be at least 1m: rules look back that far",
             );
         }
+        let tier = |age: Option<Span>, size: Option<ByteSize>, default: TierRetention| TierRetention {
+            age_ms_max: age.map_or(default.age_ms_max, millis),
+            bytes_max: size.map(|size| size.0).or(default.bytes_max),
+        };
+        let kept = default.store.maintain.retention;
+        let of = &file.store;
+        let retention = RetentionOptions {
+            raw: tier(of.raw_age_max, of.raw_size_max, kept.raw),
+            minute: tier(of.minutes_age_max, of.minutes_size_max, kept.minute),
+            hour: tier(of.hours_age_max, of.hours_size_max, kept.hour),
+        };
+        if retention.raw.age_ms_max < RAW_AGE_MS_MIN {
+            return refuse(
+                &["store", "raw_age_max"],
+                "store.raw_age_max must be at least 3h: minutes and hours are made of raw samples",
+            );
+        }
         let store = StoreOptions {
             head,
+            maintain: MaintainOptions { retention, ..default.store.maintain },
             journal_age_ms_max: file.store.journal_age_max.map_or(default.store.journal_age_ms_max, millis),
             journal_bytes_max: file.store.journal_size_max.map_or(default.store.journal_bytes_max, |size| size.0),
             ..default.store
@@ -191,7 +218,7 @@ mod tests {
         check(
             "[store]\nmemory_windows = \"1h\"",
             &expect![
-                "collector.toml:2: unknown field `memory_windows`, expected one of `memory_window`, `memory_max`, `journal_age_max`, `journal_size_max`; did you mean `memory_window`?"
+                "collector.toml:2: unknown field `memory_windows`, expected one of `memory_window`, `memory_max`, `journal_age_max`, `journal_size_max`, `raw_age_max`, `raw_size_max`, `minutes_age_max`, `minutes_size_max`, `hours_age_max`, `hours_size_max`; did you mean `memory_window`?"
             ],
         );
         check(
@@ -228,6 +255,12 @@ mod tests {
                     memory_max: Some(_),
                     journal_age_max: Some(_),
                     journal_size_max: Some(_),
+                    raw_age_max: Some(_),
+                    raw_size_max: Some(_),
+                    minutes_age_max: Some(_),
+                    minutes_size_max: Some(_),
+                    hours_age_max: Some(_),
+                    hours_size_max: Some(_),
                 },
             limits:
                 LimitsFile {
@@ -242,8 +275,13 @@ mod tests {
             panic!("a key is not shown: {file:?}");
         };
 
-        let settings = Settings::check(file, &document).unwrap();
+        let mut settings = Settings::check(file, &document).unwrap();
         let default = Settings::default();
+        // Sizes have no default: it depends on the disk.
+        let retention = &mut settings.store.maintain.retention;
+        for tier in [&mut retention.raw, &mut retention.minute, &mut retention.hour] {
+            assert!(tier.bytes_max.take().is_some());
+        }
         let expected = Settings {
             data_directory: "/var/lib/belfry".into(),
             rules: RuleFiles { patterns: settings.rules.patterns.clone(), ..default.rules.clone() },

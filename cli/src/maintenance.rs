@@ -4,7 +4,10 @@
 //! the process, since nobody knows then what is on the disk.
 
 use std::{
-    sync::mpsc::{RecvTimeoutError, channel},
+    sync::{
+        atomic::Ordering::Relaxed,
+        mpsc::{RecvTimeoutError, channel},
+    },
     thread,
     time::Duration,
 };
@@ -24,21 +27,25 @@ pub(crate) async fn run(maintainer: Maintainer, token: CancellationToken) -> Res
     // Says nothing: it is dropped.
     let (stop, stopped) = channel::<()>();
     let (done, result) = oneshot::channel();
+    let stop_flag = maintainer.stop_flag();
     let work = move || {
         let goes_on = |interval| stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout);
-        drop(done.send(maintain(maintainer, &goes_on)));
+        drop(done.send(maintain(&maintainer, &goes_on)));
     };
     thread::Builder::new().name("maintenance".into()).spawn(work)?;
     tokio::pin!(result);
     tokio::select! {
         ended = &mut result => return Ok(ended??),
-        () = token.cancelled() => drop(stop),
+        () = token.cancelled() => {
+            stop_flag.store(true, Relaxed);
+            drop(stop);
+        }
     }
     Ok(result.await??)
 }
 
 /// Calls the maintainer until `goes_on` says no after a while.
-fn maintain(mut maintainer: Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Result<(), BlockError> {
+fn maintain(maintainer: &Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Result<(), BlockError> {
     step_back();
     let (mut interval, mut is_full) = (INTERVAL, false);
     while goes_on(interval) {
@@ -55,6 +62,7 @@ fn maintain(mut maintainer: Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> R
                 }
                 (interval, is_full) = (RETRY_INTERVAL, true);
             }
+            Err(BlockError::Stopped) => break,
             Err(error) => return Err(error),
         }
     }

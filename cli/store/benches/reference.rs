@@ -13,7 +13,8 @@ use belfry_common::{
 };
 use belfry_reference::Values;
 use belfry_store::{
-    Aggregate, Condition, Entry, Grain, NodeId, ReadLimits, Selected, Selection, Store, StoreOptions, Tier, TimeRange,
+    Aggregate, Condition, Entry, Grain, MaintainOptions, NodeId, ReadLimits, Selected, Selection, Store, StoreOptions,
+    Tier, TimeRange,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -79,9 +80,10 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     let samples = (nodes * seconds) as f64 * 500.0;
     println!("{nodes} nodes x 500 series x {seconds} s: {:.1} million samples", samples / 1e6);
-    let options = StoreOptions::default();
+    let maintain = MaintainOptions { merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
+    let options = StoreOptions { maintain, ..StoreOptions::default() };
     let (mut store, _) = Store::open(directory.path(), options, Timestamp::from_millis(START)).unwrap();
-    let mut maintainer = store.maintainer();
+    let maintainer = store.maintainer();
     let mut fleet: Vec<Node> = (0..nodes).map(Node::new).collect();
     let (mut ingest, mut maintain) = (Duration::ZERO, Duration::ZERO);
     for second in 0..seconds {

@@ -99,6 +99,9 @@ pub enum BlockError {
         /// Its version.
         found: u16,
     },
+    /// The work was broken off because the process ends. It is begun again at the next start.
+    #[error("stopped")]
+    Stopped,
 }
 
 impl From<Failure> for BlockError {

@@ -22,6 +22,7 @@ use super::{
     file::{BlockError, HEADER_BYTES, Header, HeaderError, SECTION_BYTES_MAX, TRAILER_BYTES, Tier, Trailer},
     index::{MetricIndex, Page},
     strings::Strings,
+    writer::Pace,
 };
 
 /// A block on disk. Nothing of its index is in memory before it is asked for.
@@ -225,7 +226,7 @@ impl Block {
     ///
     /// # Errors
     /// [`BlockError`] for the first that does not fit.
-    pub(crate) fn verify(&self, pace: &dyn Fn(usize)) -> Result<(), BlockError> {
+    pub(crate) fn verify(&self, pace: Pace<'_>) -> Result<(), BlockError> {
         let end = self.summary.bytes - TRAILER_BYTES as u64;
         let (mut buffer, mut at, mut crc) = (vec![0; 1 << 20], 0, 0);
         let mut pages = Vec::new();
@@ -237,13 +238,13 @@ impl Block {
         self.axes(&catalog)?;
         let mut page = Vec::new();
         for known in pages {
-            pace(known.bytes as usize);
+            pace(known.bytes as usize)?;
             self.page(known, &mut page)?;
         }
         while at < end {
             let length = (end - at).min(buffer.len() as u64) as usize;
             let piece = buffer.get_mut(..length).unwrap_or_default();
-            pace(length);
+            pace(length)?;
             self.read(piece, at)?;
             crc = crc32c::crc32c_append(crc, piece);
             at += length as u64;

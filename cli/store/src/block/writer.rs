@@ -23,8 +23,8 @@ const PAGE_BYTES: usize = 64 * 1024;
 /// Bytes that go to the file at once.
 const WRITE_BYTES: usize = 1024 * 1024;
 
-/// Told of each piece before it is written, so that it can slow the writer down.
-pub(crate) type Pace<'a> = &'a dyn Fn(usize);
+/// Told how many bytes are about to be read or written, so that it can slow that down, or break it off.
+pub(crate) type Pace<'a> = &'a dyn Fn(usize) -> Result<(), BlockError>;
 
 /// Where a block's content comes from, as far as it is to be known after a crash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -229,7 +229,7 @@ impl File<'_> {
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
-        (self.pace)(self.buffer.len());
+        (self.pace)(self.buffer.len())?;
         let (count, result) = write_all_at(&*self.handle, &self.buffer, self.written);
         self.written += count;
         result.map_err(failure(self.storage, "write", self.name))?;

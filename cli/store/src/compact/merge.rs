@@ -111,7 +111,7 @@ impl Merge<'_> {
             }
             while let Some((labels, node)) = self.next_series() {
                 self.series(&metric, (&labels, node), out, coarser.as_mut())?;
-                self.keep_pace();
+                self.keep_pace()?;
             }
         }
         Ok(())
@@ -126,12 +126,13 @@ impl Merge<'_> {
         Some((labels.to_vec(), node))
     }
 
-    fn keep_pace(&mut self) {
+    fn keep_pace(&mut self) -> Result<(), BlockError> {
         let read = self.sources.iter().map(Source::bytes).sum::<u64>();
         if read - self.paced >= PACE_BYTES {
-            (self.pace)((read - self.paced) as usize);
+            (self.pace)((read - self.paced) as usize)?;
             self.paced = read;
         }
+        Ok(())
     }
 
     fn series(

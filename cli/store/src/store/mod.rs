@@ -247,7 +247,8 @@ impl Store {
     #[must_use]
     pub fn maintainer(&self) -> Maintainer {
         let (head, shelf) = (Arc::clone(&self.head), Arc::clone(&self.shelf));
-        Maintainer::new(head, shelf, Arc::clone(&self.progress), self.options.maintain)
+        let disk_bytes = Disk::of(&self.path).map(|disk| disk.total);
+        Maintainer::new(head, shelf, Arc::clone(&self.progress), self.options.maintain, disk_bytes)
     }
 
     /// The blocks that there are now.

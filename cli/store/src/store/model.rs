@@ -78,7 +78,7 @@ impl World {
         let [journal, blocks] = self.disks.clone().map(|disk| Arc::new(disk) as Arc<dyn Storage>);
         let head = HeadOptions { window_ms: 60_000, bytes_max: 40_000 };
         let compact = CompactOptions { grace_ms: 30_000, quiet_ms: 60_000, blocks_max: 3, block_bytes_max: 60_000 };
-        let maintain = MaintainOptions { compact, ..MaintainOptions::default() };
+        let maintain = MaintainOptions { compact, merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
         let options = StoreOptions { head, maintain, segment_bytes: 8 * 1024, ..StoreOptions::default() };
         let (store, recovery) = Store::open_in(journal, blocks, options, false, self.time()).unwrap();
         // A power loss may leave a hole behind what was synced.

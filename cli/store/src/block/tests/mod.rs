@@ -66,7 +66,7 @@ fn put(writer: &mut BlockWriter<'_>, strings: &Strings, content: &Content) -> Re
 
 fn write(shelf: &Shelf, content: &Content, replaced: &[u64]) -> Result<Arc<Block>, BlockError> {
     let strings = Strings::new(content.keys().flat_map(|(_, labels, _)| labels.iter().map(String::as_str)));
-    shelf.write(Tier::Raw, &strings, &|_| {}, |writer| {
+    shelf.write(Tier::Raw, &strings, &|_| Ok(()), |writer| {
         put(writer, &strings, content)?;
         Ok(Origin { journal_segment: 5, replaced: replaced.to_vec(), created: 99, is_final: true })
     })
@@ -110,7 +110,7 @@ fn what_is_written_is_read_back() {
         let shelf = shelf(&disk);
         let block = write(&shelf, &content(seconds), &[]).unwrap();
         assert_eq!(read(&block, &all(&|_| true)).unwrap(), content(seconds));
-        block.verify(&|_| {}).unwrap();
+        block.verify(&|_| Ok(())).unwrap();
         let summary = block.summary();
         assert_eq!((summary.first_ms, summary.last_ms), (MINUTE, MINUTE + (seconds - 1) * 1000));
         assert_eq!((summary.series, summary.readings, summary.journal_segment), (6, 6 * seconds as u64, 5));
