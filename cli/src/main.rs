@@ -70,6 +70,8 @@ enum Command {
     Join(commands::join::Args),
     /// Puts the load of many nodes on a collector, over the real protocol
     Simulate(commands::simulate::Args),
+    /// Shows and checks what is on a collector's disk
+    Store(commands::store::Args),
     /// Checks this installation and says what to mend
     Doctor(commands::doctor::Args),
     /// Says what an error means and what to do about it

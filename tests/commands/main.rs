@@ -15,6 +15,7 @@ mod nodes;
 mod rules;
 mod simulate;
 mod status;
+mod store;
 mod tail;
 mod token;
 mod up;

@@ -13,6 +13,7 @@ pub(crate) mod nodes;
 pub(crate) mod rules;
 pub(crate) mod simulate;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod tail;
 pub(crate) mod token;
 pub(crate) mod up;
@@ -88,6 +89,7 @@ pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Simulate(args) => simulate::execute(global, args),
         Command::Doctor(args) => doctor::execute(global, args),
         Command::Explain(args) => explain::execute(global, args),
+        Command::Store(args) => store::execute(global, args),
     }
 }
 

@@ -37,6 +37,10 @@ pub(crate) struct StoreReader {
     buffers: Arc<Mutex<Buffers>>,
 }
 
+/// Gets each series with its node and that node's name.
+type NamedVisitor<'a> =
+    &'a mut dyn FnMut(NodeId, &str, &Arc<SeriesDefinition>, &[belfry_store::Sample]) -> ControlFlow<()>;
+
 /// What one query may read from disk. The engine counts what it keeps in memory; this bounds what it lets pass: a day of one metric of
 /// 5,000 nodes with 8 GPUs is 3.5 billion samples and 3 GB.
 const READ_LIMITS: ReadLimits = ReadLimits { series: 2_000_000, samples: 4_000_000_000, bytes: 8 * 1024 * 1024 * 1024 };
@@ -234,7 +238,7 @@ impl StoreReader {
         nodes: &[(NodeId, Arc<str>)],
         selection: &Selection<'_>,
         selected: &mut Selected,
-        visitor: &mut dyn FnMut(NodeId, &str, &Arc<SeriesDefinition>, &[belfry_store::Sample]) -> ControlFlow<()>,
+        visitor: NamedVisitor<'_>,
     ) -> Result<ControlFlow<()>, ReadError> {
         let numbers: Vec<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
         let visited = self.store.visit(&numbers, selection, READ_LIMITS, selected, &mut |node, definition, samples| {

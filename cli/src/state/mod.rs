@@ -39,7 +39,7 @@ mod tests;
 pub(crate) mod tokens;
 mod writer;
 
-use std::{fmt, fs::File, path::Path, sync::Arc};
+use std::{error::Error, fmt, fs::File, path::Path, sync::Arc};
 
 use tokio::sync::{Mutex, watch};
 
@@ -68,6 +68,16 @@ pub(crate) struct State {
 struct Inner {
     writer: Writer,
     reader: Arc<Mutex<Connection>>,
+}
+
+/// The names of the nodes that a data directory's database knows. Changes nothing; a collector may run on it meanwhile.
+///
+/// # Errors
+/// [`OpenError`] or [`StateError`].
+pub(crate) fn node_names(directory: &Path) -> Result<Vec<(nodes::NodeId, String)>, Box<dyn Error + Send + Sync>> {
+    let reader = Connection::open_reader(&Location::File(directory.join(FILE)))?;
+    let nodes = reader.snapshot::<_, StateError>(nodes::list)?;
+    Ok(nodes.into_iter().map(|node| (node.id, node.name.as_str().to_owned())).collect())
 }
 
 impl State {

@@ -3,7 +3,12 @@
 //! `cargo bench -p belfry-store --bench reference -- [NODES] [SECONDS]`, 20 nodes and an hour by default. No network is in the way: see
 //! `belfry simulate --reference` for that. CPU is this process' own, in nanoseconds a sample.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and fails by panicking"
+)]
 
 use std::{collections::BTreeMap, fs, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
@@ -38,19 +43,12 @@ impl Node {
             definitions.push(Arc::new(SeriesDefinition { metric: Arc::new(metric), label_values }));
             values.push(belfry_reference::values(series.shape, node, place));
         }
-        let group = |(group, (sampler, (series, values))): (usize, (&str, _))| {
-            let (series, values): (Vec<_>, Vec<Values>) = (series, values);
-            let layout =
-                Layout { group: group as u16, sampler: sampler.into(), interval_ms: 1000, series: series.into() };
-            (Arc::new(layout), values)
-        };
-        Self {
-            groups: families
-                .into_iter()
-                .enumerate()
-                .map(|(at, (name, (series, values)))| group((at, (name, (series, values)))))
-                .collect(),
+        let mut groups = Vec::new();
+        for (group, (sampler, (series, values))) in (0..).zip(families) {
+            let (sampler, series) = (sampler.into(), series.into());
+            groups.push((Arc::new(Layout { group, sampler, interval_ms: 1000, series }), values));
         }
+        Self { groups }
     }
 
     fn batch(&mut self, time: Timestamp) -> Batch {
@@ -114,7 +112,7 @@ fn main() {
     println!(
         "blocks from memory   {:6.1} ns, {:.3} bytes a sample",
         per_sample(maintain),
-        bytes(directory.path(), None) as f64 / samples
+        bytes(directory.path()) as f64 / samples
     );
     let began = cpu();
     let later = Timestamp::from_millis(START + 3_600_000 + 3_600_000);
@@ -127,7 +125,7 @@ fn main() {
     queries(&store, nodes, seconds);
 }
 
-fn bytes(directory: &Path, _: Option<()>) -> u64 {
+fn bytes(directory: &Path) -> u64 {
     fs::read_dir(directory.join("blocks")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
 }
 

@@ -9,6 +9,7 @@
 
 mod block;
 mod compact;
+mod files;
 mod flush;
 mod head;
 mod history;
@@ -26,10 +27,11 @@ mod store;
 
 pub use block::{BlockError, MetricEntry, NodeEntry, Summary, Tier};
 pub use compact::CompactOptions;
+pub use files::{StoreFiles, Use};
 pub use head::{Head, HeadOptions, HeadStatistics, Selected};
 pub use history::LogRecord;
 pub use maintain::{MaintainOptions, Maintainer};
-pub use reading::{ReadError, ReadLimits, Reader, Visitor};
+pub use reading::{BlockStatistics, ReadError, ReadLimits, Reader, Visitor};
 pub use retention::{RetentionOptions, TierRetention};
 pub use selection::{Aggregate, Condition, Grain, Sample, Selection, TimeRange};
 pub use shelf::{ShelfError, ShelfRecovery};

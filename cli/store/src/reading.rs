@@ -58,6 +58,17 @@ pub struct Reader {
     shelf: Arc<Shelf>,
 }
 
+/// What there is on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BlockStatistics {
+    /// Blocks and their bytes, in the order of [`Tier::ALL`].
+    pub tiers: [(u64, u64); 3],
+    /// Blocks that were moved aside because of damage.
+    pub quarantined: u64,
+    /// Bytes of indexes that are kept in memory.
+    pub index_bytes: u64,
+}
+
 /// Gets each series with its samples in ascending order of time, until it breaks off.
 pub type Visitor<'a> = &'a mut dyn FnMut(NodeId, &Arc<SeriesDefinition>, &[Sample]) -> ControlFlow<()>;
 
@@ -70,6 +81,24 @@ impl Reader {
     #[must_use]
     pub fn head(&self) -> &Arc<Head> {
         &self.head
+    }
+
+    /// What there is on disk.
+    #[must_use]
+    pub fn statistics(&self) -> BlockStatistics {
+        let mut statistics = BlockStatistics {
+            quarantined: self.shelf.quarantined(),
+            index_bytes: self.shelf.cache_bytes() as u64,
+            ..BlockStatistics::default()
+        };
+        for block in self.shelf.blocks().iter() {
+            let place = Tier::ALL.iter().position(|tier| *tier == block.summary().tier).unwrap_or_default();
+            if let Some((blocks, bytes)) = statistics.tiers.get_mut(place) {
+                *blocks += 1;
+                *bytes += block.summary().bytes;
+            }
+        }
+        statistics
     }
 
     /// Visits the series of these nodes, which ascend, each once. `selected` is memory to be used again.

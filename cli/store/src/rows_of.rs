@@ -47,7 +47,9 @@ impl RowsOf {
         let rows = summaries().filter(|summary| summary.tier == self.tier);
         let mut hours: BTreeSet<i64> = rows.flat_map(|summary| hours_of(summary.first_ms, summary.last_ms)).collect();
         for waiting in summaries().filter(|summary| summary.tier == Tier::Raw && !summary.is_final) {
-            hours_of(waiting.first_ms, waiting.last_ms).for_each(|hour| drop(hours.remove(&hour)));
+            for hour in hours_of(waiting.first_ms, waiting.last_ms) {
+                hours.remove(&hour);
+            }
         }
         hours
     }
@@ -70,7 +72,7 @@ impl RowsOf {
         let values = || samples.iter().filter_map(|sample| sample.value.ok());
         let reason = samples.iter().rfind(|sample| sample.value != Err(None));
         let without = reason.map_or(Err(None), |sample| sample.value);
-        match (self.aggregate, values().last()) {
+        match (self.aggregate, values().next_back()) {
             (Aggregate::Count, _) => Ok(values().count() as f64),
             (_, None) => without,
             (Aggregate::Min, Some(last)) => Ok(values().fold(last, f64::min)),

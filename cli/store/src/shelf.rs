@@ -26,7 +26,8 @@ use tracing::{error, warn};
 use crate::block::{Block, BlockError, BlockWriter, Cache, Header, Origin, Pace, Strings, Tier};
 
 const LOCK: &str = "lock";
-const QUARANTINE: &str = "quarantine";
+/// Where damaged blocks are kept.
+pub(crate) const QUARANTINE: &str = "quarantine";
 
 /// The blocks that there were at one time, in the order of their numbers.
 pub(crate) type Blocks = Arc<[Arc<Block>]>;
@@ -267,6 +268,11 @@ fn name_of(number: u64, kind: Kind) -> String {
         Kind::Block => format!("{number:016x}.block"),
         Kind::Unfinished => format!("{number:016x}.tmp"),
     }
+}
+
+/// Whether a file of this name is a block.
+pub(crate) fn is_block(name: &str) -> bool {
+    matches!(parse_name(name), Some((_, Kind::Block)))
 }
 
 fn parse_name(name: &str) -> Option<(u64, Kind)> {

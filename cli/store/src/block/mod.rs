@@ -22,7 +22,7 @@ pub use catalog::{MetricEntry, NodeEntry};
 pub use file::{BlockError, Tier};
 pub use reader::Summary;
 
-pub(crate) use axis::{Axes, TICKS_PER_CHUNK_MAX};
+pub(crate) use axis::Axes;
 pub(crate) use cache::Cache;
 pub(crate) use catalog::{Catalog, metric_order};
 pub(crate) use column::{ENDED, Piece, encode as encode_column, encode_pieces};

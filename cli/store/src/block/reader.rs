@@ -222,34 +222,33 @@ impl Block {
         if crc32c::crc32c(buffer) == page.crc { Ok(()) } else { Err(self.damaged("a page of samples")) }
     }
 
-    /// Reads every byte and compares it with its checksums, and every index.
+    /// Reads every byte and compares it with its checksums, and understands every index.
     ///
     /// # Errors
-    /// [`BlockError`] for the first that does not fit.
+    /// [`BlockError`] for the first part that does not fit.
     pub(crate) fn verify(&self, pace: Pace<'_>) -> Result<(), BlockError> {
-        let end = self.summary.bytes - TRAILER_BYTES as u64;
-        let (mut buffer, mut at, mut crc) = (vec![0; 1 << 20], 0, 0);
-        let mut pages = Vec::new();
         let catalog = self.parse_catalog()?;
-        for entry in &catalog.metrics {
-            pages.extend(self.index(entry)?.pages());
-        }
-        self.strings(&catalog)?;
-        self.axes(&catalog)?;
         let mut page = Vec::new();
-        for known in pages {
-            pace(known.bytes as usize)?;
-            self.page(known, &mut page)?;
+        for entry in &catalog.metrics {
+            for known in self.index_once(entry)?.pages() {
+                pace(known.bytes as usize)?;
+                self.page(known, &mut page)?;
+            }
         }
+        Strings::parse(&self.section(catalog.strings, "its strings")?)
+            .map_err(|Malformed| self.damaged("its strings"))?;
+        Axes::parse(&self.section(catalog.axes, "its axes")?).map_err(|Malformed| self.damaged("its axes"))?;
+        // All parts are as they were; what is left is whether there is something else between them.
+        let (mut buffer, mut at, mut crc) = (vec![0; 1 << 20], 0, 0);
+        let end = self.summary.bytes - TRAILER_BYTES as u64;
         while at < end {
             let length = (end - at).min(buffer.len() as u64) as usize;
             let piece = buffer.get_mut(..length).unwrap_or_default();
-            pace(length)?;
             self.read(piece, at)?;
             crc = crc32c::crc32c_append(crc, piece);
             at += length as u64;
         }
-        if crc == self.trailer.crc { Ok(()) } else { Err(self.damaged("something between its sections")) }
+        if crc == self.trailer.crc { Ok(()) } else { Err(self.damaged("something between its parts")) }
     }
 }
 

@@ -10,5 +10,5 @@ mod source;
 pub use plan::CompactOptions;
 
 pub(crate) use merge::run;
-pub(crate) use plan::{Job, next};
-pub(crate) use rows::{COLUMNS, row_ms};
+pub(crate) use plan::next;
+pub(crate) use rows::row_ms;

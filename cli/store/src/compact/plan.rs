@@ -8,7 +8,7 @@ use belfry_common::model::Timestamp;
 
 use crate::{
     block::{Summary, Tier},
-    partition::{Length, Span},
+    partition::Span,
 };
 
 /// When blocks are merged.

@@ -158,9 +158,9 @@ impl World {
         let power = self.random.bool();
         for disk in &self.disks {
             if power {
-                disk.lose_power()
+                disk.lose_power();
             } else {
-                disk.kill()
+                disk.kill();
             }
             disk.clear_faults();
         }
@@ -265,11 +265,12 @@ fn assert_same(read: &Content, expected: &Content) {
         content.iter().flat_map(samples).collect()
     };
     let (read, expected) = (pairs(read), pairs(expected));
-    let lost: Vec<_> = expected.iter().filter(|(key, value)| read.get(key) != Some(value)).collect();
-    let invented: Vec<_> = read.iter().filter(|(key, _)| !expected.contains_key(key)).collect();
-    let first = |list: &[(&(u32, String, i64), &Option<i64>)]| {
-        format!("{}: {:?}", list.len(), list.iter().take(5).collect::<Vec<_>>())
-    };
+    let differs = |(key, value): &(&(u32, String, i64), &Option<i64>)| read.get(*key) != Some(*value);
+    let lost: Vec<String> = expected.iter().filter(differs).map(|sample| format!("{sample:?}")).collect();
+    let is_new = |(key, _): &(&(u32, String, i64), &Option<i64>)| !expected.contains_key(*key);
+    let invented: Vec<String> = read.iter().filter(is_new).map(|sample| format!("{sample:?}")).collect();
+    let first =
+        |list: &[String]| format!("{}: {}", list.len(), list.iter().take(5).cloned().collect::<Vec<_>>().join(", "));
     assert!(lost.is_empty() && invented.is_empty(), "lost {}, invented {}", first(&lost), first(&invented));
 }
 

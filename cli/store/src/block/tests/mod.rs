@@ -54,7 +54,8 @@ fn put(writer: &mut BlockWriter<'_>, strings: &Strings, content: &Content) -> Re
             writer.metric(&metric)?;
             open.clone_from(name);
         }
-        let labels: Vec<u32> = labels.iter().map(|label| strings.number(label).unwrap()).collect();
+        let labels: Vec<u32> =
+            labels.iter().map(|label| strings.iter().position(|known| known == label).unwrap() as u32).collect();
         writer.series(&labels, NodeId(*node))?;
         let axis = writer.axis(times);
         let mut column = Vec::new();

@@ -1,0 +1,294 @@
+//! `belfry store`: the files of a collector's store. Works on the directory, whether a collector runs on it or not.
+
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use belfry_common::{error_chain::ErrorChain, model::Timestamp};
+use belfry_store::{NodeId, StoreFiles, Use};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use super::{Global, collect};
+use crate::{
+    api, exit,
+    fleet::store_id,
+    render::{
+        Look,
+        listing::{self, Listed},
+        machine::field,
+        output::{Format, Output},
+        style::Style,
+        table::{Cell, Column, Fit, Table},
+        units::{bytes, count},
+    },
+    state,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// The collector's data directory [default: that of the configuration]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Shows what is on disk: block by block, or what each metric or node takes. The last minutes are in the collector's memory and not here
+    Info {
+        /// What the lines are
+        #[arg(long, value_enum, default_value_t = By::Block)]
+        by: By,
+    },
+    /// Reads every byte and compares it with its checksums; ends with 1 if something is damaged
+    Verify,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    Block,
+    Metric,
+    Node,
+}
+
+pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let directory = match &args.data_dir {
+        Some(directory) => directory.clone(),
+        None => collect::settings(None, &collect::Overrides::default())?.data_directory,
+    };
+    let output = global.output(Format::Table);
+    let files = StoreFiles::open(&directory)?;
+    match args.command {
+        Command::Info { by } => info(&files, &directory, by, &output),
+        Command::Verify => verify(&files, &output),
+    }
+}
+
+fn info(files: &StoreFiles, directory: &Path, by: By, output: &Output) -> anyhow::Result<ExitCode> {
+    match by {
+        By::Block => print(&files.blocks().map(BlockRow::from).collect::<Vec<_>>(), output)?,
+        By::Metric => {
+            let metrics = files.metrics().context("a block became unreadable")?;
+            print(&used(metrics.into_iter().map(|(name, of)| UseRow::new(name, "metric", of))), output)?;
+        }
+        By::Node => {
+            let names = names(directory);
+            let nodes = files.nodes().context("a block became unreadable")?;
+            let name = |node: NodeId| names.get(&node).cloned().unwrap_or_else(|| format!("node {node}"));
+            print(&used(nodes.into_iter().map(|(node, of)| UseRow::new(name(node), "node", of))), output)?;
+        }
+    }
+    let notes = [(files.damaged().len(), "damaged block"), (files.quarantined().len(), "block")];
+    let [damaged, quarantined] = notes.map(|(number, noun)| count(number, noun));
+    if output.format == Format::Table && !files.damaged().is_empty() {
+        output.print(&format!("{damaged}: `belfry store verify` says which\n"))?;
+    }
+    if output.format == Format::Table && !files.quarantined().is_empty() {
+        output.print(&format!("{quarantined} in quarantine: not served, kept as found\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print<T: Listed + Serialize>(rows: &[T], output: &Output) -> anyhow::Result<()> {
+    listing::print::<T>(&serde_json::to_string(rows)?, output)
+}
+
+/// What takes most, first.
+fn used(rows: impl Iterator<Item = UseRow>) -> Vec<UseRow> {
+    let mut rows: Vec<UseRow> = rows.collect();
+    rows.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    rows
+}
+
+/// Nodes' names, if there is a database that knows them.
+fn names(directory: &Path) -> BTreeMap<NodeId, String> {
+    let mut names = match state::node_names(directory) {
+        Ok(names) => names.into_iter().map(|(id, name)| (store_id(id), name)).collect(),
+        Err(error) => {
+            tracing::debug!(error = %ErrorChain(&*error), "nodes are shown by their numbers");
+            BTreeMap::new()
+        }
+    };
+    names.insert(NodeId::COLLECTOR, "(collector)".to_owned());
+    names
+}
+
+fn verify(files: &StoreFiles, output: &Output) -> anyhow::Result<ExitCode> {
+    let bytes_all: u64 = files.blocks().map(|block| block.bytes).sum();
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(bytes_all) } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("verifying {bytes}/{total_bytes} [{wide_bar}] {eta}") {
+        bar.set_style(style);
+    }
+    let damaged = files.verify(&|bytes| {
+        bar.inc(bytes as u64);
+        Ok(())
+    });
+    bar.finish_and_clear();
+    let rows: Vec<DamageRow> = damaged?
+        .into_iter()
+        .map(|(block, error)| DamageRow { block, damage: ErrorChain(&error).to_string() })
+        .collect();
+    if rows.is_empty() && output.format == Format::Table {
+        let blocks = count(files.blocks().count(), "block");
+        output.print(&format!("{blocks}, {}: all as they were written\n", bytes(bytes_all as f64)))?;
+    } else {
+        print(&rows, output)?;
+    }
+    Ok(if rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// A block, for people and scripts.
+#[derive(Debug, Serialize, Deserialize)]
+struct BlockRow {
+    block: String,
+    tier: String,
+    first: String,
+    last: String,
+    series: u64,
+    samples: u64,
+    bytes: u64,
+    written_at: String,
+    merged: bool,
+}
+
+impl From<&belfry_store::Summary> for BlockRow {
+    fn from(block: &belfry_store::Summary) -> Self {
+        let time = |ms| api::time(Timestamp::from_millis(ms));
+        Self {
+            block: format!("{:016x}", block.number),
+            tier: block.tier.as_str().to_owned(),
+            first: time(block.first_ms),
+            last: time(block.last_ms),
+            series: block.series,
+            samples: block.readings,
+            bytes: block.bytes,
+            written_at: time(block.created_ms),
+            merged: block.is_final,
+        }
+    }
+}
+
+const BLOCK_COLUMNS: &[Column] = &[
+    Column::left("TIER", Fit::Always),
+    Column::left("FROM", Fit::Always),
+    Column::left("TO", Fit::Always),
+    Column::right("SIZE", Fit::Always),
+    Column::right("SERIES", Fit::Droppable),
+    Column::right("SAMPLES", Fit::Droppable),
+    Column::right("B/SAMPLE", Fit::Droppable),
+    Column::left("BLOCK", Fit::Droppable),
+];
+
+impl Listed for BlockRow {
+    const CSV_NAMES: &'static [&'static str] =
+        &["block", "tier", "first", "last", "series", "samples", "bytes", "written_at", "merged"];
+
+    fn csv_row(&self) -> Vec<String> {
+        let numbers = [self.series, self.samples, self.bytes].map(|number| number.to_string());
+        let [series, samples, bytes] = numbers;
+        let (block, tier, first, last) = (self.block.clone(), self.tier.clone(), self.first.clone(), self.last.clone());
+        vec![block, tier, first, last, series, samples, bytes, self.written_at.clone(), self.merged.to_string()]
+    }
+
+    fn table(list: &[Self], look: &Look) -> String {
+        if list.is_empty() {
+            return "no blocks yet: the first is written some minutes after data arrives\n".to_owned();
+        }
+        let rows = list.iter().map(|row| {
+            let style = if row.merged { Style::Plain } else { Style::Dim };
+            let per_sample = row.bytes as f64 / row.samples.max(1) as f64;
+            vec![
+                Cell::new(&row.tier, style),
+                Cell::plain(&second(&row.first)),
+                Cell::plain(&second(&row.last)),
+                Cell::plain(&bytes(row.bytes as f64)),
+                Cell::plain(&row.series.to_string()),
+                Cell::plain(&row.samples.to_string()),
+                Cell::plain(&format!("{per_sample:.2}")),
+                Cell::new(&row.block, Style::Dim),
+            ]
+        });
+        let total: u64 = list.iter().map(|row| row.bytes).sum();
+        let table = Table { columns: BLOCK_COLUMNS, rows: rows.collect() }.render(look);
+        format!("{table}{} in {}\n", bytes(total as f64), count(list.len(), "block"))
+    }
+}
+
+/// A time without its milliseconds.
+fn second(time: &str) -> String {
+    time.split_once('.').map_or_else(|| time.to_owned(), |(second, _)| format!("{second}Z"))
+}
+
+/// What a metric or a node takes.
+#[derive(Debug, Serialize, Deserialize)]
+struct UseRow {
+    name: String,
+    kind: String,
+    series: u64,
+    samples: u64,
+    bytes: u64,
+}
+
+impl UseRow {
+    fn new(name: String, kind: &str, of: Use) -> Self {
+        Self { name, kind: kind.to_owned(), series: of.series, samples: of.readings, bytes: of.bytes }
+    }
+}
+
+const USE_COLUMNS: &[Column] = &[
+    Column::left("NAME", Fit::Name(30)),
+    Column::right("SIZE", Fit::Always),
+    Column::right("SERIES", Fit::Always),
+    Column::right("SAMPLES", Fit::Droppable),
+    Column::right("B/SAMPLE", Fit::Droppable),
+];
+
+impl Listed for UseRow {
+    const CSV_NAMES: &'static [&'static str] = &["name", "kind", "series", "samples", "bytes"];
+
+    fn csv_row(&self) -> Vec<String> {
+        let [series, samples, bytes] = [self.series, self.samples, self.bytes].map(|number| number.to_string());
+        vec![self.name.clone(), self.kind.clone(), series, samples, bytes]
+    }
+
+    fn table(list: &[Self], look: &Look) -> String {
+        let rows = list.iter().map(|row| {
+            let per_sample = (row.samples > 0).then(|| format!("{:.2}", row.bytes as f64 / row.samples as f64));
+            vec![
+                Cell::plain(&row.name),
+                Cell::plain(&bytes(row.bytes as f64)),
+                Cell::plain(&row.series.to_string()),
+                Cell::plain(&row.samples.to_string()),
+                Cell::known(per_sample),
+            ]
+        });
+        Table { columns: USE_COLUMNS, rows: rows.collect() }.render(look)
+    }
+}
+
+/// A block that is not as it was written.
+#[derive(Debug, Serialize, Deserialize)]
+struct DamageRow {
+    block: String,
+    damage: String,
+}
+
+impl Listed for DamageRow {
+    const CSV_NAMES: &'static [&'static str] = &["block", "damage"];
+
+    fn csv_row(&self) -> Vec<String> {
+        vec![self.block.clone(), field(Some(&self.damage))]
+    }
+
+    fn table(list: &[Self], look: &Look) -> String {
+        let columns = &[Column::left("BLOCK", Fit::Always), Column::left("DAMAGE", Fit::Flexible(40))];
+        let rows = list.iter().map(|row| vec![Cell::plain(&row.block), Cell::new(&row.damage, Style::Bad)]);
+        Table { columns, rows: rows.collect() }.render(look)
+    }
+}

@@ -1,0 +1,165 @@
+//! The files of a store as somebody sees them who is not its collector: to count, to check.
+//!
+//! Nothing is changed and nothing is locked: a collector may run on them meanwhile. What it has only in memory, the last minutes, is not
+//! here.
+
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+
+use belfry_common::storage::{Disk, Failure, Storage, failure};
+
+use crate::{
+    NodeId,
+    block::{Block, BlockError, Cache, Summary, Tier},
+    shelf,
+};
+
+/// Indexes are read once here.
+const CACHE_BYTES: usize = 1024 * 1024;
+
+/// The blocks of a directory.
+#[derive(Debug)]
+pub struct StoreFiles {
+    blocks: Vec<Arc<Block>>,
+    /// Files that are no blocks though they should be, with the reason.
+    damaged: Vec<(String, BlockError)>,
+    quarantined: Vec<String>,
+}
+
+/// What a metric takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Series in the block that has most.
+    pub series: u64,
+    /// Readings, missing ones included, of raw samples.
+    pub readings: u64,
+    /// Bytes of all tiers, for metrics with their indexes.
+    pub bytes: u64,
+}
+
+impl Use {
+    fn add(&mut self, tier: Tier, series: u64, readings: u64, bytes: u64) {
+        self.series = self.series.max(series);
+        self.readings += if tier == Tier::Raw { readings } else { 0 };
+        self.bytes += bytes;
+    }
+}
+
+impl StoreFiles {
+    /// Lists the blocks of a collector's data directory.
+    ///
+    /// # Errors
+    /// [`Failure`] when the directory cannot be read. What is damaged is listed as such.
+    pub fn open(directory: &Path) -> Result<Self, Failure> {
+        let path = directory.join("blocks");
+        if !path.is_dir() {
+            let source =
+                io::Error::new(io::ErrorKind::NotFound, "there are no blocks: is this a collector's data directory?");
+            return Err(Failure { operation: "list", path, source });
+        }
+        let disk = Disk::create(&path).map_err(|source| Failure { operation: "open", path, source })?;
+        Self::open_in(&(Arc::new(disk) as Arc<dyn Storage>))
+    }
+
+    fn open_in(storage: &Arc<dyn Storage>) -> Result<Self, Failure> {
+        let cache = Arc::new(Cache::new(CACHE_BYTES));
+        let mut files = Self { blocks: Vec::new(), damaged: Vec::new(), quarantined: Vec::new() };
+        let list = |folder: &'static str| storage.list(folder).map_err(failure(&**storage, "list", folder));
+        for name in list("")?.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name) {
+            if !shelf::is_block(&name) {
+                continue;
+            }
+            match Block::open(storage, &cache, &name) {
+                Ok(block) => files.blocks.push(Arc::new(block)),
+                // A collector has merged it meanwhile.
+                Err(BlockError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => files.damaged.push((name, error)),
+            }
+        }
+        let replaced: Vec<u64> = files.blocks.iter().flat_map(|block| block.summary().replaced.clone()).collect();
+        files.blocks.retain(|block| !replaced.contains(&block.number()));
+        files.blocks.sort_by_key(|block| (block.summary().tier, block.summary().first_ms, block.number()));
+        let quarantine = list(shelf::QUARANTINE)?.into_iter().map(|entry| entry.name);
+        files.quarantined = quarantine.filter(|name| shelf::is_block(name)).collect();
+        Ok(files)
+    }
+
+    /// What is known of each block, by tier and time.
+    pub fn blocks(&self) -> impl Iterator<Item = &Summary> {
+        self.blocks.iter().map(|block| block.summary())
+    }
+
+    /// Files that cannot be used, and why.
+    #[must_use]
+    pub fn damaged(&self) -> &[(String, BlockError)] {
+        &self.damaged
+    }
+
+    /// Names of blocks that were moved aside because of damage.
+    #[must_use]
+    pub fn quarantined(&self) -> &[String] {
+        &self.quarantined
+    }
+
+    /// What each metric takes, by name.
+    ///
+    /// # Errors
+    /// [`BlockError`] for a block that became unreadable.
+    pub fn metrics(&self) -> Result<BTreeMap<String, Use>, BlockError> {
+        let mut metrics: BTreeMap<String, Use> = BTreeMap::new();
+        for block in &self.blocks {
+            let mut of_block: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
+            let catalog = block.catalog()?;
+            for entry in &catalog.metrics {
+                let end = entry.index.offset + u64::from(entry.index.bytes);
+                let (series, readings, bytes) = of_block.entry(&entry.metric.name).or_default();
+                *series += entry.series;
+                *readings += entry.readings;
+                *bytes += end.saturating_sub(entry.data);
+            }
+            for (name, (series, readings, bytes)) in of_block {
+                metrics.entry(name.to_owned()).or_default().add(block.summary().tier, series, readings, bytes);
+            }
+        }
+        Ok(metrics)
+    }
+
+    /// What each node takes.
+    ///
+    /// # Errors
+    /// As [`Self::metrics`].
+    pub fn nodes(&self) -> Result<BTreeMap<NodeId, Use>, BlockError> {
+        let mut nodes: BTreeMap<NodeId, Use> = BTreeMap::new();
+        for block in &self.blocks {
+            for entry in &block.catalog()?.nodes {
+                nodes.entry(entry.node).or_default().add(
+                    block.summary().tier,
+                    entry.series,
+                    entry.readings,
+                    entry.bytes,
+                );
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Compares every byte with its checksums, block by block; `progress` is told how many bytes were read. Gives the blocks that are
+    /// damaged, those that could not even be listed included.
+    ///
+    /// # Errors
+    /// What `progress` says, to break off.
+    pub fn verify(
+        &self,
+        progress: &dyn Fn(usize) -> Result<(), BlockError>,
+    ) -> Result<Vec<(String, BlockError)>, BlockError> {
+        let mut damaged = self.damaged.clone();
+        for block in &self.blocks {
+            match block.verify(progress) {
+                Ok(()) => {}
+                Err(BlockError::Stopped) => return Err(BlockError::Stopped),
+                Err(BlockError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => damaged.push((block.name().to_owned(), error)),
+            }
+        }
+        Ok(damaged)
+    }
+}
