@@ -9,7 +9,7 @@ use std::{
 };
 
 use belfry_common::{
-    model::{Metric, Raw, SeriesDefinition},
+    model::{Layout, Metric, Raw, SeriesDefinition},
     wire::codec::column::Column,
 };
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -17,7 +17,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use crate::{
     NodeId,
     block::{BlockError, BlockWriter, ENDED, Piece, Strings, encode_column, encode_pieces, metric_order},
-    head::{NodeTiles, SealedTile},
+    head::{GroupTiles, IndexedLayout, NodeTiles, SealedTile},
     partition::hour_of,
 };
 
@@ -28,6 +28,8 @@ pub(crate) type Hours = BTreeMap<i64, Vec<Part>>;
 #[derive(Debug)]
 pub(crate) struct Part {
     node: NodeId,
+    /// The layout of what was put into a block before, which tells what has ended since.
+    before: Option<Arc<IndexedLayout>>,
     /// In the order of their times.
     tiles: Vec<Arc<SealedTile>>,
 }
@@ -36,14 +38,16 @@ pub(crate) struct Part {
 pub(crate) fn by_hour(nodes: &[NodeTiles]) -> Hours {
     let mut hours = Hours::new();
     for (node, groups) in nodes {
-        for (_, tiles) in groups {
+        for GroupTiles { before, tiles, .. } in groups {
             let mut parts: BTreeMap<i64, Vec<Arc<SealedTile>>> = BTreeMap::new();
             for tile in tiles {
                 parts.entry(hour_of(tile.first_time())).or_default().push(Arc::clone(tile));
             }
+            let newest = parts.keys().next_back().copied();
             for (hour, mut tiles) in parts {
                 tiles.sort_by_key(|tile| tile.first_time());
-                hours.entry(hour).or_default().push(Part { node: *node, tiles });
+                let before = before.clone().filter(|_| Some(hour) == newest);
+                hours.entry(hour).or_default().push(Part { node: *node, before, tiles });
             }
         }
     }
@@ -54,10 +58,10 @@ pub(crate) fn by_hour(nodes: &[NodeTiles]) -> Hours {
 pub(crate) fn strings(parts: &[Part]) -> Strings {
     let mut seen = BTreeSet::new();
     let mut texts: HashSet<&str, FxBuildHasher> = HashSet::default();
-    for tile in parts.iter().flat_map(|part| &part.tiles) {
+    for layout in parts.iter().flat_map(Part::layouts) {
         // Tiles of one layout follow each other, and many nodes may have one.
-        if seen.insert(Arc::as_ptr(&tile.index)) {
-            texts.extend(tile.index.layout.series.iter().flat_map(|series| &series.label_values).map(|value| &**value));
+        if seen.insert(Arc::as_ptr(layout)) {
+            texts.extend(layout.series.iter().flat_map(|series| &series.label_values).map(|value| &**value));
         }
     }
     Strings::new(texts)
@@ -155,6 +159,10 @@ fn rows<'a>(parts: &'a [Part]) -> Vec<(&'a Arc<Metric>, Vec<Row<'a>>)> {
 }
 
 impl Part {
+    fn layouts(&self) -> impl Iterator<Item = &Arc<Layout>> {
+        self.before.iter().chain(self.tiles.iter().map(|tile| &tile.index)).map(|index| &index.layout)
+    }
+
     fn series(&self, number: u32) -> Vec<(&SeriesDefinition, Source)> {
         let mut stretches: Vec<(usize, &[Arc<SealedTile>])> = Vec::new();
         for run in self.tiles.chunk_by(|a, b| Arc::ptr_eq(&a.index, &b.index)) {
@@ -162,7 +170,11 @@ impl Part {
             stretches.push((from, run));
         }
         let ascends = self.tiles.windows(2).all(|pair| matches!(pair, [a, b] if a.last_time() < b.first_time()));
-        if let ([(_, run)], true) = (stretches.as_slice(), ascends) {
+        let is_as_before = match (&self.before, self.tiles.first()) {
+            (Some(before), Some(first)) => Arc::ptr_eq(before, &first.index),
+            _ => true,
+        };
+        if let ([(_, run)], true, true) = (stretches.as_slice(), ascends, is_as_before) {
             let series = run.first().map(|tile| &tile.index.layout.series).into_iter().flatten();
             return series
                 .zip(0..)
@@ -179,6 +191,14 @@ impl Part {
         number: u32,
     ) -> Vec<(&'a SeriesDefinition, Source)> {
         let mut all: BTreeMap<Key<'a>, Vec<Stretch>> = BTreeMap::new();
+        let now = stretches.first().and_then(|(_, run)| run.first());
+        let here: BTreeSet<Key<'_>> =
+            now.iter().flat_map(|now| &now.index.layout.series).map(|series| Key(series)).collect();
+        for series in self.before.iter().flat_map(|before| &before.layout.series) {
+            if !here.contains(&Key(series)) {
+                all.entry(Key(series)).or_default().push(Stretch { tiles: 0..1, place: None });
+            }
+        }
         for (at, &(from, run)) in stretches.iter().enumerate() {
             let Some(first) = run.first() else { continue };
             for (series, place) in first.index.layout.series.iter().zip(0..) {

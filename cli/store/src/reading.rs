@@ -6,12 +6,12 @@
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
-use belfry_common::model::{Raw, SeriesDefinition, Timestamp};
+use belfry_common::model::SeriesDefinition;
 use rustc_hash::FxHashMap;
 
 use crate::{
     Head, NodeId,
-    block::{Axes, Block, BlockError, ENDED, FoundMetric, FoundSeries, PageReader, Summary, Tier, column_resolution},
+    block::{Axes, Block, BlockError, FoundMetric, FoundSeries, PageReader, Scratch, Summary, Tier, column_resolution},
     head::Selected,
     rows_of::{RowsOf, hours_of},
     selection::{Sample, Selection, TimeRange},
@@ -118,7 +118,7 @@ impl Reader {
         let mut elsewhere = Vec::new();
         let mut gathered = Gathered::default();
         for &node in nodes {
-            if self.head.select(node, &widened, selected) {
+            if self.head.select_beside_blocks(node, &widened, selected) {
                 for (definition, samples) in selected.iter() {
                     let made = rows.map(|rows| rows.of_samples(samples, selection));
                     let samples = made.as_deref().unwrap_or(samples);
@@ -299,14 +299,14 @@ struct Source {
     pages: PageReader,
     /// The axis decoded last: neighbouring series mostly share one.
     times: Option<(u32, Vec<i64>)>,
-    readings: Vec<Raw>,
+    scratch: Scratch,
 }
 
 impl Source {
     fn new(block: &Arc<Block>, found: Vec<FoundMetric>) -> Result<Self, BlockError> {
         let axes = block.axes(&*block.catalog()?)?;
         let pages = PageReader::new(Arc::clone(block));
-        Ok(Self { block: Arc::clone(block), axes, found, pages, times: None, readings: Vec::new() })
+        Ok(Self { block: Arc::clone(block), axes, found, pages, times: None, scratch: Scratch::default() })
     }
 
     /// Appends the samples of a series that lie in the range.
@@ -331,15 +331,10 @@ impl Source {
             let times = self.times.as_ref().map(|(_, times)| times.as_slice()).unwrap_or_default();
             let tier = self.block.summary().tier;
             let resolution = column_resolution(tier, column, definition.metric.resolution);
-            self.readings.clear();
-            self.pages.readings(index, (column, chunk), resolution, times.len(), &mut self.readings)?;
             let from = times.partition_point(|&time| time <= range.after.as_millis());
-            let to = times.partition_point(|&time| time <= range.until.as_millis());
-            let read = times.iter().zip(&self.readings).take(to).skip(from);
-            samples.extend(read.map(|(&time, &raw)| {
-                let value = if raw == ENDED { Err(None) } else { raw.value(resolution).map_err(Some) };
-                Sample { time: Timestamp::from_millis(time), value }
-            }));
+            let to = times.partition_point(|&time| time <= range.until.as_millis()).max(from);
+            let axis = (times, from..to);
+            self.pages.samples(index, (column, chunk), resolution, axis, &mut self.scratch, samples)?;
         }
         Ok(())
     }

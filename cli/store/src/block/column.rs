@@ -11,8 +11,10 @@
 //! ```
 //! Codes of holes are those of reasons, and 15 for "the series ended here". How many readings there are is told by the axis.
 
+use std::ops::Range;
+
 use belfry_common::{
-    model::{Raw, Reason, Resolution},
+    model::{Raw, Reason, Resolution, Timestamp},
     wire::codec::column as bits,
 };
 
@@ -20,6 +22,7 @@ use super::{
     bytes::{Bytes, Malformed, put_signed, put_varint},
     pco,
 };
+use crate::selection::Sample;
 
 const CONSTANT: u8 = 0;
 const PIECES: u8 = 1;
@@ -105,6 +108,57 @@ fn put_piece(readings: usize, encode: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u
     put_varint(readings as u64, out);
     put_varint(coded.len() as u64, out);
     out.extend_from_slice(&coded);
+}
+
+/// Memory for [`decode_samples`], one column after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    integers: Vec<i64>,
+    floats: Vec<f64>,
+    readings: Vec<Raw>,
+}
+
+/// Appends the samples of a column at these places of its axis to `samples`.
+///
+/// # Errors
+/// [`Malformed`] if there are not exactly as many as the axis has times.
+pub(crate) fn decode_samples(
+    resolution: Resolution,
+    bytes: &[u8],
+    (times, places): (&[i64], Range<usize>),
+    scratch: &mut Scratch,
+    samples: &mut Vec<Sample>,
+) -> Result<(), Malformed> {
+    let wanted = times.get(places.clone()).unwrap_or_default();
+    let sample = |time: i64, value| Sample { time: Timestamp::from_millis(time), value };
+    // What most columns are, without a look at each value for a reason that it cannot have.
+    match (bytes.split_first(), resolution) {
+        (Some((&PACKED, packed)), Resolution::Decimal(digits)) => {
+            pco::decode_into(packed, times.len(), &mut scratch.integers)?;
+            let values = wanted.iter().zip(scratch.integers.get(places).unwrap_or_default());
+            let divisor = resolution.divisor();
+            // Dividing by one is not free.
+            match digits {
+                0 => samples.extend(values.map(|(&time, &value)| sample(time, Ok(value as f64)))),
+                _ => samples.extend(values.map(|(&time, &value)| sample(time, Ok(value as f64 / divisor)))),
+            }
+        }
+        (Some((&PACKED, packed)), Resolution::Float) => {
+            pco::decode_into(packed, times.len(), &mut scratch.floats)?;
+            let values = wanted.iter().zip(scratch.floats.get(places).unwrap_or_default());
+            samples.extend(values.map(|(&time, &value)| sample(time, Ok(value))));
+        }
+        _ => {
+            scratch.readings.clear();
+            decode(resolution, bytes, times.len(), &mut scratch.readings)?;
+            let readings = wanted.iter().zip(scratch.readings.get(places).unwrap_or_default());
+            samples.extend(readings.map(|(&time, &raw)| match raw {
+                ENDED => sample(time, Err(None)),
+                raw => sample(time, raw.value(resolution).map_err(Some)),
+            }));
+        }
+    }
+    Ok(())
 }
 
 /// Appends `count` readings of a column to `readings`.
@@ -220,6 +274,9 @@ fn take_holes(bytes: &mut Bytes<'_>) -> Result<Vec<Hole>, Malformed> {
         let from = end.checked_add(bytes.u32()? as usize).ok_or(Malformed)?;
         let (length, code) = (bytes.u32()? as usize, bytes.u8()?);
         if code != ENDED_CODE && Reason::from_code(code).is_none() {
+            return Err(Malformed);
+        }
+        if length == 0 {
             return Err(Malformed);
         }
         end = from.checked_add(length).ok_or(Malformed)?;

@@ -25,7 +25,7 @@ pub use reader::Summary;
 pub(crate) use axis::Axes;
 pub(crate) use cache::Cache;
 pub(crate) use catalog::{Catalog, metric_order};
-pub(crate) use column::{ENDED, Piece, encode as encode_column, encode_pieces};
+pub(crate) use column::{ENDED, Piece, Scratch, encode as encode_column, encode_pieces};
 pub(crate) use file::{Header, column_resolution};
 pub(crate) use find::{FoundMetric, FoundSeries};
 pub(crate) use index::MetricIndex;

@@ -36,15 +36,33 @@ fn try_encode<T: Number>(numbers: &[T], out: &mut Vec<u8>) -> pco::errors::PcoRe
 /// # Errors
 /// [`Malformed`] if there are not exactly as many.
 pub(crate) fn decode<T: Number + Default>(bytes: &[u8], count: usize, numbers: &mut Vec<T>) -> Result<(), Malformed> {
+    let from = numbers.len();
+    numbers.resize(from + count, T::default());
+    fill(bytes, numbers.get_mut(from..).unwrap_or_default())
+}
+
+/// Makes `numbers` these `count` numbers, and has no memory to clear that was used before.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_into<T: Number + Default>(
+    bytes: &[u8],
+    count: usize,
+    numbers: &mut Vec<T>,
+) -> Result<(), Malformed> {
+    numbers.resize(count, T::default());
+    fill(bytes, numbers)
+}
+
+fn fill<T: Number>(bytes: &[u8], numbers: &mut [T]) -> Result<(), Malformed> {
+    let count = numbers.len();
     if count == 0 {
         return Bytes(bytes).end();
     }
     let (file, rest) = FileDecompressor::new(bytes).map_err(|_| Malformed)?;
     let (mut chunk, page) = file.chunk_decompressor::<T, _>(rest).map_err(|_| Malformed)?;
     let mut page = chunk.page_decompressor(page, count).map_err(|_| Malformed)?;
-    let from = numbers.len();
-    numbers.resize(from + count, T::default());
-    let progress = page.read(numbers.get_mut(from..).unwrap_or_default()).map_err(|_| Malformed)?;
+    let progress = page.read(numbers).map_err(|_| Malformed)?;
     let rest = page.into_src();
     if progress.finished && progress.n_processed == count { Bytes(rest).end() } else { Err(Malformed) }
 }

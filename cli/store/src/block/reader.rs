@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -18,12 +19,13 @@ use super::{
     bytes::Malformed,
     cache::Cache,
     catalog::{Catalog, MetricEntry, Section},
-    column,
+    column::{self, Scratch},
     file::{BlockError, HEADER_BYTES, Header, HeaderError, SECTION_BYTES_MAX, TRAILER_BYTES, Tier, Trailer},
     index::{MetricIndex, Page},
     strings::Strings,
     writer::Pace,
 };
+use crate::selection::Sample;
 
 /// A block on disk. Nothing of its index is in memory before it is asked for.
 pub(crate) struct Block {
@@ -309,6 +311,23 @@ impl PageReader {
     ) -> Result<(), BlockError> {
         let bytes = self.column(index, column, chunk)?;
         let decoded = column::decode(resolution, bytes, count, out);
+        decoded.map_err(|Malformed| self.block.damaged("a column of samples"))
+    }
+}
+
+impl PageReader {
+    /// Appends the samples of a chunk's column at these places of its axis.
+    pub(crate) fn samples(
+        &mut self,
+        index: &MetricIndex,
+        (column, chunk): (usize, u32),
+        resolution: Resolution,
+        axis: (&[i64], Range<usize>),
+        scratch: &mut Scratch,
+        samples: &mut Vec<Sample>,
+    ) -> Result<(), BlockError> {
+        let bytes = self.column(index, column, chunk)?;
+        let decoded = column::decode_samples(resolution, bytes, axis, scratch, samples);
         decoded.map_err(|Malformed| self.block.damaged("a column of samples"))
     }
 }

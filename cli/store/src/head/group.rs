@@ -6,7 +6,7 @@ use belfry_common::model::{Layout, Raw, Tick, Timestamp};
 
 use super::{
     layout::{IndexedLayout, Indexes},
-    node::Change,
+    node::{Change, GroupTiles},
     select::{self, Selected, Tile, Wanted},
     tile::{OpenTile, SealedTile, sample},
 };
@@ -24,6 +24,8 @@ pub(super) struct Group {
     sealed: VecDeque<Arc<SealedTile>>,
     /// How many of these, from the oldest on, are in blocks: only they may go.
     stored: usize,
+    /// The layout of the last tile that went to a block.
+    stored_last: Option<Arc<IndexedLayout>>,
     open: OpenTile,
     /// What is older than the newest tick: a backlog comes between live ticks, and neither is to break the other's tiles.
     late: Option<OpenTile>,
@@ -46,7 +48,7 @@ impl Group {
         let mut open = OpenTile::new(index);
         open.push(tick);
         change.bytes_added += open.bytes();
-        Self { sealed: VecDeque::new(), stored: 0, open, late: None, open_ticks_max, newest }
+        Self { sealed: VecDeque::new(), stored: 0, stored_last: None, open, late: None, open_ticks_max, newest }
     }
 
     /// Adds a tick; false if its layout is another than that of the tick before.
@@ -95,19 +97,27 @@ impl Group {
     }
 
     /// Seals what is open, and gives all tiles that are in no block yet.
-    pub(super) fn unstored(&mut self, next_open_ticks: usize, change: &mut Change) -> Vec<Arc<SealedTile>> {
+    pub(super) fn unstored(&mut self, number: u16, next_open_ticks: usize, change: &mut Change) -> GroupTiles {
         self.seal_late(change);
         if self.open.len() > 0 {
             self.seal_open(change);
             self.open_ticks_max = next_open_ticks;
         }
-        self.sealed.iter().skip(self.stored).cloned().collect()
+        let tiles = self.sealed.iter().skip(self.stored).cloned().collect();
+        GroupTiles { number, before: self.stored_last.clone(), tiles }
     }
 
     /// Notes that these tiles, which [`Self::unstored`] gave, are in a block now.
     pub(super) fn mark_stored(&mut self, tiles: &[Arc<SealedTile>]) {
         let in_order = self.sealed.iter().skip(self.stored).zip(tiles);
-        self.stored += in_order.take_while(|(known, stored)| Arc::ptr_eq(known, stored)).count();
+        let stored = in_order.take_while(|(known, stored)| Arc::ptr_eq(known, stored));
+        let (mut count, mut last) = (0, self.stored_last.take());
+        for (tile, _) in stored {
+            count += 1;
+            last = Some(Arc::clone(&tile.index));
+        }
+        self.stored += count;
+        self.stored_last = last;
     }
 
     pub(super) fn unstored_bytes(&self) -> usize {
@@ -205,7 +215,9 @@ impl Group {
             self.newest.select(wanted, found);
         } else {
             let late = self.late.as_ref().map(Tile::Open);
-            let mut tiles: Vec<Tile<'_>> = self.sealed.iter().map(|tile| Tile::Sealed(tile)).chain(late).collect();
+            let skipped = if wanted.is_rest { self.stored.saturating_sub(1) } else { 0 };
+            let sealed = self.sealed.iter().skip(skipped).map(|tile| Tile::Sealed(tile));
+            let mut tiles: Vec<Tile<'_>> = sealed.chain(late).collect();
             tiles.retain(|tile| tile.overlaps(selection.range));
             tiles.sort_by_key(Tile::first_time);
             tiles.extend(Some(Tile::Open(&self.open)).filter(|tile| tile.overlaps(selection.range)));

@@ -28,6 +28,7 @@ use belfry_common::{
 use crate::{NodeId, selection::Selection};
 pub use select::Selected;
 
+pub(crate) use layout::IndexedLayout;
 use layout::Indexes;
 pub(crate) use node::GroupTiles;
 use node::{Change, NodeHead};
@@ -169,15 +170,24 @@ impl Head {
         self.nodes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// Reads series of one node; `found` holds nothing else afterwards. True if that is all there is: if false, blocks may have more,
-    /// those that are listed after this call.
-    pub fn select(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) -> bool {
+    /// Reads series of one node; `found` holds nothing else afterwards.
+    pub fn select(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) {
+        found.clear();
+        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        if let Some(head) = head {
+            head.read().unwrap_or_else(PoisonError::into_inner).select(selection, false, found);
+        }
+    }
+
+    /// As [`Self::select`]: all there is, then it is true; or what is not in the blocks that are listed after this call.
+    pub(crate) fn select_beside_blocks(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) -> bool {
         found.clear();
         let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
         let Some(head) = head else { return selection.range.after >= self.elsewhere.of(node) };
         let head = head.read().unwrap_or_else(PoisonError::into_inner);
-        head.select(selection, found);
-        head.covers(selection.range)
+        let is_all = head.covers(selection.range);
+        head.select(selection, !is_all, found);
+        is_all
     }
 
     /// Seals what is open and gives all tiles that are in no block, node by node, each locked for the time that takes.

@@ -6,7 +6,7 @@ use belfry_common::model::{Batch, Layout, SeriesDefinition, Timestamp};
 
 use super::{
     group::{Group, TICKS_PER_TILE},
-    layout::{Indexes, MetricKey},
+    layout::{IndexedLayout, Indexes, MetricKey},
     select::{Selected, Wanted},
     tile::SealedTile,
 };
@@ -45,7 +45,13 @@ pub(super) struct NodeHead {
 }
 
 /// A group's tiles that are in no block.
-pub(crate) type GroupTiles = (u16, Vec<Arc<SealedTile>>);
+#[derive(Debug)]
+pub(crate) struct GroupTiles {
+    pub(super) number: u16,
+    /// The layout of what went to a block before them.
+    pub(crate) before: Option<Arc<IndexedLayout>>,
+    pub(crate) tiles: Vec<Arc<SealedTile>>,
+}
 
 impl NodeHead {
     /// A node of which other samples, up to `elsewhere_until`, may be in blocks.
@@ -91,14 +97,14 @@ impl NodeHead {
         let mut change = Change::default();
         let next = self.first_tile_ticks;
         let mut groups = self.groups.iter_mut();
-        let tiles = groups.by_ref().map(|(&number, group)| (number, group.unstored(next, &mut change)));
-        (tiles.filter(|(_, tiles)| !tiles.is_empty()).collect(), change)
+        let tiles = groups.by_ref().map(|(&number, group)| group.unstored(number, next, &mut change));
+        (tiles.filter(|group| !group.tiles.is_empty()).collect(), change)
     }
 
     /// Notes that these are in a block now; what is older than the window may go.
     pub(super) fn mark_stored(&mut self, groups: &[GroupTiles], window_ms: i64) -> Change {
         let mut change = Change::default();
-        for (number, tiles) in groups {
+        for GroupTiles { number, tiles, .. } in groups {
             if let Some(group) = self.groups.get_mut(number) {
                 group.mark_stored(tiles);
                 group.expire_late(window_ms, &mut change);
@@ -138,8 +144,9 @@ impl NodeHead {
         self.groups.values().map(|group| Arc::clone(group.newest_layout())).collect()
     }
 
-    pub(super) fn select(&self, selection: &Selection<'_>, found: &mut Selected) {
-        let wanted = Wanted { selection, metric: selection.metric.map(MetricKey::new) };
+    /// Reads series; `is_rest`: only what is in no block.
+    pub(super) fn select(&self, selection: &Selection<'_>, is_rest: bool, found: &mut Selected) {
+        let wanted = Wanted { selection, metric: selection.metric.map(MetricKey::new), is_rest };
         match wanted.metric {
             Some(metric) => self
                 .metrics
@@ -223,7 +230,7 @@ mod tests {
                 grain: Grain::Raw,
             };
             let mut found = Selected::default();
-            head.select(&selection, &mut found);
+            head.select(&selection, false, &mut found);
             found.iter().next().is_some()
         };
         assert!((990..1000).all(is_found));

@@ -75,6 +75,8 @@ fn put_in_order(samples: &mut Vec<Sample>, from: usize) {
 pub(super) struct Wanted<'a> {
     pub(super) selection: &'a Selection<'a>,
     pub(super) metric: Option<MetricKey<'a>>,
+    /// Only what is in no block, but for a tile before it, which tells what ended with it.
+    pub(super) is_rest: bool,
 }
 
 impl<'a> Wanted<'a> {

@@ -1,7 +1,7 @@
 use belfry_common::model::{GapReason, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
 
 use super::*;
-use crate::{Grain, Selected, Selection, TimeRange};
+use crate::{Grain, ReadLimits, Selected, Selection, TimeRange};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const EPOCH: Epoch = Epoch(7);
@@ -160,4 +160,43 @@ fn a_second_collector_on_the_directory_is_refused() {
     let _first = Store::open(directory.path(), options(), NOW).unwrap();
     let error = Store::open(directory.path(), options(), NOW).unwrap_err();
     assert!(matches!(error, StoreError::Journal(JournalError::Locked { .. })), "{error:?}");
+}
+
+#[test]
+fn a_series_that_ends_between_two_blocks_ends_on_disk_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions { head: HeadOptions { window_ms: 1000, ..HeadOptions::default() }, ..options() };
+    let (mut store, _) = Store::open(directory.path(), options, NOW).unwrap();
+    let metric = Arc::new(Metric::new("up", Kind::Gauge, Resolution::ONE, &["d"], ""));
+    let series =
+        |device: &str| Arc::new(SeriesDefinition { metric: Arc::clone(&metric), label_values: [device.into()].into() });
+    let layout = |devices: &[&str]| {
+        let series = devices.iter().map(|device| series(device)).collect();
+        Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series })
+    };
+    let (both, one) = (layout(&["a", "b"]), layout(&["a"]));
+    for (sequence, layout) in [(1, &both), (2, &both), (3, &one), (4, &one), (5, &one)] {
+        let time = NOW.plus_millis(sequence as i64 * 1000);
+        let values = vec![Raw::integer(1); layout.series.len()];
+        let batch = Arc::new(Batch { ticks: vec![Tick { layout: Arc::clone(layout), time, values }] });
+        let key = BatchKey { epoch: EPOCH, sequence };
+        store.add(Entry { node: NodeId(1), key, received: time, batch }).unwrap();
+        store.commit().unwrap();
+        if sequence != 3 {
+            store.maintainer().flush(time).unwrap();
+        }
+    }
+    let range = TimeRange { after: NOW, until: NOW.plus_millis(9000) };
+    let filter = |series: &SeriesDefinition| &*series.label_values[0] == "b";
+    let selection =
+        Selection { metric: None, conditions: &[], filter: &filter, range, newest_only: false, grain: Grain::Raw };
+    let mut values = Vec::new();
+    let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+        values.extend(samples.iter().map(|sample| (sample.time.millis_since(NOW) / 1000, sample.value)));
+        std::ops::ControlFlow::Continue(())
+    };
+    let reader = store.reader();
+    let visited = reader.visit(&[NodeId(1)], &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+    assert!(visited.unwrap().is_continue());
+    assert_eq!(values, [(1, Ok(1.0)), (2, Ok(1.0)), (3, Err(None))]);
 }
