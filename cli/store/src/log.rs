@@ -119,6 +119,12 @@ impl Log {
         self.journal.segments().last().map_or(0, |segment| segment.number)
     }
 
+    /// Begins a new segment if the present one began before `horizon`: a segment can only go as a whole.
+    pub(crate) fn roll_older(&mut self, horizon: Timestamp) -> Result<(), JournalError> {
+        let is_old = self.began.get(&self.active_segment()).is_some_and(|began| *began < horizon);
+        if is_old && !self.journal.segment_is_empty() { self.journal.roll() } else { Ok(()) }
+    }
+
     /// Of the segments before `stored_before`, deletes those that ended before `horizon`, and the oldest ones while the journal is larger
     /// than `bytes_max`.
     pub(crate) fn cut(&mut self, stored_before: u64, horizon: Timestamp, bytes_max: u64) -> Result<u64, JournalError> {

@@ -341,7 +341,8 @@ impl Store {
         Err(StoreError::Reserve { path: self.path.clone(), free, reserve })
     }
 
-    /// Deletes what of the journal is in blocks, and older or larger than it may be.
+    /// Deletes what of the journal is in blocks, and older or larger than it may be. To be called every few seconds: it also begins
+    /// segments, which can only go as a whole, so that they do not get old before they are full.
     ///
     /// # Errors
     /// [`StoreError`] when a file cannot be deleted; the rest is as it was.
@@ -352,6 +353,7 @@ impl Store {
         let stored_before = self.progress.stored_before.load(Relaxed);
         let cut = self.log.cut(stored_before, now.plus_millis(-age), self.options.journal_bytes_max);
         let cut = cut.map_err(StoreError::Journal)?;
+        self.log.roll_older(now.plus_millis(-maintain.flush_interval_ms)).map_err(StoreError::Journal)?;
         self.segments_cut += cut;
         Ok(())
     }
