@@ -64,6 +64,8 @@ fn of_store(services: &Services) -> Vec<OwnCount> {
     let (head, writer) = (services.head.statistics(), &services.writer.statistics);
     let is_database_good = matches!(&*services.state.health().borrow(), Health::Good);
     let is_writable = !writer.is_full.load(Relaxed);
+    let blocks = services.reader.statistics();
+    let (block_count, block_bytes) = blocks.tiers.iter().fold((0, 0), |sum, tier| (sum.0 + tier.0, sum.1 + tier.1));
     vec![
         count("belfry_collector_batches_total", "Batches made durable.", writer.batches.load(Relaxed)),
         count("belfry_collector_batches_duplicate_total", "Batches that came again.", writer.duplicates.load(Relaxed)),
@@ -87,6 +89,13 @@ fn of_store(services: &Services) -> Vec<OwnCount> {
             "belfry_collector_database_writable",
             "Whether the database can be written.",
             i64::from(is_database_good),
+        ),
+        amount("belfry_collector_blocks", "Blocks of samples on disk.", block_count),
+        amount("belfry_collector_blocks_bytes", "Bytes of blocks on disk.", block_bytes),
+        amount(
+            "belfry_collector_blocks_quarantined",
+            "Blocks that were moved aside because of damage.",
+            blocks.quarantined,
         ),
         amount("belfry_collector_head_series", "Series in memory.", head.series as u64),
         amount("belfry_collector_head_bytes", "Bytes of samples in memory.", head.bytes as u64),

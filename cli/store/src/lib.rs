@@ -1,10 +1,11 @@
-//! A durable store of time series: batches go into a journal, and from there into a head in memory.
+//! A durable store of time series: batches go into a journal, from there into a head in memory, and from there into blocks.
 //!
-//! What is acknowledged is in the journal, on disk. The head holds the newest value of every series and the last
-//! minutes at full resolution; after a restart it is built from the journal again. Long-term blocks are not there yet: what
-//! is older than the journal's limits is gone.
+//! What is acknowledged is in the journal, on disk. The head holds the newest value of every series and the last minutes; every two minutes
+//! what is new in it is written into blocks, immutable files whose format is in `FORMAT.md`, and the journal is cut. Blocks are merged into
+//! fewer and smaller ones, rows of minutes and hours are made of them, and what is too old goes.
 //!
-//! Knows no network, no rules and no query language. One thread owns the [`Store`]; any number read its [`Head`].
+//! Knows no network, no rules and no query language. One thread owns the [`Store`], one runs its [`Maintainer`], any number use a
+//! [`Reader`].
 #![warn(missing_docs)]
 
 mod block;
