@@ -158,3 +158,32 @@ fn a_crash_while_old_blocks_go_leaves_each_there_or_gone() {
         assert!(raw <= 1 && store.blocks().len() >= 2, "{:?}", store.blocks());
     }
 }
+
+#[test]
+fn a_damaged_page_costs_one_answer_and_its_block() {
+    let disks = [1, 2].map(Simulated::new);
+    let store = filled(&disks);
+    let [first, second] = [0, 1].map(|place| store.blocks()[place].number);
+    let name = format!("{first:016x}.block");
+    let mut bytes = disks[1].contents(&name).unwrap();
+    // The first page stands behind the header.
+    bytes[70] ^= 1;
+    disks[1].put(&name, &bytes);
+    // As a collector that is started again: the file is opened anew.
+    drop(store);
+    disks.iter().for_each(Simulated::kill);
+    let store = open(&disks);
+    let range = TimeRange { after: at(-1), until: at(1_000_000) };
+    let selection =
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false, grain: Grain::Raw };
+    let mut visitor = |_, _: &Arc<SeriesDefinition>, _: &[crate::Sample]| ControlFlow::Continue(());
+    let reader = store.reader();
+    let visited = reader.visit(&[NodeId(1)], &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+    let error = visited.unwrap_err();
+    assert!(matches!(error, crate::ReadError::Block(BlockError::Damaged { .. })), "{error}");
+    assert_eq!(store.blocks().iter().map(|block| block.number).collect::<Vec<_>>(), [second]);
+    assert_eq!(reader.statistics().quarantined, 1);
+    assert_eq!(disks[1].contents(&format!("quarantine/{name}")), Some(bytes));
+    // The journal has all of it still.
+    assert_eq!(seconds(&store), (0..180).collect::<Vec<_>>());
+}
