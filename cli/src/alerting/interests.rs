@@ -32,12 +32,41 @@ struct Known {
     interest: Interest,
     /// Places of series of one metric that stand together.
     runs: Arc<[Range<usize>]>,
+    /// The runs that some rule reads, by their places, ascending: what nobody reads is not compared.
+    read: Arc<[usize]>,
+}
+
+impl Known {
+    /// The values of what is read, run by run.
+    fn read_of<'a>(&'a self, tick: &'a Tick) -> impl Iterator<Item = (usize, &'a [Raw])> {
+        let run = |&place: &usize| Some((place, tick.values.get(self.runs.get(place)?.clone())?));
+        self.read.iter().filter_map(run)
+    }
 }
 
 #[derive(Debug, Default)]
 struct Former {
     known: Known,
+    /// Of what is read, run by run.
     values: Vec<Raw>,
+}
+
+impl Former {
+    /// Whether each run that is read is other than before, which is now as in this tick.
+    fn take(&mut self, known: &Known, tick: &Tick) -> Vec<bool> {
+        let mut changed = vec![false; known.runs.len()];
+        let mut before = self.values.as_mut_slice();
+        for (place, now) in known.read_of(tick) {
+            let (former, rest) = mem::take(&mut before).split_at_mut_checked(now.len()).unwrap_or_default();
+            before = rest;
+            let is_other = former != now;
+            changed.get_mut(place).into_iter().for_each(|run| *run = is_other);
+            if is_other && former.len() == now.len() {
+                former.copy_from_slice(now);
+            }
+        }
+        changed
+    }
 }
 
 /// What the rules are to be told of a tick.
@@ -60,13 +89,11 @@ impl Interests {
             self.former.clear();
         }
         let former = self.former.entry((node, tick.layout.group)).or_default();
-        if former.known.interest.is_same(&interest) && former.values.len() == tick.values.len() {
-            let is_other = |run: &Range<usize>| former.values.get(run.clone()) != tick.values.get(run.clone());
-            let changed = known.runs.iter().map(is_other).collect();
-            former.values.clone_from(&tick.values);
-            return News { interest, changed: Some(changed), gone: None };
+        if former.known.interest.is_same(&interest) && former.known.runs == known.runs {
+            return News { interest, changed: Some(former.take(&known, tick)), gone: None };
         }
-        let before = mem::replace(former, Former { known, values: tick.values.clone() });
+        let values = known.read_of(tick).flat_map(|(_, values)| values).copied().collect();
+        let before = mem::replace(former, Former { known, values });
         let gone = Some(before.known.interest).filter(|before| !before.is_empty() && !before.is_same(&interest));
         News { interest, changed: None, gone }
     }
@@ -87,7 +114,8 @@ impl Interests {
             let own: &str = &series.metric.name;
             iter::once(own).chain(dcgm::names_of(own).map(|alias| -> &str { alias }))
         }));
-        let known = Known { interest, runs };
+        let read = interest.runs().into();
+        let known = Known { interest, runs, read };
         self.of_layouts.insert(address, (Arc::downgrade(layout), known.clone()));
         known
     }

@@ -96,6 +96,14 @@ impl Interest {
         self.rules.len()
     }
 
+    /// The runs that some rule reads, by their places, ascending.
+    pub(crate) fn runs(&self) -> Vec<usize> {
+        let mut runs: Vec<usize> = self.rules.iter().flat_map(|read_by| &read_by.runs).copied().collect();
+        runs.sort_unstable();
+        runs.dedup();
+        runs
+    }
+
     /// Whether both are the same, found once.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.rules, &other.rules)
