@@ -162,8 +162,14 @@ impl Maintainer {
             pacer.spend(bytes);
             self.flush_if_due(now.plus_millis(i64::try_from(pacer.elapsed().as_millis()).unwrap_or(i64::MAX)))
         };
-        compact::run(&self.shelf, &job, &pace, now)?;
-        Ok(true)
+        match compact::run(&self.shelf, &job, &pace, now) {
+            // It costs itself alone: what is left is merged without it.
+            Err(error @ BlockError::Damaged { .. }) => {
+                self.shelf.quarantine_damaged(&error);
+                Ok(true)
+            }
+            result => result.map(|()| true),
+        }
     }
 }
 

@@ -231,6 +231,15 @@ impl Shelf {
         }
     }
 
+    /// Takes the block out of service that this damage is in.
+    pub(crate) fn quarantine_damaged(&self, why: &BlockError) {
+        let BlockError::Damaged { path, .. } = why else { return };
+        let is_it = |block: &&Arc<Block>| path.file_name().is_some_and(|name| name == block.name());
+        if let Some(block) = self.blocks().iter().find(is_it) {
+            self.quarantine_block(block, why);
+        }
+    }
+
     fn quarantine(&self, name: &str, why: &BlockError) {
         error!(block = name, error = %ErrorChain(why), "block is damaged: it is moved to the quarantine, and what it holds is not served");
         self.quarantined.fetch_add(1, Relaxed);

@@ -187,3 +187,20 @@ fn a_damaged_page_costs_one_answer_and_its_block() {
     // The journal has all of it still.
     assert_eq!(seconds(&store), (0..180).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_damaged_block_is_moved_aside_by_merging_and_the_rest_is_merged() {
+    let disks = [1, 2].map(Simulated::new);
+    let store = filled(&disks);
+    let name = format!("{:016x}.block", store.blocks()[0].number);
+    drop(store);
+    disks.iter().for_each(Simulated::kill);
+    let mut bytes = disks[1].contents(&name).unwrap();
+    bytes[70] ^= 1;
+    disks[1].put(&name, &bytes);
+    let mut store = open(&disks);
+    maintain(&mut store).unwrap();
+    assert_eq!(store.reader().statistics().quarantined, 1);
+    assert_eq!(store.blocks().len(), 3, "raw samples, minutes, hours");
+    assert_eq!(seconds(&store), (0..180).collect::<Vec<_>>());
+}
