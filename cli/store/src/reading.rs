@@ -14,7 +14,7 @@ use crate::{
     block::{Axes, Block, BlockError, FoundMetric, FoundSeries, PageReader, Scratch, Summary, Tier, column_resolution},
     head::Selected,
     rows_of::{RowsOf, hours_of},
-    selection::{Sample, Selection, TimeRange},
+    selection::{Sample, Selection, TimeRange, put_in_order},
     shelf::Shelf,
 };
 
@@ -263,7 +263,7 @@ impl Gathered {
                 return Err(ReadError::Limit { what: "bytes", limit: limits.bytes });
             }
             samples.extend_from_slice(of_head);
-            put_in_order(&mut samples);
+            put_in_order(&mut samples, 0);
             if let Some(rows) = rows {
                 rows.join(&mut samples, &mut from_rows, hours, selection);
             }
@@ -274,20 +274,6 @@ impl Gathered {
             }
         }
         Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// Puts samples of several sources in order; of two at one time the later one counts.
-pub(crate) fn put_in_order(samples: &mut Vec<Sample>) {
-    if !samples.is_sorted_by(|a, b| a.time < b.time) {
-        samples.sort_by_key(|sample| sample.time);
-        samples.dedup_by(|later, earlier| {
-            let is_same = later.time == earlier.time;
-            if is_same {
-                *earlier = *later;
-            }
-            is_same
-        });
     }
 }
 

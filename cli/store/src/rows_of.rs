@@ -11,7 +11,7 @@ use crate::{
     block::{Block, Tier},
     compact::row_ms,
     partition::HOUR_MS,
-    selection::{Aggregate, Grain, Sample, Selection, TimeRange},
+    selection::{Aggregate, Grain, Sample, Selection, TimeRange, put_in_order},
 };
 
 /// Which rows are wanted.
@@ -100,6 +100,6 @@ impl RowsOf {
         samples.clear();
         samples.append(from_blocks);
         samples.extend(made);
-        crate::reading::put_in_order(samples);
+        put_in_order(samples, 0);
     }
 }

@@ -118,3 +118,15 @@ pub struct Sample {
 
 /// Nodes in ascending order, or all.
 pub(crate) type Nodes<'a> = Option<&'a [NodeId]>;
+
+/// Puts samples that came late in their place; of two at one time the one that came last counts.
+pub(crate) fn put_in_order(samples: &mut Vec<Sample>, from: usize) {
+    let added = samples.get_mut(from..).unwrap_or_default();
+    if !added.is_sorted_by(|a, b| a.time < b.time) {
+        let mut added = samples.split_off(from);
+        added.sort_by_key(|sample| sample.time);
+        added.reverse();
+        added.dedup_by_key(|sample| sample.time);
+        samples.extend(added.into_iter().rev());
+    }
+}

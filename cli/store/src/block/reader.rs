@@ -158,14 +158,12 @@ impl Block {
     }
 
     fn parse_catalog(&self) -> Result<Catalog, BlockError> {
-        let section = self.section(self.trailer.catalog, "its catalog")?;
-        Catalog::parse(&section).map_err(|Malformed| self.damaged("its catalog"))
+        self.parse(self.trailer.catalog, "its catalog", Catalog::parse)
     }
 
     pub(crate) fn strings(&self, catalog: &Catalog) -> Result<Arc<Strings>, BlockError> {
         self.cache.parsed(self.number(), catalog.strings.offset, || {
-            let section = self.section(catalog.strings, "its strings")?;
-            let strings = Strings::parse(&section).map_err(|Malformed| self.damaged("its strings"))?;
+            let strings = self.parse(catalog.strings, "its strings", Strings::parse)?;
             let bytes = strings.bytes();
             Ok((strings, bytes))
         })
@@ -173,8 +171,7 @@ impl Block {
 
     pub(crate) fn axes(&self, catalog: &Catalog) -> Result<Arc<Axes>, BlockError> {
         self.cache.parsed(self.number(), catalog.axes.offset, || {
-            let section = self.section(catalog.axes, "its axes")?;
-            let axes = Axes::parse(&section).map_err(|Malformed| self.damaged("its axes"))?;
+            let axes = self.parse(catalog.axes, "its axes", Axes::parse)?;
             let bytes = axes.bytes();
             Ok((axes, bytes))
         })
@@ -190,10 +187,19 @@ impl Block {
 
     /// As [`Self::index`], for who needs it once.
     pub(crate) fn index_once(&self, entry: &MetricEntry) -> Result<MetricIndex, BlockError> {
-        let section = self.section(entry.index, "the index of a metric")?;
         let (labels, columns) = (entry.metric.label_names.len(), self.header.tier.columns());
-        let index = MetricIndex::parse(&section, labels, columns, entry.data);
-        index.map_err(|Malformed| self.damaged("the index of a metric"))
+        let parse = |section: &[u8]| MetricIndex::parse(section, labels, columns, entry.data);
+        self.parse(entry.index, "the index of a metric", parse)
+    }
+
+    /// Reads a section, checks it, and understands it.
+    fn parse<T>(
+        &self,
+        section: Section,
+        what: &'static str,
+        parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<T, BlockError> {
+        parse(&self.section(section, what)?).map_err(|Malformed| self.damaged(what))
     }
 
     fn section(&self, section: Section, what: &'static str) -> Result<Vec<u8>, BlockError> {

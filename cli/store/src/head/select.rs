@@ -12,7 +12,7 @@ use super::{
     layout::{IndexedLayout, MetricKey},
     tile::{OpenTile, SealedTile},
 };
-use crate::selection::{Sample, Selection, TimeRange};
+use crate::selection::{Sample, Selection, TimeRange, put_in_order};
 
 /// Series that were selected, each with its samples in ascending order of time. To be used for one selection after the other: its
 /// memory stays.
@@ -55,18 +55,6 @@ impl Selected {
         if self.samples.len() > from {
             self.series.push((Arc::clone(definition), from..self.samples.len()));
         }
-    }
-}
-
-/// Puts samples that came late in their place; of two at one time the one that came last counts.
-fn put_in_order(samples: &mut Vec<Sample>, from: usize) {
-    let added = samples.get_mut(from..).unwrap_or_default();
-    if !added.is_sorted_by(|a, b| a.time < b.time) {
-        let mut added = samples.split_off(from);
-        added.sort_by_key(|sample| sample.time);
-        added.reverse();
-        added.dedup_by_key(|sample| sample.time);
-        samples.extend(added.into_iter().rev());
     }
 }
 
