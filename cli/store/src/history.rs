@@ -1,15 +1,17 @@
 //! Reads back everything that the journal holds, record by record, for checks and for rescue. Serving uses the head.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use belfry_common::{
     error_chain::ErrorChain,
     journal::{Journal, Position, ReadError},
     model::{Epoch, Gap},
-    wire::codec::Decoder,
 };
 
-use crate::{Entry, NodeId, record::Record};
+use crate::{
+    Entry, NodeId,
+    record::{Context, Record},
+};
 
 /// What one record of the journal says. A batch that was stored twice comes twice.
 #[derive(Debug, Clone)]
@@ -33,10 +35,10 @@ pub enum LogRecord {
 pub(crate) fn read(journal: &Journal, mut visit: impl FnMut(LogRecord)) -> Result<(), ReadError> {
     let Some(first) = journal.segments().first().map(|segment| segment.number) else { return Ok(()) };
     let mut reader = journal.read(Position { segment: first, offset: 0 })?;
-    let mut decoders = HashMap::new();
+    let mut context = Context::new(Arc::default());
     loop {
         match reader.next_record() {
-            Ok(Some(record)) => parse(record.payload, &mut decoders, &mut visit),
+            Ok(Some(record)) => parse(record.payload, &mut context, &mut visit),
             Ok(None) => return Ok(()),
             Err(error @ ReadError::Damaged { .. }) => visit(LogRecord::Unreadable(ErrorChain(&error).to_string())),
             Err(error) => return Err(error),
@@ -44,17 +46,21 @@ pub(crate) fn read(journal: &Journal, mut visit: impl FnMut(LogRecord)) -> Resul
     }
 }
 
-fn parse(payload: &[u8], decoders: &mut HashMap<NodeId, Decoder>, visit: &mut impl FnMut(LogRecord)) {
+fn parse(payload: &[u8], context: &mut Context, visit: &mut impl FnMut(LogRecord)) {
     match Record::parse(payload) {
         // Each segment begins with one, and with it every node's context begins anew.
-        Ok(Record::Snapshot { .. }) => decoders.clear(),
+        Ok(Record::Snapshot { .. }) => context.clear(),
         Ok(Record::Gap { node, epoch, gap }) => visit(LogRecord::Gap { node, epoch, gap }),
         Ok(Record::Batch { node, key, received, body }) => {
-            let decoded = decoders.entry(node).or_default().decode(body);
-            visit(match decoded {
+            visit(match context.decode(node, body) {
                 Ok(batch) => LogRecord::Batch(Entry { node, key, received, batch: Arc::new(batch) }),
                 Err(error) => LogRecord::Unreadable(ErrorChain(&error).to_string()),
             });
+        }
+        Ok(Record::Layout { number, body }) => {
+            if let Err(error) = context.learn(number, body) {
+                visit(LogRecord::Unreadable(ErrorChain(&error).to_string()));
+            }
         }
         Err(error) => visit(LogRecord::Unreadable(error.to_string())),
     }

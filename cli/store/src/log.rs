@@ -6,10 +6,11 @@ use std::{collections::HashMap, sync::Arc};
 use belfry_common::{
     journal::{Journal, JournalError, Segment},
     limits::RECORD_BYTES_MAX,
-    model::{Batch, BatchKey, Epoch, Gap, Timestamp},
+    model::{Batch, BatchKey, Epoch, Gap, Layout, Timestamp},
     sequences::{SequenceSet, TooManyRuns},
     wire::codec::{EncodeError, Encoder},
 };
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::{
@@ -38,7 +39,9 @@ pub(crate) struct Log {
     journal: Journal,
     stored: Stored,
     /// One context per node, begun anew in each segment.
-    encoders: HashMap<NodeId, Encoder>,
+    encoders: FxHashMap<NodeId, Encoder>,
+    /// The layouts that stand in the segment.
+    layouts: Layouts,
     buffer: Vec<u8>,
     /// When each segment began, as far as it is known: for cutting by age.
     began: HashMap<u64, Timestamp>,
@@ -46,7 +49,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(journal: Journal, stored: Stored, began: HashMap<u64, Timestamp>) -> Self {
-        Self { journal, stored, encoders: HashMap::new(), buffer: Vec::new(), began }
+        Self { journal, stored, encoders: FxHashMap::default(), layouts: Layouts::default(), buffer: Vec::new(), began }
     }
 
     pub(crate) fn journal(&self) -> &Journal {
@@ -82,19 +85,28 @@ impl Log {
         self.buffer.clear();
         record::write_batch_head(node, key, received, &mut self.buffer);
         let encoder = self.encoders.entry(node).or_default();
-        encoder.encode(batch, &mut self.buffer)?;
-        let bytes = self.buffer.len();
-        if bytes > RECORD_BYTES_MAX {
-            self.encoders.remove(&node);
-            return Err(LogError::TooLarge { bytes });
-        }
-        if let Err(error) = self.journal.append(&self.buffer) {
+        encoder.encode_by_number(batch, |layout| self.layouts.number(layout), &mut self.buffer)?;
+        if let Err(error) = self.append_with_layouts() {
             // The encoder has moved on and the journal has not: the next body must stand alone.
             self.encoders.remove(&node);
-            return Err(error.into());
+            self.layouts.forget_unwritten();
+            return Err(error);
         }
         self.stored.entry((node, key.epoch)).or_default().insert(key.sequence..=key.sequence)?;
         Ok(true)
+    }
+
+    /// Appends what is in the buffer, and before it the layouts that are new in it.
+    fn append_with_layouts(&mut self) -> Result<(), LogError> {
+        within_record(&self.buffer)?;
+        while let Some(layout) = self.layouts.next_unwritten() {
+            let mut record = Vec::new();
+            record::write_layout(self.layouts.written as u32, layout, &mut record);
+            within_record(&record)?;
+            self.journal.append(&record)?;
+            self.layouts.written += 1;
+        }
+        Ok(self.journal.append(&self.buffer).map(|_| ())?)
     }
 
     /// Notes that these numbers will never be filled; says how many of them were not known before.
@@ -155,6 +167,7 @@ impl Log {
             return Ok(());
         }
         self.encoders.clear();
+        self.layouts = Layouts::default();
         self.buffer.clear();
         let mut writer = SnapshotWriter::new(now);
         for (&(node, epoch), set) in &self.stored {
@@ -168,4 +181,37 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// The layouts of a segment: what nodes have in common stands there once.
+#[derive(Debug, Default)]
+struct Layouts {
+    /// By address, which is kept from being another's.
+    numbers: FxHashMap<usize, u32>,
+    all: Vec<Arc<Layout>>,
+    /// How many of these are in the journal: the first ones.
+    written: usize,
+}
+
+impl Layouts {
+    fn number(&mut self, layout: &Arc<Layout>) -> u32 {
+        *self.numbers.entry(Arc::as_ptr(layout) as usize).or_insert_with(|| {
+            self.all.push(Arc::clone(layout));
+            self.all.len() as u32 - 1
+        })
+    }
+
+    fn next_unwritten(&self) -> Option<&Arc<Layout>> {
+        self.all.get(self.written)
+    }
+
+    fn forget_unwritten(&mut self) {
+        self.all.truncate(self.written);
+        self.numbers.retain(|_, number| (*number as usize) < self.written);
+    }
+}
+
+fn within_record(record: &[u8]) -> Result<(), LogError> {
+    let bytes = record.len();
+    if bytes <= RECORD_BYTES_MAX { Ok(()) } else { Err(LogError::TooLarge { bytes }) }
 }

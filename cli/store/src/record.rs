@@ -6,15 +6,20 @@
 //!             (several of them if one record has no room for all)
 //! 2 batch     node u32, epoch u64, sequence u64, received i64 ms, body to the end (see the codec)
 //! 3 gap       node u32, epoch u64, first u64, last u64, reason u8
+//! 4 layout    number u32, body to the end (see the codec)
 //! ```
 //! Every segment begins with a snapshot of what is stored, so that deleting older segments loses no knowledge of
-//! duplicates; batches of one node in one segment are one codec context, the first a reset. A reader refuses kinds that
-//! it does not know.
+//! duplicates; batches of one node in one segment are one codec context, the first a reset. A layout stands before the first
+//! batch that names it, once for all nodes that have it; a number can be given again, as after a restart. A reader refuses kinds that it does not know.
+
+use std::sync::Arc;
 
 use belfry_common::{
-    model::{BatchKey, Epoch, Gap, GapReason, Timestamp},
+    model::{Batch, BatchKey, Epoch, Gap, GapReason, Layout, Timestamp},
     sequences::SequenceSet,
+    wire::codec::{self, CodecError, Decoder, LayoutPool},
 };
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::NodeId;
@@ -22,6 +27,7 @@ use crate::NodeId;
 const SNAPSHOT: u8 = 1;
 const BATCH: u8 = 2;
 const GAP: u8 = 3;
+const LAYOUT: u8 = 4;
 
 /// A record that passed its checksum and is still not one of these.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -34,6 +40,7 @@ pub(crate) enum Record<'a> {
     Snapshot { time: Timestamp, stored: Vec<(NodeId, Epoch, SequenceSet)> },
     Batch { node: NodeId, key: BatchKey, received: Timestamp, body: &'a [u8] },
     Gap { node: NodeId, epoch: Epoch, gap: Gap },
+    Layout { number: u32, body: &'a [u8] },
 }
 
 /// Writes what is stored into as many snapshot records as it takes.
@@ -82,6 +89,13 @@ pub(crate) fn write_batch_head(node: NodeId, key: BatchKey, received: Timestamp,
     out.extend_from_slice(&received.as_millis().to_le_bytes());
 }
 
+/// Writes a record of a layout.
+pub(crate) fn write_layout(number: u32, layout: &Arc<Layout>, out: &mut Vec<u8>) {
+    out.push(LAYOUT);
+    out.extend_from_slice(&number.to_le_bytes());
+    codec::write_layout(layout, out);
+}
+
 pub(crate) fn write_gap(node: NodeId, epoch: Epoch, gap: Gap, out: &mut Vec<u8>) {
     out.push(GAP);
     out.extend_from_slice(&node.0.to_le_bytes());
@@ -112,8 +126,49 @@ impl<'a> Record<'a> {
                     Err(RecordError)
                 }
             }
+            LAYOUT => Ok(Self::Layout { number: fields.u32()?, body: fields.0 }),
             _ => Err(RecordError),
         }
+    }
+}
+
+/// What batches of a segment need to be understood: the contexts of nodes, and layouts.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pool: Arc<LayoutPool>,
+    layouts: FxHashMap<u32, Arc<Layout>>,
+    decoders: FxHashMap<NodeId, Decoder>,
+}
+
+impl Context {
+    /// The context at the beginning of a segment; layouts are to be shared with all that are in the pool.
+    pub(crate) fn new(pool: Arc<LayoutPool>) -> Self {
+        Self { pool, layouts: FxHashMap::default(), decoders: FxHashMap::default() }
+    }
+
+    /// Begins a segment: each begins with snapshots.
+    pub(crate) fn clear(&mut self) {
+        self.layouts.clear();
+        self.decoders.clear();
+    }
+
+    /// Takes in the body of a layout.
+    ///
+    /// # Errors
+    /// [`CodecError`] when it is malformed; batches that name it cannot be read.
+    pub(crate) fn learn(&mut self, number: u32, body: &[u8]) -> Result<(), CodecError> {
+        self.layouts.remove(&number);
+        self.layouts.insert(number, Decoder::layout(&self.pool, body)?);
+        Ok(())
+    }
+
+    /// Reads the body of a node's next batch.
+    ///
+    /// # Errors
+    /// [`CodecError`] when it is malformed or not the next of its context.
+    pub(crate) fn decode(&mut self, node: NodeId, body: &[u8]) -> Result<Batch, CodecError> {
+        let decoder = self.decoders.entry(node).or_insert_with(|| Decoder::sharing(Arc::clone(&self.pool)));
+        decoder.decode_by_number(body, &|number| self.layouts.get(&number).cloned())
     }
 }
 
@@ -159,6 +214,7 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use belfry_common::model::Tick;
     use expect_test::expect;
     use proptest::prelude::*;
 
@@ -220,6 +276,31 @@ mod tests {
         for end in 0..29 {
             assert_eq!(Record::parse(&batch()[..end]), Err(RecordError));
         }
+    }
+
+    #[test]
+    fn a_layout_is_known_by_its_number_until_another_has_that() {
+        let layout = |group| Arc::new(Layout { group, sampler: "s".into(), interval_ms: 1000, series: Box::default() });
+        let learn = |context: &mut Context, layout: &Arc<Layout>| {
+            let mut record = Vec::new();
+            write_layout(7, layout, &mut record);
+            let Ok(Record::Layout { number, body }) = Record::parse(&record) else { panic!("no layout") };
+            context.learn(number, body).unwrap();
+        };
+        let decode = |context: &mut Context, layout: &Arc<Layout>| {
+            let tick = Tick { layout: Arc::clone(layout), time: Timestamp::from_millis(1), values: Vec::new() };
+            let (batch, mut body) = (Batch { ticks: vec![tick] }, Vec::new());
+            codec::Encoder::new().encode_by_number(&batch, |_| 7, &mut body).unwrap();
+            context.decode(NodeId(1), &body).map(|read| assert_eq!(read, batch))
+        };
+        let mut context = Context::new(Arc::default());
+        assert_eq!(decode(&mut context, &layout(1)), Err(CodecError::Reference));
+        for group in [1, 2] {
+            learn(&mut context, &layout(group));
+            assert_eq!(decode(&mut context, &layout(group)), Ok(()));
+        }
+        assert_eq!(context.learn(7, b"?"), Err(CodecError::Definitions));
+        assert_eq!(decode(&mut context, &layout(2)), Err(CodecError::Reference));
     }
 
     proptest! {

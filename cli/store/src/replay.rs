@@ -9,7 +9,6 @@ use belfry_common::{
     error_chain::ErrorChain,
     journal::{Journal, Position, ReadError},
     model::{Batch, Timestamp},
-    wire::codec::Decoder,
 };
 use tracing::{error, info};
 
@@ -18,7 +17,7 @@ use crate::{
     block::{Block, BlockError},
     head::Elsewhere,
     log::Stored,
-    record::Record,
+    record::{Context, Record},
 };
 
 /// What the journal told.
@@ -104,8 +103,8 @@ pub(crate) fn replay(journal: &Journal, head: &Head, start: Start) -> Replayed {
     let Start { position, stored_before, horizon, began, .. } = start;
     let mut replayed = Replayed { began, ..Replayed::default() };
     if let Some(position) = position {
-        let (decoders, lost) = (HashMap::new(), HashSet::new());
-        let replay = Replay { replayed: &mut replayed, head, horizon, stored_before, decoders, lost };
+        let (context, lost) = (Context::new(Arc::clone(head.pool())), HashSet::new());
+        let replay = Replay { replayed: &mut replayed, head, horizon, stored_before, context, lost };
         let batches = replay.run(journal, position);
         info!(batches, unreadable = replayed.unreadable, "journal replayed");
     }
@@ -129,7 +128,7 @@ struct Replay<'a> {
     head: &'a Head,
     horizon: Timestamp,
     stored_before: u64,
-    decoders: HashMap<NodeId, Decoder>,
+    context: Context,
     /// Nodes whose context broke in the present segment: one error each is enough in the log.
     lost: HashSet<NodeId>,
 }
@@ -173,7 +172,7 @@ impl Replay<'_> {
     fn take(&mut self, payload: &[u8], is_stored: bool) -> bool {
         match Record::parse(payload) {
             Ok(Record::Snapshot { stored, .. }) => {
-                self.decoders.clear();
+                self.context.clear();
                 self.lost.clear();
                 for (node, epoch, set) in stored {
                     self.replayed.stored.insert((node, epoch), set);
@@ -188,10 +187,7 @@ impl Replay<'_> {
                 false
             }
             Ok(Record::Batch { node, key, received, body }) => {
-                let decoder =
-                    self.decoders.entry(node).or_insert_with(|| Decoder::sharing(Arc::clone(self.head.pool())));
-                let decoded = decoder.decode(body);
-                let batch = match decoded {
+                let batch = match self.context.decode(node, body) {
                     Ok(batch) => batch,
                     Err(error) => {
                         if self.lost.insert(node) {
@@ -207,6 +203,10 @@ impl Replay<'_> {
                 }
                 self.keep(node, batch, received, is_stored);
                 true
+            }
+            Ok(Record::Layout { number, body }) => {
+                self.context.learn(number, body).unwrap_or_else(|error| self.unreadable(&error));
+                false
             }
             Err(error) => {
                 self.unreadable(&error);

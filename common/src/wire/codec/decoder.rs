@@ -6,13 +6,17 @@ use std::{
 };
 
 use super::{
-    CodecError, FLAG_DEFINITIONS, FLAG_RESET, Group, LayoutPool, REASON_BITS, bits::BitReader, predictor::Predictor,
+    CodecError, FLAG_DEFINITIONS, FLAG_NUMBERS, FLAG_RESET, Group, LayoutPool, REASON_BITS, bits::BitReader,
+    predictor::Predictor,
 };
 use crate::{
     limits,
     model::{Batch, Layout, Metric, Raw, Reason, SeriesDefinition, Tick, Timestamp, check_label_value},
     wire::message::{self, Definitions, LayoutDefinition, SeriesRun},
 };
+
+/// The layout with a number, if there is one.
+type Layouts<'a> = dyn Fn(u32) -> Option<Arc<Layout>> + 'a;
 
 /// Reads the bodies of one [`super::Encoder`], in order, from a reset on.
 #[derive(Debug, Default)]
@@ -44,16 +48,42 @@ impl Decoder {
     /// [`CodecError`] when it is malformed, over a limit, or not the next of its context. The context is lost then:
     /// every body is refused until one resets it.
     pub fn decode(&mut self, body: &[u8]) -> Result<Batch, CodecError> {
-        let result = self.decode_unguarded(body);
+        self.decode_with(body, None)
+    }
+
+    /// As [`Self::decode`], for bodies that name layouts by numbers: `layouts` knows them.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_by_number(&mut self, body: &[u8], layouts: &Layouts<'_>) -> Result<Batch, CodecError> {
+        self.decode_with(body, Some(layouts))
+    }
+
+    /// Reads a layout that [`super::write_layout`] wrote.
+    ///
+    /// # Errors
+    /// [`CodecError`] when it is malformed or over a limit.
+    pub fn layout(pool: &Arc<LayoutPool>, bytes: &[u8]) -> Result<Arc<Layout>, CodecError> {
+        let mut decoder = Self::sharing(Arc::clone(pool));
+        decoder.learn(message::decode(bytes).map_err(|_| CodecError::Definitions)?)?;
+        match (decoder.groups.pop_first(), decoder.groups.is_empty()) {
+            (Some((_, group)), true) => Ok(group.layout),
+            _ => Err(CodecError::Definitions),
+        }
+    }
+
+    fn decode_with(&mut self, body: &[u8], layouts: Option<&Layouts<'_>>) -> Result<Batch, CodecError> {
+        let result = self.decode_unguarded(body, layouts);
         if result.is_err() {
             *self = Self::sharing(Arc::clone(&self.pool));
         }
         result
     }
 
-    fn decode_unguarded(&mut self, body: &[u8]) -> Result<Batch, CodecError> {
+    fn decode_unguarded(&mut self, body: &[u8], layouts: Option<&Layouts<'_>>) -> Result<Batch, CodecError> {
         let (&flags, mut rest) = body.split_first().ok_or(CodecError::Truncated)?;
-        if flags & !(FLAG_RESET | FLAG_DEFINITIONS) != 0 {
+        let known = FLAG_RESET | FLAG_DEFINITIONS | if layouts.is_some() { FLAG_NUMBERS } else { 0 };
+        if flags & !known != 0 {
             return Err(CodecError::Unknown);
         }
         if flags & FLAG_RESET != 0 {
@@ -68,6 +98,9 @@ impl Decoder {
             let (bytes, after) = after.split_at_checked(length).ok_or(CodecError::Truncated)?;
             self.learn(message::decode(bytes).map_err(|_| CodecError::Definitions)?)?;
             rest = after;
+        }
+        if let Some(layouts) = layouts.filter(|_| flags & FLAG_NUMBERS != 0) {
+            rest = self.look_up(rest, layouts)?;
         }
         let mut bits = BitReader::new(rest);
         let mut ticks = Vec::new();
@@ -94,13 +127,38 @@ impl Decoder {
             within(layout.sampler.len(), limits::METRIC_NAME_BYTES_MAX, "bytes of a sampler's name")?;
             let group = self.relayout(layout)?;
             self.groups.insert(number, group);
-            within(self.groups.len(), limits::GROUPS_PER_NODE_MAX, "sampler groups")?;
-            let series = self.groups.values().map(|group| group.predictors.len()).sum();
-            within(series, limits::SERIES_PER_NODE_WIRE_MAX, "series")?;
-            let label_bytes = self.groups.values().map(|group| group.label_bytes).sum();
-            within(label_bytes, limits::LABEL_BYTES_PER_NODE_WIRE_MAX, "bytes of label values")?;
+            self.check_limits()?;
         }
         Ok(())
+    }
+
+    /// Takes in layouts by their numbers; gives what follows these.
+    fn look_up<'a>(&mut self, bytes: &'a [u8], layouts: &Layouts<'_>) -> Result<&'a [u8], CodecError> {
+        let (count, mut rest) = bytes.split_first_chunk::<2>().ok_or(CodecError::Truncated)?;
+        let mut defined = BTreeSet::new();
+        for _ in 0..u16::from_le_bytes(*count) {
+            let (number, after) = rest.split_first_chunk::<4>().ok_or(CodecError::Truncated)?;
+            let layout = layouts(u32::from_le_bytes(*number)).ok_or(CodecError::Reference)?;
+            if !defined.insert(layout.group) {
+                return Err(CodecError::Definitions);
+            }
+            let group = match self.groups.get(&layout.group) {
+                Some(known) => known.relaid(Arc::clone(&layout), &super::kept(&known.layout, &layout)),
+                None => Group::new(Arc::clone(&layout)),
+            };
+            self.groups.insert(layout.group, group);
+            self.check_limits()?;
+            rest = after;
+        }
+        Ok(rest)
+    }
+
+    fn check_limits(&self) -> Result<(), CodecError> {
+        within(self.groups.len(), limits::GROUPS_PER_NODE_MAX, "sampler groups")?;
+        let series = self.groups.values().map(|group| group.predictors.len()).sum();
+        within(series, limits::SERIES_PER_NODE_WIRE_MAX, "series")?;
+        let label_bytes = self.groups.values().map(|group| group.label_bytes).sum();
+        within(label_bytes, limits::LABEL_BYTES_PER_NODE_WIRE_MAX, "bytes of label values")
     }
 
     fn relayout(&self, definition: LayoutDefinition) -> Result<Group, CodecError> {

@@ -2,15 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem,
     sync::Arc,
 };
 
 use thiserror::Error;
 
-use super::{FLAG_DEFINITIONS, FLAG_RESET, Group, REASON_BITS, bits::BitWriter, predictor::Predictor};
+use super::{FLAG_DEFINITIONS, FLAG_NUMBERS, FLAG_RESET, Group, REASON_BITS, bits::BitWriter};
 use crate::{
     limits,
-    model::{Batch, Layout, Metric, Raw, Reason, SeriesDefinition, Tick},
+    model::{Batch, Layout, Metric, Raw, Reason, Tick, Timestamp},
     wire::message::{self, Definitions, LayoutDefinition, MetricDefinition, SeriesRun},
 };
 
@@ -59,18 +60,12 @@ impl Encoder {
     pub fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<bool, EncodeError> {
         let ticks = by_group(batch)?;
         let mut definitions = self.define(&ticks);
-        if self.is_beyond_limits() && self.is_started {
-            // What a decoder would refuse is what many connections have left behind: only this batch's groups go on.
+        if self.has_outgrown() {
             self.reset();
             definitions = self.define(&ticks);
         }
-        let is_reset = !self.is_started;
-        self.is_started = true;
-        let mut flags = if is_reset { FLAG_RESET } else { 0 };
-        if definitions.is_some() {
-            flags |= FLAG_DEFINITIONS;
-        }
-        out.push(flags);
+        let is_reset = !mem::replace(&mut self.is_started, true);
+        out.push(flag(is_reset, FLAG_RESET) | flag(definitions.is_some(), FLAG_DEFINITIONS));
         if let Some(definitions) = definitions {
             let start = out.len();
             out.extend_from_slice(&[0; 4]);
@@ -80,6 +75,37 @@ impl Encoder {
                 field.copy_from_slice(&length.to_le_bytes());
             }
         }
+        self.write_ticks(&ticks, out);
+        Ok(is_reset)
+    }
+
+    /// As [`Self::encode`], for a reader that has the layouts: `number` gives theirs.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]. A number may have been asked for in vain.
+    pub fn encode_by_number(
+        &mut self,
+        batch: &Batch,
+        mut number: impl FnMut(&Arc<Layout>) -> u32,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, EncodeError> {
+        let ticks = by_group(batch)?;
+        let mut news = self.take_layouts(&ticks);
+        if self.has_outgrown() {
+            self.reset();
+            news = self.take_layouts(&ticks);
+        }
+        let is_reset = !mem::replace(&mut self.is_started, true);
+        out.push(flag(is_reset, FLAG_RESET) | flag(!news.is_empty(), FLAG_NUMBERS));
+        if !news.is_empty() {
+            out.extend_from_slice(&(news.len() as u16).to_le_bytes());
+            news.iter().for_each(|layout| out.extend_from_slice(&number(layout).to_le_bytes()));
+        }
+        self.write_ticks(&ticks, out);
+        Ok(is_reset)
+    }
+
+    fn write_ticks(&mut self, ticks: &BTreeMap<u16, &Tick>, out: &mut Vec<u8>) {
         let mut bits = BitWriter::new(out);
         for (number, group) in &mut self.groups {
             let tick = ticks.get(number);
@@ -89,65 +115,86 @@ impl Encoder {
             }
         }
         bits.finish();
-        Ok(is_reset)
     }
 
-    fn is_beyond_limits(&self) -> bool {
+    /// Whether what many connections have left behind is more than a decoder would take: then only this batch's groups go on.
+    fn has_outgrown(&self) -> bool {
         let series: usize = self.groups.values().map(|group| group.predictors.len()).sum();
         let label_bytes: usize = self.groups.values().map(|group| group.label_bytes).sum();
-        self.metrics.len() > limits::METRICS_PER_CONTEXT_MAX
+        let is_beyond = self.metrics.len() > limits::METRICS_PER_CONTEXT_MAX
             || self.groups.len() > limits::GROUPS_PER_NODE_MAX
             || series > limits::SERIES_PER_NODE_WIRE_MAX
-            || label_bytes > limits::LABEL_BYTES_PER_NODE_WIRE_MAX
+            || label_bytes > limits::LABEL_BYTES_PER_NODE_WIRE_MAX;
+        self.is_started && is_beyond
     }
 
     /// Brings the context's layouts up to the ticks'; says what the other side must learn, if anything.
     fn define(&mut self, ticks: &BTreeMap<u16, &Tick>) -> Option<Definitions> {
         let mut definitions = Definitions { metrics: Vec::new(), layouts: Vec::new() };
-        for (&number, tick) in ticks {
-            if let Some(group) = self.groups.get_mut(&number) {
-                if Arc::ptr_eq(&group.layout, &tick.layout) {
-                    continue;
-                }
-                if group.layout == tick.layout {
-                    group.layout = Arc::clone(&tick.layout);
-                    continue;
-                }
-            }
-            let known = self.groups.remove(&number);
-            let group = self.relayout(known, &tick.layout, &mut definitions);
-            self.groups.insert(number, group);
+        for layout in self.news(ticks) {
+            let known = self.groups.remove(&layout.group);
+            let kept = known.as_ref().map_or_else(Vec::new, |known| super::kept(&known.layout, layout));
+            let series = self.runs(layout, &kept, &mut definitions.metrics);
+            let Layout { group, interval_ms, .. } = **layout;
+            definitions.layouts.push(LayoutDefinition {
+                group,
+                sampler: layout.sampler.to_string(),
+                interval_ms,
+                series,
+            });
+            self.put(known, layout, &kept);
         }
         (!definitions.layouts.is_empty()).then_some(definitions)
     }
 
-    fn relayout(&mut self, known: Option<Group>, layout: &Arc<Layout>, definitions: &mut Definitions) -> Group {
-        let known =
-            known.unwrap_or_else(|| Group::new(Arc::new(Layout { series: Box::default(), ..(**layout).clone() })));
-        let places: HashMap<&SeriesDefinition, usize> =
-            known.layout.series.iter().enumerate().map(|(place, series)| (&**series, place)).collect();
+    /// Brings the context's layouts up to the ticks'; gives those that are new to it.
+    fn take_layouts<'a>(&mut self, ticks: &BTreeMap<u16, &'a Tick>) -> Vec<&'a Arc<Layout>> {
+        let news = self.news(ticks);
+        for layout in &news {
+            let known = self.groups.remove(&layout.group);
+            let kept = known.as_ref().map_or_else(Vec::new, |known| super::kept(&known.layout, layout));
+            self.put(known, layout, &kept);
+        }
+        news
+    }
+
+    fn put(&mut self, known: Option<Group>, layout: &Arc<Layout>, kept: &[Option<usize>]) {
+        let layout = Arc::clone(layout);
+        let group = match known {
+            Some(known) => known.relaid(layout, kept),
+            None => Group::new(layout),
+        };
+        self.groups.insert(group.layout.group, group);
+    }
+
+    /// The ticks' layouts that the context does not have.
+    fn news<'a>(&mut self, ticks: &BTreeMap<u16, &'a Tick>) -> Vec<&'a Arc<Layout>> {
+        let is_new = |tick: &&&Tick| {
+            let Some(group) = self.groups.get_mut(&tick.layout.group) else { return true };
+            if !Arc::ptr_eq(&group.layout, &tick.layout) {
+                if group.layout != tick.layout {
+                    return true;
+                }
+                group.layout = Arc::clone(&tick.layout);
+            }
+            false
+        };
+        ticks.values().filter(is_new).map(|tick| &tick.layout).collect()
+    }
+
+    fn runs(&mut self, layout: &Layout, kept: &[Option<usize>], metrics: &mut Vec<MetricDefinition>) -> Vec<SeriesRun> {
         let mut runs = Vec::new();
-        let mut predictors = Vec::with_capacity(layout.series.len());
-        for series in &layout.series {
-            let kept = places.get(&**series).and_then(|&place| Some((place, known.predictors.get(place)?)));
-            if let Some((place, predictor)) = kept {
-                predictors.push(*predictor);
-                push_kept(&mut runs, place as u32);
-            } else {
-                predictors.push(Predictor::new(series.metric.resolution));
-                let metric = self.metric_number(&series.metric, &mut definitions.metrics);
-                let label_values = series.label_values.iter().map(ToString::to_string).collect();
-                runs.push(SeriesRun::New { metric, label_values });
+        for (at, series) in layout.series.iter().enumerate() {
+            match kept.get(at).copied().flatten() {
+                Some(place) => push_kept(&mut runs, place as u32),
+                None => {
+                    let metric = self.metric_number(&series.metric, metrics);
+                    let label_values = series.label_values.iter().map(ToString::to_string).collect();
+                    runs.push(SeriesRun::New { metric, label_values });
+                }
             }
         }
-        definitions.layouts.push(LayoutDefinition {
-            group: layout.group,
-            sampler: layout.sampler.to_string(),
-            interval_ms: layout.interval_ms,
-            series: runs,
-        });
-        let label_bytes = super::label_bytes(layout);
-        Group { label_bytes, layout: Arc::clone(layout), clock: known.clock, predictors }
+        runs
     }
 
     fn metric_number(&mut self, metric: &Arc<Metric>, new: &mut Vec<MetricDefinition>) -> u32 {
@@ -159,6 +206,18 @@ impl Encoder {
         new.push(MetricDefinition::from(&**metric));
         number
     }
+}
+
+/// Appends a layout, to be read by [`super::Decoder::layout`].
+pub fn write_layout(layout: &Arc<Layout>, out: &mut Vec<u8>) {
+    let tick = Tick { layout: Arc::clone(layout), time: Timestamp::default(), values: Vec::new() };
+    if let Some(definitions) = Encoder::default().define(&BTreeMap::from([(layout.group, &tick)])) {
+        message::encode_into(&definitions, out);
+    }
+}
+
+fn flag(is_set: bool, flag: u8) -> u8 {
+    if is_set { flag } else { 0 }
 }
 
 impl Group {
@@ -173,18 +232,15 @@ impl Group {
     }
 
     fn encode_reasons(&mut self, values: &[Raw], bits: &mut BitWriter<'_>) {
-        let changes: Vec<(usize, u8)> = values
-            .iter()
-            .zip(&self.predictors)
-            .enumerate()
-            .map(|(place, (raw, predictor))| (place, raw.reason().map_or(0, Reason::code), predictor.reason))
-            .filter(|(_, now, before)| now != before)
-            .map(|(place, now, _)| (place, now))
-            .collect();
-        bits.write_flag(!changes.is_empty());
-        if changes.is_empty() {
+        let code = |raw: &Raw| raw.reason().map_or(0, Reason::code);
+        let both = || values.iter().zip(&self.predictors).map(|(raw, predictor)| (code(raw), predictor.reason));
+        let has_changed = both().any(|(now, before)| now != before);
+        bits.write_flag(has_changed);
+        if !has_changed {
             return;
         }
+        let changes = both().enumerate().filter(|(_, (now, before))| now != before);
+        let changes: Vec<(usize, u8)> = changes.map(|(place, (now, _))| (place, now)).collect();
         super::predictor::write_sized(changes.len() as u64, bits);
         let mut next = 0;
         for (place, reason) in changes {

@@ -8,11 +8,12 @@
 //! # Format of a body (version 1)
 //!
 //! ```text
-//! body        = flags u8, [ length u32 LE, definitions ], bits
-//! flags       = 1: forget the context first · 2: definitions follow · others: refused
+//! body        = flags u8, [ length u32 LE, definitions ], [ numbers ], bits
+//! flags       = 1: forget the context first · 2: definitions follow · 4: numbers of layouts follow · others: refused
 //! definitions = bincode (standard configuration) of `wire::message::Definitions`:
 //!               metrics numbered on from the context's last, then whole layouts; a layout's
 //!               series are runs kept from the group's layout before it, or new ones; no group twice
+//! numbers     = count u16 LE, then u32 LE each: layouts that the reader has already, see below; no group twice
 //! bits        = for each group of the context, by number: present 1, and if so
 //!                 time      Rice-coded milliseconds since the group's last tick, foretold as the one before
 //!                 1, and if set: number of series whose reason changed (sized), then for each its
@@ -22,6 +23,9 @@
 //! ```
 //! "Sized" is six bits for the number of significant bits less one, then these. Bits fill bytes from the lowest on; the
 //! last byte is filled with zeros. Anything left over is refused. See `predictor.rs` for the two codes.
+//!
+//! Where many contexts stand in one place, as those of all nodes do in a segment of the log, layouts are written once beside the bodies
+//! ([`write_layout`]), and bodies name them by number. A connection knows no numbers: a body that comes with some is refused.
 //!
 //! A reader that meets an unknown flag refuses the body; a change of format comes with a new frame version.
 //!
@@ -34,19 +38,20 @@ mod encoder;
 mod pool;
 mod predictor;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use thiserror::Error;
 
 pub use decoder::Decoder;
-pub use encoder::{EncodeError, Encoder};
+pub use encoder::{EncodeError, Encoder, write_layout};
 pub use pool::LayoutPool;
 
-use crate::model::{Layout, NameError};
+use crate::model::{Layout, NameError, SeriesDefinition};
 use predictor::Predictor;
 
 const FLAG_RESET: u8 = 1;
 const FLAG_DEFINITIONS: u8 = 2;
+const FLAG_NUMBERS: u8 = 4;
 const REASON_BITS: u32 = 4;
 
 /// A body that cannot be read.
@@ -96,6 +101,23 @@ impl Group {
         let predictors = layout.series.iter().map(|series| Predictor::new(series.metric.resolution)).collect();
         Self { label_bytes: label_bytes(&layout), layout, clock: Predictor::of_times(), predictors }
     }
+
+    /// The group with another layout. Series that stand in both are known by what is remembered of them.
+    fn relaid(&self, layout: Arc<Layout>, kept: &[Option<usize>]) -> Self {
+        let new = |series: &SeriesDefinition| Predictor::new(series.metric.resolution);
+        let predictor = |(series, place): (&Arc<SeriesDefinition>, &Option<usize>)| {
+            place.and_then(|place| self.predictors.get(place)).copied().unwrap_or_else(|| new(series))
+        };
+        let predictors = layout.series.iter().zip(kept).map(predictor).collect();
+        Self { label_bytes: label_bytes(&layout), layout, clock: self.clock, predictors }
+    }
+}
+
+/// Where each series of a layout stood in the one before it.
+fn kept(before: &Layout, layout: &Layout) -> Vec<Option<usize>> {
+    let places: HashMap<&SeriesDefinition, usize> =
+        before.series.iter().enumerate().map(|(place, series)| (&**series, place)).collect();
+    layout.series.iter().map(|series| places.get(&**series).copied()).collect()
 }
 
 fn label_bytes(layout: &Layout) -> usize {

@@ -74,6 +74,55 @@ fn golden() {
         020f000000000101046469736bfbe80301000002010040817e20000c"#]].assert_eq(&hex.join("\n"));
 }
 
+/// As [`bodies`], with the layouts that they name.
+fn numbered_bodies(batches: &[Batch]) -> (Vec<Vec<u8>>, Vec<Arc<Layout>>) {
+    let (mut encoder, mut layouts) = (Encoder::new(), Vec::<Arc<Layout>>::new());
+    let body = |batch: &Batch| {
+        let mut body = Vec::new();
+        let number = |layout: &Arc<Layout>| {
+            let known = layouts.iter().position(|known| known == layout);
+            known.unwrap_or_else(|| {
+                layouts.push(Arc::clone(layout));
+                layouts.len() - 1
+            }) as u32
+        };
+        encoder.encode_by_number(batch, number, &mut body).unwrap();
+        body
+    };
+    (batches.iter().map(body).collect(), layouts)
+}
+
+#[test]
+fn bodies_that_name_layouts_come_back_where_these_are_known() {
+    let batches = sample_batches();
+    let (bodies, layouts) = numbered_bodies(&batches);
+    let layouts: Vec<Arc<Layout>> = layouts.iter().map(written_and_read).collect();
+    let layouts = |number: u32| layouts.get(number as usize).cloned();
+    let mut decoder = Decoder::new();
+    for (body, batch) in bodies.iter().zip(&batches) {
+        assert_eq!(&decoder.decode_by_number(body, &layouts).unwrap(), batch);
+    }
+    let first = &bodies[0];
+    assert_eq!(Decoder::new().decode(first), Err(CodecError::Unknown));
+    assert_eq!(Decoder::new().decode_by_number(first, &|_| None), Err(CodecError::Reference));
+    let twice = [FLAG_RESET | FLAG_NUMBERS, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(Decoder::new().decode_by_number(&twice, &layouts), Err(CodecError::Definitions));
+    for end in 0..first.len() {
+        assert!(Decoder::new().decode_by_number(&first[..end], &layouts).is_err());
+    }
+}
+
+fn written_and_read(layout: &Arc<Layout>) -> Arc<Layout> {
+    let mut bytes = Vec::new();
+    write_layout(layout, &mut bytes);
+    for end in 0..bytes.len() {
+        assert_eq!(Decoder::layout(&Arc::default(), &bytes[..end]), Err(CodecError::Definitions));
+    }
+    let read = Decoder::layout(&Arc::default(), &bytes).unwrap();
+    assert_eq!(&read, layout);
+    read
+}
+
 #[test]
 fn a_body_cut_anywhere_is_refused() {
     let bodies = bodies(&sample_batches());
