@@ -1,19 +1,15 @@
 //! One group of a node: its tiles, and its newest tick.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use belfry_common::model::{Layout, Raw, Tick, Timestamp};
 
 use super::{
     layout::{IndexedLayout, Indexes},
-    node::{Change, GroupTiles},
+    node::{Change, GroupTiles, SealedLater},
     select::{self, Selected, Tile, Wanted},
-    tile::{OpenTile, SealedTile, sample},
+    tile::{FrozenTile, FullTile, OpenTile, SealedTile, TICKS_PER_TILE, sample},
 };
-
-/// Ticks in a sealed tile: enough that a column's first value is a small part of it, few enough that the open tile
-/// (8 bytes a reading) stays below the sealed ones.
-pub(super) const TICKS_PER_TILE: usize = 32;
 
 /// A tick that is older than this when it arrives is backlog.
 const LIVE_AGE_MS_MAX: i64 = 10_000;
@@ -21,8 +17,8 @@ const LIVE_AGE_MS_MAX: i64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Group {
     /// Oldest first by arrival; times may overlap when a backlog came late.
-    sealed: VecDeque<Arc<SealedTile>>,
-    /// How many of these, from the oldest on, are in blocks: only they may go.
+    full: VecDeque<FullTile>,
+    /// How many of these, from the oldest on, are in blocks: they are sealed, and only they may go.
     stored: usize,
     /// The layout of the last tile that went to a block.
     stored_last: Option<Arc<IndexedLayout>>,
@@ -48,7 +44,7 @@ impl Group {
         let mut open = OpenTile::new(index);
         open.push(tick);
         change.bytes_added += open.bytes();
-        Self { sealed: VecDeque::new(), stored: 0, stored_last: None, open, late: None, open_ticks_max, newest }
+        Self { full: VecDeque::new(), stored: 0, stored_last: None, open, late: None, open_ticks_max, newest }
     }
 
     /// Adds a tick; false if its layout is another than that of the tick before.
@@ -96,24 +92,44 @@ impl Group {
         is_known
     }
 
-    /// Seals what is open, and gives all tiles that are in no block yet.
-    pub(super) fn unstored(&mut self, number: u16, next_open_ticks: usize, change: &mut Change) -> GroupTiles {
-        self.seal_late(change);
-        if self.open.len() > 0 {
-            self.seal_open(change);
+    /// Lets nothing be added to the tiles there are; gives those that are to be sealed before [`Self::unstored`].
+    pub(super) fn freeze(&mut self, next_open_ticks: usize, frozen: &mut Vec<Arc<FrozenTile>>) {
+        let late = self.late.take();
+        let open = (self.open.len() > 0).then(|| {
             self.open_ticks_max = next_open_ticks;
+            let next = OpenTile::new(Arc::clone(&self.open.index));
+            mem::replace(&mut self.open, next)
+        });
+        for tile in late.into_iter().chain(open) {
+            let is_first_of_layout = self.is_first_of(&tile);
+            let tile = Arc::new(FrozenTile { tile, is_first_of_layout });
+            self.full.push_back(FullTile::Frozen(Arc::clone(&tile)));
+            frozen.push(tile);
         }
-        let tiles = self.sealed.iter().skip(self.stored).cloned().collect();
+    }
+
+    /// Puts sealed tiles in the place of frozen ones, and gives all that are in no block yet.
+    pub(super) fn unstored(&mut self, number: u16, sealed: &[SealedLater], change: &mut Change) -> GroupTiles {
+        for tile in self.full.iter_mut().skip(self.stored) {
+            let FullTile::Frozen(frozen) = tile else { continue };
+            if let Some((_, sealed)) = sealed.iter().find(|(of, _)| Arc::ptr_eq(of, frozen)) {
+                change.bytes_removed += frozen.tile.bytes();
+                change.sealed(sealed);
+                *tile = FullTile::Sealed(Arc::clone(sealed));
+            }
+        }
+        let tiles = self.full.iter().skip(self.stored).map_while(FullTile::sealed).cloned().collect();
         GroupTiles { number, before: self.stored_last.clone(), tiles }
     }
 
     /// Notes that these tiles, which [`Self::unstored`] gave, are in a block now.
-    pub(super) fn mark_stored(&mut self, tiles: &[Arc<SealedTile>]) {
-        let in_order = self.sealed.iter().skip(self.stored).zip(tiles);
-        let stored = in_order.take_while(|(known, stored)| Arc::ptr_eq(known, stored));
+    pub(super) fn mark_stored(&mut self, tiles: &[Arc<SealedTile>], change: &mut Change) {
+        let unstored = self.full.iter().skip(self.stored).map_while(FullTile::sealed);
+        let stored = unstored.zip(tiles).take_while(|(known, stored)| Arc::ptr_eq(known, stored));
         let (mut count, mut last) = (0, self.stored_last.take());
         for (tile, _) in stored {
             count += 1;
+            change.unstored_removed += tile.bytes();
             last = Some(Arc::clone(&tile.index));
         }
         self.stored += count;
@@ -121,7 +137,7 @@ impl Group {
     }
 
     pub(super) fn unstored_bytes(&self) -> usize {
-        self.sealed.iter().skip(self.stored).map(|tile| tile.bytes()).sum()
+        self.full.iter().skip(self.stored).filter_map(FullTile::sealed).map(|tile| tile.bytes()).sum()
     }
 
     fn seal_open(&mut self, change: &mut Change) {
@@ -139,12 +155,12 @@ impl Group {
     }
 
     fn is_first_of(&self, tile: &OpenTile) -> bool {
-        self.sealed.back().is_none_or(|last| !Arc::ptr_eq(&last.index, &tile.index))
+        self.full.back().is_none_or(|last| !Arc::ptr_eq(last.index(), &tile.index))
     }
 
     fn add_sealed(&mut self, sealed: SealedTile, change: &mut Change) {
-        change.bytes_added += sealed.bytes();
-        self.sealed.push_back(Arc::new(sealed));
+        change.sealed(&sealed);
+        self.full.push_back(FullTile::Sealed(Arc::new(sealed)));
     }
 
     /// Lets go of tiles that are in blocks and older than the window.
@@ -160,10 +176,10 @@ impl Group {
         let horizon = self.newest.time.plus_millis(-window_ms);
         let mut at = 0;
         while at < self.stored {
-            match self.sealed.get(at) {
+            match self.full.get(at).and_then(FullTile::sealed) {
                 Some(tile) if tile.last_time() < horizon => {
                     change.let_go(tile, false);
-                    self.sealed.remove(at);
+                    self.full.remove(at);
                     self.stored -= 1;
                 }
                 _ => at += 1,
@@ -173,7 +189,7 @@ impl Group {
 
     /// The time of what [`Self::drop_oldest`] would let go.
     pub(super) fn oldest_stored(&self) -> Option<Timestamp> {
-        self.sealed.front().filter(|_| self.stored > 0).map(|tile| tile.last_time())
+        self.full.front().filter(|_| self.stored > 0).and_then(FullTile::sealed).map(|tile| tile.last_time())
     }
 
     /// Lets the oldest tile go, before its time perhaps; only if it is in a block.
@@ -181,7 +197,7 @@ impl Group {
         if self.stored == 0 {
             return;
         }
-        if let Some(oldest) = self.sealed.pop_front() {
+        if let Some(FullTile::Sealed(oldest)) = self.full.pop_front() {
             self.stored -= 1;
             change.let_go(&oldest, is_early);
         }
@@ -189,7 +205,7 @@ impl Group {
 
     pub(super) fn bytes(&self) -> usize {
         let late = self.late.as_ref().map_or(0, OpenTile::bytes);
-        self.sealed.iter().map(|tile| tile.bytes()).sum::<usize>() + self.open.bytes() + late
+        self.full.iter().map(FullTile::bytes).sum::<usize>() + self.open.bytes() + late
     }
 
     pub(super) fn newest_layout(&self) -> &Arc<Layout> {
@@ -205,8 +221,8 @@ impl Group {
     pub(super) fn layouts(&self) -> impl Iterator<Item = &IndexedLayout> {
         let mut before = std::ptr::null();
         let late = self.late.as_ref().map(|tile| &tile.index);
-        let all = self.sealed.iter().map(|tile| &tile.index).chain(late).chain([&self.open.index, &self.newest.index]);
-        all.map(|index| &**index).filter(move |&index| !std::ptr::eq(std::mem::replace(&mut before, index), index))
+        let all = self.full.iter().map(FullTile::index).chain(late).chain([&self.open.index, &self.newest.index]);
+        all.map(|index| &**index).filter(move |&index| !std::ptr::eq(mem::replace(&mut before, index), index))
     }
 
     pub(super) fn select(&self, wanted: Wanted<'_>, found: &mut Selected) {
@@ -216,8 +232,8 @@ impl Group {
         } else {
             let late = self.late.as_ref().map(Tile::Open);
             let skipped = if wanted.is_rest { self.stored.saturating_sub(1) } else { 0 };
-            let sealed = self.sealed.iter().skip(skipped).map(|tile| Tile::Sealed(tile));
-            let mut tiles: Vec<Tile<'_>> = sealed.chain(late).collect();
+            let full = self.full.iter().skip(skipped).map(Tile::from);
+            let mut tiles: Vec<Tile<'_>> = full.chain(late).collect();
             tiles.retain(|tile| tile.overlaps(selection.range));
             tiles.sort_by_key(Tile::first_time);
             tiles.extend(Some(Tile::Open(&self.open)).filter(|tile| tile.overlaps(selection.range)));

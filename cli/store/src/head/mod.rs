@@ -70,6 +70,8 @@ pub struct HeadStatistics {
 #[derive(Debug, Default)]
 struct Counters {
     bytes: AtomicUsize,
+    /// Of what is sealed and in no block.
+    unstored: AtomicUsize,
     /// From how many bytes on there may be something to let go.
     room_from: AtomicUsize,
     readings: AtomicU64,
@@ -123,10 +125,9 @@ impl Head {
     pub fn apply(&self, node: NodeId, batch: &Batch, received: Timestamp) {
         let head = self.node_or_new(node);
         let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
-        let change = head.apply(batch, received, self.options.window_ms, &self.indexes);
+        self.count(head.apply(batch, received, self.options.window_ms, &self.indexes));
         drop(head);
         self.counters.readings.fetch_add(batch.readings() as u64, Relaxed);
-        self.count(change);
         let bytes = self.counters.bytes.load(Relaxed);
         if bytes <= self.options.bytes_max {
             self.counters.room_from.store(0, Relaxed);
@@ -138,6 +139,8 @@ impl Head {
     fn count(&self, change: Change) {
         self.counters.bytes.fetch_add(change.bytes_added, Relaxed);
         self.counters.bytes.fetch_sub(change.bytes_removed, Relaxed);
+        self.counters.unstored.fetch_add(change.unstored_added, Relaxed);
+        self.counters.unstored.fetch_sub(change.unstored_removed, Relaxed);
         self.counters.ticks_evicted.fetch_add(change.ticks_evicted, Relaxed);
     }
 
@@ -157,8 +160,8 @@ impl Head {
                 break;
             }
             let left = bytes.saturating_sub(excess).max(share);
-            let change = head.write().unwrap_or_else(PoisonError::into_inner).evict(left);
-            self.count(change);
+            let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
+            self.count(head.evict(left));
         }
         // What cannot go, because it is the newest, is not looked for again before there is that much more.
         self.counters.room_from.store(self.counters.bytes.load(Relaxed) + step, Relaxed);
@@ -190,7 +193,8 @@ impl Head {
         is_all
     }
 
-    /// Seals what is open and gives all tiles that are in no block, node by node, each locked for the time that takes.
+    /// Seals what is open and gives all tiles that are in no block, node by node. Nobody is held up by sealing: who has to wait for a
+    /// thread that lets all others go first waits long.
     pub(crate) fn unstored(&self) -> Vec<NodeTiles> {
         let nodes: Vec<_> = {
             let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
@@ -198,7 +202,10 @@ impl Head {
         };
         let mut all = Vec::new();
         for (node, head) in nodes {
-            let (groups, change) = head.write().unwrap_or_else(PoisonError::into_inner).unstored();
+            let frozen = head.write().unwrap_or_else(PoisonError::into_inner).freeze();
+            let sealed: Vec<_> = frozen.into_iter().map(|tile| (Arc::clone(&tile), Arc::new(tile.seal()))).collect();
+            let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
+            let (groups, change) = head.unstored(&sealed);
             self.count(change);
             if !groups.is_empty() {
                 all.push((node, groups));
@@ -212,17 +219,15 @@ impl Head {
         for (node, groups) in tiles {
             let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
             if let Some(head) = head {
-                let change =
-                    head.write().unwrap_or_else(PoisonError::into_inner).mark_stored(groups, self.options.window_ms);
-                self.count(change);
+                let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
+                self.count(head.mark_stored(groups, self.options.window_ms));
             }
         }
     }
 
     /// Bytes of what is sealed and in no block.
     pub(crate) fn unstored_bytes(&self) -> usize {
-        let nodes: Vec<_> = self.nodes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        nodes.iter().map(|head| head.read().unwrap_or_else(PoisonError::into_inner).unstored_bytes()).sum()
+        self.counters.unstored.load(Relaxed)
     }
 
     /// Calls `visit` with each series of a node's newest layouts.
@@ -244,8 +249,8 @@ impl Head {
     pub fn remove(&self, node: NodeId) {
         let head = self.nodes.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
         if let Some(head) = head {
-            let bytes = head.read().unwrap_or_else(PoisonError::into_inner).bytes();
-            self.counters.bytes.fetch_sub(bytes, Relaxed);
+            // Who still holds it finds nothing in it.
+            self.count(head.write().unwrap_or_else(PoisonError::into_inner).clear());
         }
     }
 

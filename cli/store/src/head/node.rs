@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use belfry_common::model::{Batch, Layout, SeriesDefinition, Timestamp};
 
 use super::{
-    group::{Group, TICKS_PER_TILE},
+    group::Group,
     layout::{IndexedLayout, Indexes, MetricKey},
     select::{Selected, Wanted},
-    tile::SealedTile,
+    tile::{FrozenTile, SealedTile, TICKS_PER_TILE},
 };
 use crate::{
     NodeId,
@@ -20,6 +20,9 @@ use crate::{
 pub(super) struct Change {
     pub(super) bytes_added: usize,
     pub(super) bytes_removed: usize,
+    /// Of what is sealed and in no block.
+    pub(super) unstored_added: usize,
+    pub(super) unstored_removed: usize,
     /// Ticks that went before their time.
     pub(super) ticks_evicted: u64,
     /// The latest time of what went.
@@ -27,12 +30,20 @@ pub(super) struct Change {
 }
 
 impl Change {
+    pub(super) fn sealed(&mut self, tile: &SealedTile) {
+        self.bytes_added += tile.bytes();
+        self.unstored_added += tile.bytes();
+    }
+
     pub(super) fn let_go(&mut self, tile: &SealedTile, is_early: bool) {
         self.bytes_removed += tile.bytes();
         self.dropped_until = self.dropped_until.max(Some(tile.last_time()));
         self.ticks_evicted += if is_early { tile.times.len() as u64 } else { 0 };
     }
 }
+
+/// A frozen tile with what it was sealed to.
+pub(super) type SealedLater = (Arc<FrozenTile>, Arc<SealedTile>);
 
 #[derive(Debug)]
 pub(super) struct NodeHead {
@@ -92,12 +103,18 @@ impl NodeHead {
         range.after >= self.elsewhere_until
     }
 
-    /// Seals what is open, and gives all that is in no block.
-    pub(super) fn unstored(&mut self) -> (Vec<GroupTiles>, Change) {
-        let mut change = Change::default();
+    /// Lets nothing be added to the tiles there are; gives those that are to be sealed before [`Self::unstored`].
+    pub(super) fn freeze(&mut self) -> Vec<Arc<FrozenTile>> {
+        let mut frozen = Vec::new();
         let next = self.first_tile_ticks;
-        let mut groups = self.groups.iter_mut();
-        let tiles = groups.by_ref().map(|(&number, group)| group.unstored(number, next, &mut change));
+        self.groups.values_mut().for_each(|group| group.freeze(next, &mut frozen));
+        frozen
+    }
+
+    /// Puts sealed tiles in the place of frozen ones, and gives all that are in no block.
+    pub(super) fn unstored(&mut self, sealed: &[SealedLater]) -> (Vec<GroupTiles>, Change) {
+        let mut change = Change::default();
+        let tiles = self.groups.iter_mut().map(|(&number, group)| group.unstored(number, sealed, &mut change));
         (tiles.filter(|group| !group.tiles.is_empty()).collect(), change)
     }
 
@@ -106,7 +123,7 @@ impl NodeHead {
         let mut change = Change::default();
         for GroupTiles { number, tiles, .. } in groups {
             if let Some(group) = self.groups.get_mut(number) {
-                group.mark_stored(tiles);
+                group.mark_stored(tiles, &mut change);
                 group.expire_late(window_ms, &mut change);
             }
         }
@@ -131,9 +148,12 @@ impl NodeHead {
         self.groups.values().map(Group::bytes).sum()
     }
 
-    /// Bytes of what is sealed and in no block.
-    pub(super) fn unstored_bytes(&self) -> usize {
-        self.groups.values().map(Group::unstored_bytes).sum()
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) -> Change {
+        let bytes_removed = self.bytes();
+        let unstored_removed = self.groups.values().map(Group::unstored_bytes).sum();
+        self.groups.clear();
+        Change { bytes_removed, unstored_removed, ..Change::default() }
     }
 
     pub(super) fn series(&self) -> impl Iterator<Item = &Arc<SeriesDefinition>> {
@@ -208,7 +228,9 @@ mod tests {
         let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series });
         let tick = Tick { layout, time: Timestamp::from_millis(second * 1000), values: vec![Raw::integer(second)] };
         head.apply(&Batch { ticks: vec![tick] }, Timestamp::from_millis(second * 1000), 10_000, &Indexes::default());
-        let (unstored, _) = head.unstored();
+        let sealed: Vec<SealedLater> =
+            head.freeze().into_iter().map(|tile| (Arc::clone(&tile), Arc::new(tile.seal()))).collect();
+        let (unstored, _) = head.unstored(&sealed);
         head.mark_stored(&unstored, 10_000);
     }
 

@@ -10,7 +10,7 @@ use belfry_common::model::{SeriesDefinition, Timestamp};
 
 use super::{
     layout::{IndexedLayout, MetricKey},
-    tile::{OpenTile, SealedTile},
+    tile::{FullTile, OpenTile, SealedTile},
 };
 use crate::selection::{Sample, Selection, TimeRange, put_in_order};
 
@@ -81,6 +81,15 @@ impl<'a> Wanted<'a> {
 pub(super) enum Tile<'a> {
     Sealed(&'a SealedTile),
     Open(&'a OpenTile),
+}
+
+impl<'a> From<&'a FullTile> for Tile<'a> {
+    fn from(full: &'a FullTile) -> Self {
+        match full {
+            FullTile::Sealed(tile) => Self::Sealed(tile),
+            FullTile::Frozen(frozen) => Self::Open(&frozen.tile),
+        }
+    }
 }
 
 impl<'a> Tile<'a> {

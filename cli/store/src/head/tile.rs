@@ -13,6 +13,12 @@ use crate::{
     selection::{Sample, TimeRange},
 };
 
+/// Ticks in a sealed tile: enough that a column's first value is a small part of it, few enough that the open tile
+/// (8 bytes a reading) stays below the sealed ones.
+pub(super) const TICKS_PER_TILE: usize = 32;
+/// Ticks for which an open tile has room at first.
+const TICKS_AT_FIRST: usize = 4;
+
 /// The tile that is being filled: ticks in ascending order of time, one behind the other in one piece of memory. Rules read the last
 /// seconds of a few series of every node each second; nothing of that is in a cache, so that what is read must stand where it is
 /// looked for.
@@ -41,9 +47,18 @@ impl OpenTile {
 
     /// Adds a tick that it takes.
     pub(super) fn push(&mut self, tick: &Tick) {
+        self.make_room();
         self.times.push(tick.time);
         self.values.extend_from_slice(&tick.values);
         self.values.resize(self.times.len() * self.width(), Raw::missing(Reason::Error));
+    }
+
+    /// A few ticks at first, for a group that is read once a minute; then as many as a tile has, so that it moves only once.
+    fn make_room(&mut self) {
+        if self.values.capacity() < self.values.len() + self.width() {
+            let ticks = if self.len() < TICKS_AT_FIRST { TICKS_AT_FIRST } else { TICKS_PER_TILE };
+            self.values.reserve_exact(ticks.saturating_sub(self.len()).max(1) * self.width());
+        }
     }
 
     /// Empties the tile and keeps its memory.
@@ -150,6 +165,49 @@ impl SealedTile {
             if time > range.after {
                 samples.push(sample(time, raw, resolution));
             }
+        }
+    }
+}
+
+/// A tile that gets no more ticks and is still to be sealed, which takes longer than anybody should wait for.
+#[derive(Debug)]
+pub(super) struct FrozenTile {
+    pub(super) tile: OpenTile,
+    pub(super) is_first_of_layout: bool,
+}
+
+impl FrozenTile {
+    pub(super) fn seal(&self) -> SealedTile {
+        self.tile.seal(self.is_first_of_layout)
+    }
+}
+
+/// A tile that gets no more ticks.
+#[derive(Debug)]
+pub(super) enum FullTile {
+    Sealed(Arc<SealedTile>),
+    Frozen(Arc<FrozenTile>),
+}
+
+impl FullTile {
+    pub(super) fn sealed(&self) -> Option<&Arc<SealedTile>> {
+        match self {
+            Self::Sealed(tile) => Some(tile),
+            Self::Frozen(_) => None,
+        }
+    }
+
+    pub(super) fn index(&self) -> &Arc<IndexedLayout> {
+        match self {
+            Self::Sealed(tile) => &tile.index,
+            Self::Frozen(frozen) => &frozen.tile.index,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Sealed(tile) => tile.bytes(),
+            Self::Frozen(frozen) => frozen.tile.bytes(),
         }
     }
 }
