@@ -283,11 +283,12 @@ impl Writer {
             return Ok(());
         }
         let began = clock::monotonic();
-        let entries = self.patiently(Store::commit)?;
+        self.patiently(Store::sync)?;
         let took = began.elapsed();
         for Waiting { settled, outcome, .. } in self.waiting.drain(..) {
             tell(&settled, outcome);
         }
+        let entries = self.store.show();
         let statistics = &self.statistics;
         statistics.commits.fetch_add(1, Relaxed);
         statistics.commit_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);

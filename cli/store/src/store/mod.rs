@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io, mem,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -313,19 +313,33 @@ impl Store {
         }
     }
 
-    /// Makes everything added durable, shows it to readers, and returns it.
+    /// [`Self::sync`] and [`Self::show`].
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn commit(&mut self) -> Result<Writes, StoreError> {
+        self.sync()?;
+        Ok(self.show())
+    }
+
+    /// Makes everything added durable: now it may be acknowledged. [`Self::show`] is to follow before anything else is added.
     ///
     /// # Errors
     /// [`StoreError`]; what was added stays pending, and a retryable call may be repeated.
-    pub fn commit(&mut self) -> Result<Writes, StoreError> {
+    pub fn sync(&mut self) -> Result<(), StoreError> {
         self.keep_reserve()?;
         self.log.sync().map_err(StoreError::Journal)?;
         self.undurable.clear();
+        Ok(())
+    }
+
+    /// Shows what has become durable to readers, and returns it.
+    pub fn show(&mut self) -> Writes {
         for entry in &self.pending {
             self.head.apply(entry.node, &entry.batch, entry.received);
         }
         self.progress.applied_before.store(self.log.active_segment(), Relaxed);
-        Ok(std::mem::take(&mut self.pending))
+        mem::take(&mut self.pending)
     }
 
     /// Refuses to write when the disk has no more room than what is left to others.

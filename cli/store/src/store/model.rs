@@ -140,7 +140,7 @@ impl World {
         self.add(layouts)?;
         let (store, maintainer) = self.store.as_mut().unwrap();
         store.commit()?;
-        for (series, samples) in std::mem::take(&mut self.pending) {
+        for (series, samples) in mem::take(&mut self.pending) {
             self.committed.entry(series).or_default().extend(samples);
         }
         let now = Timestamp::from_millis(START + self.now * 1000);
@@ -167,7 +167,7 @@ impl World {
         self.open();
         // What was not committed may have survived: then it is as good as committed.
         let read = self.read(self.everything());
-        for (series, samples) in std::mem::take(&mut self.pending) {
+        for (series, samples) in mem::take(&mut self.pending) {
             let survived = read.get(&series).cloned().unwrap_or_default();
             let samples = samples.into_iter().filter(|(second, _)| survived.contains_key(second));
             self.committed.entry(series).or_default().extend(samples);
