@@ -38,6 +38,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Batches are made on one thread and let go of on another, tens of thousands a second: the C library's allocator takes a fifth of the
+/// collector's time for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Watches a fleet of GPU and CPU nodes.
 #[derive(Debug, Parser)]
 #[command(name = "belfry", version, arg_required_else_help = true)]
