@@ -41,6 +41,7 @@ struct File {
 struct StoreFile {
     memory_window: Option<Span>,
     memory_max: Option<ByteSize>,
+    flush_interval: Option<Span>,
     journal_age_max: Option<Span>,
     journal_size_max: Option<ByteSize>,
     raw_age_max: Option<Span>,
@@ -105,6 +106,8 @@ impl Default for Settings {
 
 /// An hour is merged, and rows are made of it, some minutes after its end.
 const RAW_AGE_MS_MIN: i64 = 3 * 3_600_000;
+/// What is due is looked for each second.
+const FLUSH_INTERVAL_MS_MIN: i64 = 1000;
 
 impl Settings {
     /// Reads a file.
@@ -137,7 +140,12 @@ impl Settings {
             age_ms_max: age.map_or(default.age_ms_max, millis),
             bytes_max: size.map(|size| size.0).or(default.bytes_max),
         };
-        let kept = default.store.maintain.retention;
+        let maintain = default.store.maintain;
+        let flush_interval_ms = file.store.flush_interval.map_or(maintain.flush_interval_ms, millis);
+        if flush_interval_ms < FLUSH_INTERVAL_MS_MIN {
+            return refuse(&["store", "flush_interval"], "store.flush_interval must be at least 1s");
+        }
+        let kept = maintain.retention;
         let of = &file.store;
         let retention = RetentionOptions {
             raw: tier(of.raw_age_max, of.raw_size_max, kept.raw),
@@ -152,7 +160,7 @@ impl Settings {
         }
         let store = StoreOptions {
             head,
-            maintain: MaintainOptions { retention, ..default.store.maintain },
+            maintain: MaintainOptions { flush_interval_ms, retention, ..maintain },
             journal_age_ms_max: file.store.journal_age_max.map_or(default.store.journal_age_ms_max, millis),
             journal_bytes_max: file.store.journal_size_max.map_or(default.store.journal_bytes_max, |size| size.0),
             ..default.store
@@ -218,12 +226,16 @@ mod tests {
         check(
             "[store]\nmemory_windows = \"1h\"",
             &expect![
-                "collector.toml:2: unknown field `memory_windows`, expected one of `memory_window`, `memory_max`, `journal_age_max`, `journal_size_max`, `raw_age_max`, `raw_size_max`, `minutes_age_max`, `minutes_size_max`, `hours_age_max`, `hours_size_max`; did you mean `memory_window`?"
+                "collector.toml:2: unknown field `memory_windows`, expected one of `memory_window`, `memory_max`, `flush_interval`, `journal_age_max`, `journal_size_max`, `raw_age_max`, `raw_size_max`, `minutes_age_max`, `minutes_size_max`, `hours_age_max`, `hours_size_max`; did you mean `memory_window`?"
             ],
         );
         check(
             "[store]\nmemory_window = \"1s\"",
             &expect!["collector.toml:2: store.memory_window must be at least 1m: rules look back that far"],
+        );
+        check(
+            "[store]\nflush_interval = \"0s\"",
+            &expect!["collector.toml:2: store.flush_interval must be at least 1s"],
         );
         check(
             "[store]\njournal_size_max = \"1MiB\"",
@@ -253,6 +265,7 @@ mod tests {
                 StoreFile {
                     memory_window: Some(_),
                     memory_max: Some(_),
+                    flush_interval: Some(_),
                     journal_age_max: Some(_),
                     journal_size_max: Some(_),
                     raw_age_max: Some(_),
