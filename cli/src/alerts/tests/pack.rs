@@ -38,6 +38,7 @@ const INCIDENTS: &[(&[&str], &str)] = &[
     // Revoked on purpose: nothing to say.
     (&[], "belfry_node_state{instance=n1,state=down,reason=revoked} 1x60"),
     (&["CollectorDiskFull"], "belfry_collector_store_writable{job=belfry} 1x3 0x30 1x10"),
+    (&["CollectorBlocksQuarantined"], "belfry_collector_blocks_quarantined{job=belfry} 0x3 1x30 0x10"),
     (&["NodeClockSkew"], "belfry_node_clock_skew_seconds{instance=n1} 0 -5x90 0x10"),
     (
         &["AgentSpoolGrowing"],
