@@ -9,7 +9,7 @@ use belfry_common::storage::{Disk, Failure, Storage, failure};
 
 use crate::{
     NodeId,
-    block::{Block, BlockError, Cache, Summary, Tier},
+    block::{Block, BlockError, Cache, Catalog, Summary, Tier},
     shelf,
 };
 
@@ -60,7 +60,7 @@ impl StoreFiles {
         Self::open_in(&(Arc::new(disk) as Arc<dyn Storage>))
     }
 
-    fn open_in(storage: &Arc<dyn Storage>) -> Result<Self, Failure> {
+    pub(crate) fn open_in(storage: &Arc<dyn Storage>) -> Result<Self, Failure> {
         let cache = Arc::new(Cache::new(CACHE_BYTES));
         let mut files = Self { blocks: Vec::new(), damaged: Vec::new(), quarantined: Vec::new() };
         let list = |folder: &'static str| storage.list(folder).map_err(failure(&**storage, "list", folder));
@@ -71,7 +71,7 @@ impl StoreFiles {
             match Block::open(storage, &cache, &name) {
                 Ok(block) => files.blocks.push(Arc::new(block)),
                 // A collector has merged it meanwhile.
-                Err(BlockError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => files.damaged.push((name, error)),
             }
         }
@@ -106,9 +106,9 @@ impl StoreFiles {
     /// [`BlockError`] for a block that became unreadable.
     pub fn metrics(&self) -> Result<BTreeMap<String, Use>, BlockError> {
         let mut metrics: BTreeMap<String, Use> = BTreeMap::new();
-        for block in &self.blocks {
+        for (block, catalog) in self.catalogs() {
+            let catalog = catalog?;
             let mut of_block: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
-            let catalog = block.catalog()?;
             for entry in &catalog.metrics {
                 let end = entry.index.offset + u64::from(entry.index.bytes);
                 let (series, readings, bytes) = of_block.entry(&entry.metric.name).or_default();
@@ -129,8 +129,8 @@ impl StoreFiles {
     /// As [`Self::metrics`].
     pub fn nodes(&self) -> Result<BTreeMap<NodeId, Use>, BlockError> {
         let mut nodes: BTreeMap<NodeId, Use> = BTreeMap::new();
-        for block in &self.blocks {
-            for entry in &block.catalog()?.nodes {
+        for (block, catalog) in self.catalogs() {
+            for entry in &catalog?.nodes {
                 nodes.entry(entry.node).or_default().add(
                     block.summary().tier,
                     entry.series,
@@ -140,6 +140,12 @@ impl StoreFiles {
             }
         }
         Ok(nodes)
+    }
+
+    /// The catalogs of all blocks that are there still: a collector may have merged some meanwhile.
+    fn catalogs(&self) -> impl Iterator<Item = (&Block, Result<Arc<Catalog>, BlockError>)> {
+        let catalogs = self.blocks.iter().map(|block| (&**block, block.catalog()));
+        catalogs.filter(|(_, catalog)| !catalog.as_ref().is_err_and(is_gone))
     }
 
     /// Compares every byte with its checksums, block by block; `progress` is told how many bytes were read. Gives the blocks that are
@@ -156,10 +162,15 @@ impl StoreFiles {
             match block.verify(progress) {
                 Ok(()) => {}
                 Err(BlockError::Stopped) => return Err(BlockError::Stopped),
-                Err(BlockError::Io(failure)) if failure.source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => damaged.push((block.name().to_owned(), error)),
             }
         }
         Ok(damaged)
     }
+}
+
+/// Whether the block's file is there no more.
+fn is_gone(error: &BlockError) -> bool {
+    matches!(error, BlockError::Io(failure) if failure.source.kind() == io::ErrorKind::NotFound)
 }

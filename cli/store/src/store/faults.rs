@@ -9,7 +9,8 @@ use belfry_common::{
 
 use super::*;
 use crate::{
-    BlockError, CompactOptions, Grain, ReadLimits, RetentionOptions, Selected, Selection, TierRetention, TimeRange,
+    BlockError, CompactOptions, Grain, ReadLimits, RetentionOptions, Selected, Selection, StoreFiles, TierRetention,
+    TimeRange,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -203,4 +204,24 @@ fn a_damaged_block_is_moved_aside_by_merging_and_the_rest_is_merged() {
     assert_eq!(store.reader().statistics().quarantined, 1);
     assert_eq!(store.blocks().len(), 3, "raw samples, minutes, hours");
     assert_eq!(seconds(&store), (0..180).collect::<Vec<_>>());
+}
+
+/// More blocks than are kept open are looked at, and merged before their catalogs are read.
+#[test]
+fn blocks_that_are_merged_while_somebody_counts_them_are_left_out() {
+    let disks = [1, 2].map(Simulated::new);
+    let mut store = open(&disks);
+    for second in 0..300 {
+        add(&mut store, second..second + 1);
+        store.maintainer().flush(at(second)).unwrap();
+    }
+    let files = StoreFiles::open_in(&(Arc::new(disks[1].clone()) as Arc<dyn Storage>)).unwrap();
+    assert_eq!(files.blocks().count(), 300);
+    while store.maintainer().compact(at(3 * 3600)).unwrap() {}
+    let readings = |counted: Option<crate::Use>| counted.map_or(0, |counted| counted.readings);
+    assert!(readings(files.metrics().unwrap().get("m").copied()) <= 300);
+    assert!(readings(files.nodes().unwrap().get(&NodeId(1)).copied()) <= 300);
+    assert!(files.verify(&|_| Ok(())).unwrap().is_empty());
+    let again = StoreFiles::open_in(&(Arc::new(disks[1].clone()) as Arc<dyn Storage>)).unwrap();
+    assert_eq!(readings(again.metrics().unwrap().get("m").copied()), 300);
 }
