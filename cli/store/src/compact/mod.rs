@@ -11,4 +11,6 @@ pub use plan::CompactOptions;
 
 pub(crate) use merge::run;
 pub(crate) use plan::next;
+#[cfg(test)]
+pub(crate) use rows::Rows;
 pub(crate) use rows::row_ms;
