@@ -50,13 +50,16 @@ async fn inject(collector: &Collector, injection: &str) -> Process {
     tracer
 }
 
-async fn check(collector: &Collector, recorder: &Recorder) {
+/// What was acknowledged is there once, in the journal and for queries, and nothing else is.
+pub(crate) async fn check(collector: &Collector, recorder: &Recorder) {
     let stored = Stored::read(&collector.data_directory());
-    stored.check(recorder.identity.subject.id, recorder.epoch, &recorder.ledger);
+    let Recorder { identity, epoch, ledger, .. } = recorder;
+    stored.check(identity.subject.id, *epoch, ledger);
+    stored.check_samples(identity.subject.id, *epoch, ledger);
 }
 
 /// Ready when this many more batches are acknowledged.
-async fn flowing(progress: &mut tokio::sync::watch::Receiver<usize>, more: usize) {
+pub(crate) async fn flowing(progress: &mut tokio::sync::watch::Receiver<usize>, more: usize) {
     let before = *progress.borrow_and_update();
     let flowing = tokio::time::timeout(SOON, progress.wait_for(|&now| now >= before + more)).await;
     flowing.expect("data flows").unwrap();
@@ -130,7 +133,10 @@ async fn watched(
     let disk = disk(&collector.data_directory())?;
     let rules = collector.scratch().join("rules.yml");
     fs::write(&rules, "groups:\n- name: test\n  rules:\n  - alert: Gone\n    expr: up == 0\n").unwrap();
-    collector.configure(&format!("shipped_rules = false\nrules = [{:?}]", rules.to_str().unwrap()));
+    collector.configure(&format!(
+        "shipped_rules = false\nrules = [{:?}]\n[store]\nflush_interval = \"1s\"",
+        rules.to_str().unwrap()
+    ));
     collector.restart().await;
     let identity = collector.join("node").await;
     let mut live = Live::open(collector.address(), &identity, Epoch(1)).await.unwrap();
@@ -204,7 +210,8 @@ async fn alerts_that_cannot_be_written_are_told_when_they_can() {
 /// there is space again.
 #[tokio::test]
 async fn a_full_disk_stops_acknowledgements_until_there_is_space() {
-    let mut collector = Collector::prepare("shipped_rules = false");
+    // Blocks are written all the time, too.
+    let mut collector = Collector::prepare("shipped_rules = false\n[store]\nflush_interval = \"1s\"");
     let data = collector.data_directory();
     let disk = match SmallDisk::mount(&data, 24 * MIB) {
         Ok(disk) => disk,

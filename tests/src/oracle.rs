@@ -1,15 +1,21 @@
 //! Knows what must be on disk: each acknowledged batch exactly once with the right content, and nothing that was not sent.
+//!
+//! The journal tells batches, as long as it keeps them; blocks and what is in memory tell samples, for as long as anything is kept.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::ControlFlow,
     path::Path,
+    sync::Arc,
 };
 
 use belfry_common::{
     clock,
-    model::{Batch, Epoch, Gap, Sequence, Timestamp},
+    model::{Batch, Epoch, Gap, Reason, Sequence, SeriesDefinition, Timestamp},
 };
-use belfry_store::{Entry, LogRecord, NodeId, Store, StoreOptions};
+use belfry_store::{
+    Entry, Grain, LogRecord, NodeId, ReadLimits, Sample, Selected, Selection, Store, StoreOptions, Summary, TimeRange,
+};
 
 /// Mistakes that are shown; the first ones explain the rest.
 const MISTAKES_SHOWN: usize = 10;
@@ -17,9 +23,25 @@ const MISTAKES_SHOWN: usize = 10;
 /// Every copy of each batch: there must be one.
 type Copies = BTreeMap<Sequence, Vec<Entry>>;
 
-/// What a stopped collector has on disk.
+/// What a sample is known by.
+type Key = (Arc<SeriesDefinition>, Timestamp);
+
+/// The samples of one node: a value's bits, or why there was none.
+type Samples = HashMap<Key, Result<u64, Reason>>;
+
+/// What a query gives of one node.
 #[derive(Debug, Default)]
+struct Read {
+    samples: Samples,
+    /// Where series ended.
+    ends: Vec<Key>,
+    mistakes: Vec<String>,
+}
+
+/// What a stopped collector has on disk.
+#[derive(Debug)]
 pub struct Stored {
+    store: Store,
     batches: BTreeMap<(NodeId, Epoch), Copies>,
     gaps: BTreeMap<(NodeId, Epoch), Vec<Gap>>,
     unreadable: Vec<String>,
@@ -39,9 +61,17 @@ impl Stored {
     #[must_use]
     pub fn read(data_directory: &Path) -> Self {
         let (store, _) = Store::open(data_directory, StoreOptions::default(), clock::now()).unwrap();
-        let mut stored = Self::default();
-        store.read_log(|record| stored.take(record)).unwrap();
+        let mut records = Vec::new();
+        store.read_log(|record| records.push(record)).unwrap();
+        let mut stored = Self { store, batches: BTreeMap::new(), gaps: BTreeMap::new(), unreadable: Vec::new() };
+        records.into_iter().for_each(|record| stored.take(record));
         stored
+    }
+
+    /// The blocks.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<Summary> {
+        self.store.blocks()
     }
 
     fn take(&mut self, record: LogRecord) {
@@ -89,18 +119,30 @@ impl Stored {
         arrivals
     }
 
-    /// Checks one epoch of a node against what its sender knows.
+    /// Checks one epoch of a node against what its sender knows, by the journal, of which nothing is gone yet.
     ///
     /// # Panics
     /// When the promise is broken, with the numbers concerned.
     pub fn check(&self, node: u64, epoch: Epoch, ledger: &Ledger) {
-        let mut mistakes = self.unreadable.clone();
         let stored: BTreeMap<Sequence, &Vec<Entry>> = self.epoch(node, epoch).collect();
-        for sequence in &ledger.acknowledged {
-            if !stored.contains_key(sequence) {
-                mistakes.push(format!("{sequence} was acknowledged and is not stored"));
-            }
+        let lost = ledger.acknowledged.iter().filter(|sequence| !stored.contains_key(sequence));
+        let lost: Vec<String> = lost.map(|number| format!("{number} was acknowledged and is not stored")).collect();
+        refute(node, epoch, &lost);
+        self.check_journal(node, epoch, ledger);
+    }
+
+    /// Checks what the journal still has of one epoch of a node, and that no acknowledged number is forgotten.
+    ///
+    /// # Panics
+    /// As [`Self::check`].
+    pub fn check_journal(&self, node: u64, epoch: Epoch, ledger: &Ledger) {
+        let mut mistakes = self.unreadable.clone();
+        let durable = self.durable(node, epoch);
+        let is_durable = |sequence| durable.iter().any(|&(first, last)| first <= sequence && sequence <= last);
+        for sequence in ledger.acknowledged.iter().filter(|&&sequence| !is_durable(sequence)) {
+            mistakes.push(format!("{sequence} was acknowledged and is not known any more"));
         }
+        let stored: BTreeMap<Sequence, &Vec<Entry>> = self.epoch(node, epoch).collect();
         for (sequence, copies) in stored {
             if copies.len() > 1 {
                 mistakes.push(format!("{sequence} is stored {} times", copies.len()));
@@ -116,6 +158,80 @@ impl Stored {
         refute(node, epoch, &mistakes);
     }
 
+    /// Checks the samples of a node of one epoch, as they are read from blocks and memory: each that was acknowledged is there once, with
+    /// what was sent, and nothing is that was not sent. Says how many there are.
+    ///
+    /// # Panics
+    /// When that is not so, with the samples concerned.
+    pub fn check_samples(&self, node: u64, epoch: Epoch, ledger: &Ledger) -> usize {
+        let mut sent = Samples::new();
+        let mut promised = Vec::new();
+        for (sequence, batch) in &ledger.sent {
+            for (key, value) in samples(batch) {
+                if ledger.acknowledged.contains(sequence) {
+                    promised.push(key.clone());
+                }
+                sent.insert(key, value);
+            }
+        }
+        let Read { samples: stored, ends, mut mistakes } = self.samples(node);
+        for key in promised.iter().filter(|key| !stored.contains_key(*key)) {
+            mistakes.push(format!("{} was acknowledged and is lost", name(key)));
+        }
+        let times: BTreeSet<Timestamp> =
+            ledger.sent.values().flat_map(|batch| &batch.ticks).map(|tick| tick.time).collect();
+        for key in ends.iter().filter(|(_, time)| !times.contains(time)) {
+            mistakes.push(format!("{} is said to be an end, and nothing was sent then", name(key)));
+        }
+        for (key, value) in &stored {
+            match sent.get(key) {
+                None => mistakes.push(format!("{} was never sent", name(key))),
+                Some(sent) if sent != value => {
+                    mistakes.push(format!("{} is {value:?} and was {sent:?}", name(key)));
+                }
+                Some(_) => {}
+            }
+        }
+        refute(node, epoch, &mistakes);
+        stored.len()
+    }
+
+    /// The times of a node's samples of a metric, as they are read from blocks and memory, ascending.
+    #[must_use]
+    pub fn sample_times(&self, node: u64, metric: &str) -> Vec<Timestamp> {
+        let read = self.samples(node);
+        let of_metric = read.samples.keys().filter(|(series, _)| &*series.metric.name == metric);
+        of_metric.map(|&(_, time)| time).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// All samples of a node as a query reads them.
+    fn samples(&self, node: u64) -> Read {
+        let mut read = Read::default();
+        let mut visitor = |_, series: &Arc<SeriesDefinition>, samples: &[Sample]| {
+            read.take(series, samples);
+            ControlFlow::Continue(())
+        };
+        let [after, until] = [i64::MIN / 2, i64::MAX / 2].map(Timestamp::from_millis);
+        let selection = Selection {
+            metric: None,
+            conditions: &[],
+            filter: &|_| true,
+            range: TimeRange { after, until },
+            newest_only: false,
+            grain: Grain::Raw,
+        };
+        let (reader, nodes) = (self.store.reader(), id(node).into_iter().collect::<Vec<_>>());
+        let visited = reader.visit(&nodes, &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+        assert!(visited.unwrap().is_continue());
+        read
+    }
+
+    /// The runs of numbers that are settled: stored, or declared as lost.
+    #[must_use]
+    pub fn durable(&self, node: u64, epoch: Epoch) -> Vec<(Sequence, Sequence)> {
+        id(node).map_or(Vec::new(), |node| self.store.durable(node, epoch))
+    }
+
     /// Checks an epoch whose sender is a real agent: its numbers up to the highest are stored once or declared as gaps.
     ///
     /// # Panics
@@ -128,8 +244,13 @@ impl Stored {
         let stored = self.sequences(node, epoch);
         let last = stored.last().copied().unwrap_or(0);
         let declared = self.gaps(node, epoch).iter().map(|gap| (gap.first, gap.last));
+        // Of what the journal does not have any more it says that it had it.
+        let first = stored.first().copied().unwrap_or(0);
+        let gone = self.durable(node, epoch).into_iter().filter(|&(from, _)| from < first);
+        let gone = gone.map(|(from, to)| (from, to.min(first - 1)));
         // As runs: what was set aside and not used is millions of numbers.
-        let mut known: Vec<_> = stored.into_iter().map(|sequence| (sequence, sequence)).chain(declared).collect();
+        let numbers = stored.into_iter().map(|sequence| (sequence, sequence));
+        let mut known: Vec<_> = numbers.chain(declared).chain(gone).collect();
         known.sort_unstable();
         let mut next = 1;
         for (first, end) in known.into_iter().filter(|&(first, _)| first <= last) {
@@ -152,6 +273,39 @@ impl Stored {
         let found = id(node).and_then(|node| self.batches.get(&(node, epoch)));
         found.into_iter().flatten().map(|(&sequence, copies)| (sequence, copies))
     }
+}
+
+impl Read {
+    fn take(&mut self, series: &Arc<SeriesDefinition>, samples: &[Sample]) {
+        for sample in samples {
+            let key = (Arc::clone(series), sample.time);
+            let value = match sample.value {
+                Ok(value) => Ok(value.to_bits()),
+                Err(Some(reason)) => Err(reason),
+                Err(None) => {
+                    self.ends.push(key);
+                    continue;
+                }
+            };
+            if self.samples.contains_key(&key) {
+                self.mistakes.push(format!("{} comes twice", name(&key)));
+            }
+            self.samples.insert(key, value);
+        }
+    }
+}
+
+fn name((series, time): &Key) -> String {
+    format!("{}{:?} at {}", series.metric.name, series.label_values, time.as_millis())
+}
+
+fn samples(batch: &Batch) -> impl Iterator<Item = (Key, Result<u64, Reason>)> {
+    batch.ticks.iter().flat_map(|tick| {
+        tick.layout.series.iter().zip(&tick.values).map(|(series, raw)| {
+            let value = raw.value(series.metric.resolution).map(f64::to_bits);
+            ((Arc::clone(series), tick.time), value)
+        })
+    })
 }
 
 fn id(node: u64) -> Option<NodeId> {

@@ -46,9 +46,15 @@ impl Recorder {
     /// A node that sends a batch every `pace`.
     #[must_use]
     pub fn new(identity: Identity, seed: u64, pace: Duration) -> Self {
+        let samples = Samples::new(seed, clock::now().plus_millis(-60_000), pace.as_millis() as i64);
+        Self::of(identity, samples, seed, pace)
+    }
+
+    /// A node that sends these samples, which need not be of now, a batch every `pace`.
+    #[must_use]
+    pub fn of(identity: Identity, samples: Samples, seed: u64, pace: Duration) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let epoch = Epoch(rng.u64(1..));
-        let samples = Samples::new(seed, clock::now().plus_millis(-60_000), pace.as_millis() as i64);
         let (ledger, progress) = (Ledger::default(), watch::Sender::new(0));
         Self { identity, epoch, ledger, samples, next: 1, pace, rng, progress }
     }
