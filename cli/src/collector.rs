@@ -6,6 +6,7 @@ use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::DirBuilderExt as _,
+    path::Path,
     sync::Arc,
     thread,
     time::Duration,
@@ -14,7 +15,7 @@ use std::{
 use anyhow::Context as _;
 use belfry_common::{
     clock,
-    identity::Identity,
+    identity::{Authority, Identity},
     quic::{self, EndpointError},
     stages::Stages,
 };
@@ -72,6 +73,7 @@ impl Collector {
             .mode(0o700)
             .create(directory)
             .with_context(|| format!("failed to create the data directory `{}`", directory.display()))?;
+        refuse_lost_database(directory)?;
         let state = State::open(directory)?;
         let (store, recovery) = Store::open(directory, settings.store, now).context("failed to open the store")?;
         if !recovery.is_clean() {
@@ -174,6 +176,18 @@ impl Collector {
         info!("collector stopped");
         Ok(ended?)
     }
+}
+
+/// A database is made at the first start, and the authority after it. A second one would know no node that has joined.
+fn refuse_lost_database(directory: &Path) -> anyhow::Result<()> {
+    let path = State::path(directory);
+    anyhow::ensure!(
+        path.exists() || !Authority::exists(directory),
+        "`{}` is missing while the certificate authority is there: restore it from a backup; with a new one every enrolled node would be \
+         locked out, and its history given to another",
+        path.display()
+    );
+    Ok(())
 }
 
 /// Runs blocking work on a thread of its own; the receiver gets its result, or nothing if it panicked.

@@ -39,7 +39,13 @@ mod tests;
 pub(crate) mod tokens;
 mod writer;
 
-use std::{error::Error, fmt, fs::File, path::Path, sync::Arc};
+use std::{
+    error::Error,
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::sync::{Mutex, watch};
 
@@ -81,12 +87,17 @@ pub(crate) fn node_names(directory: &Path) -> Result<Vec<(nodes::NodeId, String)
 }
 
 impl State {
+    /// Where the database of a data directory is.
+    pub(crate) fn path(directory: &Path) -> PathBuf {
+        directory.join(FILE)
+    }
+
     /// Opens the database of this data directory, or creates it. Blocks while it is checked.
     ///
     /// # Errors
     /// [`OpenError`] says what is wrong with which file and what to do about it.
     pub(crate) fn open(directory: &Path) -> Result<Self, OpenError> {
-        let path = directory.join(FILE);
+        let path = Self::path(directory);
         let lock = files::lock(directory.join(LOCK_FILE), &path)?;
         Self::start(&Location::File(path), Some(lock))
     }

@@ -112,6 +112,12 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// Whether there is something of an authority in this directory.
+    #[must_use]
+    pub fn exists(directory: &Path) -> bool {
+        [KEY_FILE, CERTIFICATE_FILE].iter().any(|name| directory.join(name).exists())
+    }
+
     /// Loads the authority of this directory, or creates it if there is none.
     ///
     /// # Errors
