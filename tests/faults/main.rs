@@ -8,6 +8,7 @@
 )]
 
 mod alerts;
+mod blocks;
 mod delivery;
 mod identity;
 mod network;
