@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, fs, ops::ControlFlow, path::Path, sync::Arc, ti
 use belfry_common::{
     clock,
     model::{Batch, BatchKey, Epoch, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick, Timestamp},
+    wire::codec::LayoutPool,
 };
 use belfry_reference::Values;
 use belfry_store::{
@@ -31,7 +32,8 @@ struct Node {
 }
 
 impl Node {
-    fn new(node: u64) -> Self {
+    /// What nodes have in common is in memory once, as in a collector.
+    fn new(node: u64, pool: &LayoutPool) -> Self {
         let mut families: BTreeMap<&str, (Vec<Arc<SeriesDefinition>>, Vec<Values>)> = BTreeMap::new();
         for (place, series) in belfry_reference::catalogue().iter().enumerate() {
             let labels = belfry_reference::labels(series, node);
@@ -46,7 +48,7 @@ impl Node {
         let mut groups = Vec::new();
         for (group, (sampler, (series, values))) in (0..).zip(families) {
             let (sampler, series) = (sampler.into(), series.into());
-            groups.push((Arc::new(Layout { group, sampler, interval_ms: 1000, series }), values));
+            groups.push((pool.layout(Layout { group, sampler, interval_ms: 1000, series }), values));
         }
         Self { groups }
     }
@@ -82,7 +84,7 @@ fn main() {
     let options = StoreOptions { maintain, ..StoreOptions::default() };
     let (mut store, _) = Store::open(directory.path(), options, Timestamp::from_millis(START)).unwrap();
     let maintainer = store.maintainer();
-    let mut fleet: Vec<Node> = (0..nodes).map(Node::new).collect();
+    let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, store.head().pool())).collect();
     let (mut ingest, mut maintain) = (Duration::ZERO, Duration::ZERO);
     for second in 0..seconds {
         let time = Timestamp::from_millis(START + second as i64 * 1000);
@@ -106,6 +108,12 @@ fn main() {
         rss_kib() as f64 * 1024.0 / (nodes as f64 * 500.0)
     );
     let end = Timestamp::from_millis(START + seconds as i64 * 1000);
+    // As after a kill: nothing was put into blocks at last.
+    drop((store, maintainer));
+    let (began, began_cpu) = (clock::monotonic(), cpu());
+    let (store, _) = Store::open(directory.path(), options, end).unwrap();
+    println!("start after a kill   {:.2?}, {:.2?} of CPU", began.elapsed(), cpu() - began_cpu);
+    let maintainer = store.maintainer();
     let began = cpu();
     maintainer.flush(end).unwrap();
     maintain += cpu() - began;

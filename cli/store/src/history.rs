@@ -62,6 +62,13 @@ fn parse(payload: &[u8], context: &mut Context, visit: &mut impl FnMut(LogRecord
                 visit(LogRecord::Unreadable(ErrorChain(&error).to_string()));
             }
         }
+        // Only repeats what a batch said; the node's context goes on from it.
+        Ok(Record::Newest { node, body }) => {
+            if let Err(error) = context.decode(node, body) {
+                visit(LogRecord::Unreadable(ErrorChain(&error).to_string()));
+            }
+        }
+        Ok(Record::Begun) => {}
         Err(error) => visit(LogRecord::Unreadable(error.to_string())),
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use belfry_common::{
     journal::{Journal, JournalError, Segment},
     limits::RECORD_BYTES_MAX,
-    model::{Batch, BatchKey, Epoch, Gap, Layout, Timestamp},
+    model::{Batch, Epoch, Gap, Layout, Timestamp},
     sequences::{SequenceSet, TooManyRuns},
     wire::codec::{EncodeError, Encoder},
 };
@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::{
-    NodeId,
+    Entry, Head, NodeId,
     record::{self, SnapshotWriter},
 };
 
@@ -43,13 +43,28 @@ pub(crate) struct Log {
     /// The layouts that stand in the segment.
     layouts: Layouts,
     buffer: Vec<u8>,
+    /// What the segment begins with and is not in it yet, the first last; nothing before the first segment of this process.
+    beginning: Option<Vec<Vec<u8>>>,
+    /// Bytes that the segment begins with, and bytes that were added since.
+    begun_bytes: usize,
+    added_bytes: usize,
     /// When each segment began, as far as it is known: for cutting by age.
     began: HashMap<u64, Timestamp>,
 }
 
 impl Log {
     pub(crate) fn new(journal: Journal, stored: Stored, began: HashMap<u64, Timestamp>) -> Self {
-        Self { journal, stored, encoders: FxHashMap::default(), layouts: Layouts::default(), buffer: Vec::new(), began }
+        Self {
+            journal,
+            stored,
+            encoders: FxHashMap::default(),
+            layouts: Layouts::default(),
+            buffer: Vec::new(),
+            beginning: None,
+            begun_bytes: 0,
+            added_bytes: 0,
+            began,
+        }
     }
 
     pub(crate) fn journal(&self) -> &Journal {
@@ -70,20 +85,14 @@ impl Log {
     }
 
     /// Accepts a batch; false if it is stored already. Durable after the next [`Self::sync`].
-    pub(crate) fn add(
-        &mut self,
-        node: NodeId,
-        key: BatchKey,
-        received: Timestamp,
-        batch: &Arc<Batch>,
-    ) -> Result<bool, LogError> {
+    pub(crate) fn add(&mut self, entry: &Entry) -> Result<bool, LogError> {
+        let Entry { node, key, received, batch } = entry;
+        let (node, key) = (*node, *key);
         if self.stored(node, key.epoch).is_some_and(|stored| stored.contains(key.sequence)) {
             return Ok(false);
         }
-        // A rough size is enough: the segment's limit is a wish, not a wall.
-        self.prepare(batch.readings() * 2 + 256, received)?;
         self.buffer.clear();
-        record::write_batch_head(node, key, received, &mut self.buffer);
+        record::write_batch_head(node, key, *received, &mut self.buffer);
         let encoder = self.encoders.entry(node).or_default();
         encoder.encode_by_number(batch, |layout| self.layouts.number(layout), &mut self.buffer)?;
         if let Err(error) = self.append_with_layouts() {
@@ -99,19 +108,20 @@ impl Log {
     /// Appends what is in the buffer, and before it the layouts that are new in it.
     fn append_with_layouts(&mut self) -> Result<(), LogError> {
         within_record(&self.buffer)?;
-        while let Some(layout) = self.layouts.next_unwritten() {
+        while let Some((number, layout)) = self.layouts.next_unwritten() {
             let mut record = Vec::new();
-            record::write_layout(self.layouts.written as u32, layout, &mut record);
+            record::write_layout(number, layout, &mut record);
             within_record(&record)?;
             self.journal.append(&record)?;
             self.layouts.written += 1;
         }
-        Ok(self.journal.append(&self.buffer).map(|_| ())?)
+        self.journal.append(&self.buffer)?;
+        self.added_bytes += self.buffer.len();
+        Ok(())
     }
 
     /// Notes that these numbers will never be filled; says how many of them were not known before.
-    pub(crate) fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap, now: Timestamp) -> Result<u64, LogError> {
-        self.prepare(256, now)?;
+    pub(crate) fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap) -> Result<u64, LogError> {
         self.buffer.clear();
         record::write_gap(node, epoch, gap, &mut self.buffer);
         self.journal.append(&self.buffer)?;
@@ -159,27 +169,65 @@ impl Log {
         }
     }
 
-    fn prepare(&mut self, bytes: usize, now: Timestamp) -> Result<(), JournalError> {
-        if self.journal.wants_roll(bytes) {
-            self.journal.roll()?;
+    /// To be called before something is added, while the head has everything that was: begins a segment if the present one is full, or
+    /// was begun by another process. That its size is exceeded by what comes until the next call does no harm.
+    pub(crate) fn prepare(&mut self, head: &Head, now: Timestamp) -> Result<(), LogError> {
+        // One that begins with more than a segment should have is to be worth it.
+        let is_full = self.journal.wants_roll(0) && self.added_bytes >= self.begun_bytes;
+        if self.beginning.is_none() || is_full {
+            if !self.journal.segment_is_empty() {
+                self.journal.roll()?;
+            }
+            self.beginning = None;
         }
-        if !self.journal.segment_is_empty() {
-            return Ok(());
-        }
-        self.encoders.clear();
-        self.layouts = Layouts::default();
-        self.buffer.clear();
-        let mut writer = SnapshotWriter::new(now);
-        for (&(node, epoch), set) in &self.stored {
-            if let Some(full) = writer.add(node, epoch, set) {
-                self.journal.append(&full)?;
+        if self.journal.segment_is_empty() && self.beginning.as_ref().is_none_or(Vec::is_empty) {
+            let mut records = self.make_beginning(head, now)?;
+            records.reverse();
+            (self.begun_bytes, self.added_bytes) = (records.iter().map(Vec::len).sum(), 0);
+            self.beginning = Some(records);
+            if let Some(Segment { number, .. }) = self.journal.segments().last() {
+                self.began.insert(*number, now);
             }
         }
-        self.journal.append(&writer.finish())?;
-        if let Some(Segment { number, .. }) = self.journal.segments().last() {
-            self.began.insert(*number, now);
+        // A disk that is full in the middle of it is waited for.
+        while let Some(record) = self.beginning.as_ref().and_then(|records| records.last()) {
+            self.journal.append(record)?;
+            self.beginning.as_mut().and_then(Vec::pop);
         }
         Ok(())
+    }
+
+    /// What is stored, and what is newest of every group; the contexts of nodes begin with the latter.
+    fn make_beginning(&mut self, head: &Head, now: Timestamp) -> Result<Vec<Vec<u8>>, LogError> {
+        self.encoders.clear();
+        self.layouts = Layouts::default();
+        let mut records = Vec::new();
+        let mut snapshot = SnapshotWriter::new(now);
+        for (&(node, epoch), set) in &self.stored {
+            records.extend(snapshot.add(node, epoch, set));
+        }
+        records.push(snapshot.finish());
+        for node in head.nodes() {
+            for tick in head.newest_ticks(node) {
+                let mut newest = Vec::new();
+                record::write_newest_head(node, &mut newest);
+                let encoder = self.encoders.entry(node).or_default();
+                encoder.encode_by_number(
+                    &Batch { ticks: vec![tick] },
+                    |layout| self.layouts.number(layout),
+                    &mut newest,
+                )?;
+                while let Some((number, layout)) = self.layouts.next_unwritten() {
+                    let mut record = Vec::new();
+                    record::write_layout(number, layout, &mut record);
+                    self.layouts.written += 1;
+                    records.push(record);
+                }
+                records.push(newest);
+            }
+        }
+        records.push(record::begun());
+        Ok(records)
     }
 }
 
@@ -201,8 +249,8 @@ impl Layouts {
         })
     }
 
-    fn next_unwritten(&self) -> Option<&Arc<Layout>> {
-        self.all.get(self.written)
+    fn next_unwritten(&self) -> Option<(u32, &Arc<Layout>)> {
+        Some((self.written as u32, self.all.get(self.written)?))
     }
 
     fn forget_unwritten(&mut self) {

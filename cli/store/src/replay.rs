@@ -1,24 +1,43 @@
-//! Reads the journal at the start: what is stored, and the last minutes for the head.
+//! Reads the journal at the start: what is stored, and what is in no block.
+//!
+//! A block that was made from the head says which segments of the journal were in blocks with it. Reading begins there. The segment begins
+//! with what was newest of each group, so that what is newest is known without reading blocks; older samples are read from these when they
+//! are asked for.
+//!
+//! One thread reads the journal and checks it, others decode it, each its share of the nodes.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    num::NonZero,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
 };
 
 use belfry_common::{
     error_chain::ErrorChain,
     journal::{Journal, Position, ReadError},
-    model::{Batch, Timestamp},
+    model::{Batch, BatchKey, Epoch, Gap, Timestamp},
+    sequences::SequenceSet,
 };
 use tracing::{error, info};
 
 use crate::{
-    Head, NodeId, Summary,
+    Head, HeadOptions, NodeId, Summary,
     block::{Block, BlockError},
     head::Elsewhere,
     log::Stored,
     record::{Context, Record},
 };
+
+/// Nodes that have been silent for longer are not looked for in blocks one by one: no question about now reaches that far back.
+const SILENCE_MS_MAX: i64 = 3_600_000;
+/// Threads that decode; the journal is not read faster than this many take it.
+const THREADS_MAX: usize = 8;
+/// Records on their way to a thread.
+const QUEUE_MAX: usize = 1024;
 
 /// What the journal told.
 #[derive(Debug, Default)]
@@ -35,58 +54,36 @@ pub(crate) struct Start {
     position: Option<Position>,
     /// The first segment of which something may be in no block; 0 if blocks tell nothing of this journal.
     pub(crate) stored_before: u64,
-    /// What is in blocks is wanted in memory from here on.
-    horizon: Timestamp,
     began: HashMap<u64, Timestamp>,
+    elsewhere: Elsewhere,
 }
 
-/// Decides where to begin: what is in no block is read, and as much more as the head's window takes.
-///
-/// A block that was made from the head says which segments were in blocks with it. Reading begins at such a point: then what is not read is in
-/// blocks up to that one, each of which says how late the samples of each node are.
-pub(crate) fn start(
-    journal: &Journal,
-    blocks: &[Arc<Block>],
-    window_ms: i64,
-    now: Timestamp,
-) -> Result<(Start, Elsewhere), BlockError> {
+/// Decides where to begin: what is in no block is read.
+pub(crate) fn start(journal: &Journal, blocks: &[Arc<Block>], now: Timestamp) -> Result<Start, BlockError> {
     let mut began = HashMap::new();
     for segment in journal.segments() {
-        let position = Position { segment: segment.number, offset: 0 };
-        began.extend(snapshot_time(journal, position).map(|time| (segment.number, time)));
+        began.extend(snapshot_time(journal, segment.number).map(|time| (segment.number, time)));
     }
-    let first = journal.segments().iter().map(|segment| segment.number).find(|number| began.contains_key(number));
     // Blocks that know of later segments than there are were written beside another journal.
     let is_of_this = |told: u64| told > 0 && journal.segments().last().is_some_and(|active| told <= active.number);
     let told = |block: &&Arc<Block>| is_of_this(block.summary().journal_segment);
-    let stored_before = blocks.iter().rfind(told).map_or(0, |block| block.summary().journal_segment);
-    let wanted = now.plus_millis(-window_ms);
-    let points = blocks.iter().filter(told).filter(|block| block.summary().replaced.is_empty());
-    let points = points.filter_map(|block| Some((block, began.get(&block.summary().journal_segment)?)));
-    let mut points: Vec<_> = points.collect();
-    points.sort_by_key(|(block, _)| block.summary().journal_segment);
-    let early_enough = points.iter().rfind(|(_, began)| **began < wanted).or(points.first());
-    let global = blocks.iter().map(|block| block.summary().last_ms).max().map(Timestamp::from_millis);
-    let (segment, horizon, elsewhere) = match early_enough {
-        Some(&(point, began)) => {
-            let horizon = wanted.max(*began);
-            let elsewhere = Elsewhere::before(point, blocks, horizon)?;
-            (Some(point.summary().journal_segment), horizon, elsewhere)
-        }
-        // All that there is is read, and how that is to what blocks have is not known.
-        None => (first, wanted, Elsewhere::until(global.unwrap_or(Timestamp::from_millis(i64::MIN)))),
-    };
+    let stored_before = blocks.iter().filter(told).map(|block| block.summary().journal_segment).max().unwrap_or(0);
+    let first = journal.segments().iter().map(|segment| segment.number).find(|number| began.contains_key(number));
+    let segment = first.map(|first| first.max(stored_before));
     let position = segment.map(|segment| Position { segment, offset: 0 });
-    Ok((Start { position, stored_before, horizon, began }, elsewhere))
+    let elsewhere = Elsewhere::in_blocks(blocks, now.plus_millis(-SILENCE_MS_MAX))?;
+    Ok(Start { position, stored_before, began, elsewhere })
 }
 
 impl Elsewhere {
-    /// What is in blocks up to this one, and in those that were put together from others.
-    fn before(point: &Block, blocks: &[Arc<Block>], horizon: Timestamp) -> Result<Self, BlockError> {
-        let mut elsewhere = Self::until(horizon);
+    /// What blocks have, node by node for those of which they have something after the horizon.
+    fn in_blocks(blocks: &[Arc<Block>], horizon: Timestamp) -> Result<Self, BlockError> {
+        let newest = blocks.iter().map(|block| block.summary().last_ms).max();
+        let mut elsewhere =
+            Self::until(newest.map_or(Timestamp::from_millis(i64::MIN), Timestamp::from_millis).min(horizon));
         for block in blocks {
-            let Summary { number, last_ms, replaced, .. } = block.summary();
-            if *last_ms > horizon.as_millis() && (*number <= point.number() || !replaced.is_empty()) {
+            let Summary { last_ms, .. } = block.summary();
+            if *last_ms > horizon.as_millis() {
                 for entry in &block.catalog()?.nodes {
                     elsewhere.note(entry.node, Timestamp::from_millis(entry.last_ms));
                 }
@@ -96,25 +93,27 @@ impl Elsewhere {
     }
 }
 
-/// Reads back what a restarted collector must know.
+/// Reads back what a restarted collector must know: a head with what is in no block, and what was stored.
 ///
 /// Segments before the start only tell when they began: the snapshot that it begins with has what else they knew.
-pub(crate) fn replay(journal: &Journal, head: &Head, start: Start) -> Replayed {
-    let Start { position, stored_before, horizon, began, .. } = start;
+pub(crate) fn replay(journal: &Journal, options: HeadOptions, start: Start) -> (Head, Replayed) {
+    let Start { position, stored_before, began, elsewhere } = start;
+    let is_begun = position.is_some_and(|position| is_begun(journal, position));
+    // What the first segment of a journal begins with, nothing, is what blocks have only if there are none.
+    let has_newest = is_begun && (stored_before > 0 || elsewhere.is_nothing());
+    let head = Head::beside(options, elsewhere, has_newest);
     let mut replayed = Replayed { began, ..Replayed::default() };
     if let Some(position) = position {
-        let (context, lost) = (Context::new(Arc::clone(head.pool())), HashSet::new());
-        let replay = Replay { replayed: &mut replayed, head, horizon, stored_before, context, lost };
-        let batches = replay.run(journal, position);
+        let batches = run(journal, position, stored_before > 0, &head, &mut replayed);
         info!(batches, unreadable = replayed.unreadable, "journal replayed");
     }
-    replayed
+    (head, replayed)
 }
 
-fn snapshot_time(journal: &Journal, position: Position) -> Option<Timestamp> {
-    let mut reader = journal.read(position).ok()?;
+fn snapshot_time(journal: &Journal, segment: u64) -> Option<Timestamp> {
+    let mut reader = journal.read(Position { segment, offset: 0 }).ok()?;
     let record = reader.next_record().ok()??;
-    if record.position.segment != position.segment {
+    if record.position.segment != segment {
         return None;
     }
     match Record::parse(record.payload) {
@@ -123,108 +122,182 @@ fn snapshot_time(journal: &Journal, position: Position) -> Option<Timestamp> {
     }
 }
 
-struct Replay<'a> {
-    replayed: &'a mut Replayed,
+/// Whether all that a segment begins with is there.
+fn is_begun(journal: &Journal, position: Position) -> bool {
+    let Ok(mut reader) = journal.read(position) else { return false };
+    while let Ok(Some(record)) = reader.next_record() {
+        match Record::parse(record.payload) {
+            _ if record.position.segment != position.segment => return false,
+            Ok(Record::Begun) => return true,
+            Ok(Record::Snapshot { .. } | Record::Layout { .. } | Record::Newest { .. }) => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// What a thread is given, in the order of the journal.
+enum Work {
+    /// A segment begins.
+    Snapshot {
+        time: Timestamp,
+    },
+    Stored(NodeId, Epoch, SequenceSet),
+    Layout(u32, Arc<[u8]>),
+    /// The newest tick of a group; false: the head has it already.
+    Newest(NodeId, Box<[u8]>, bool),
+    Batch(NodeId, BatchKey, Timestamp, Box<[u8]>),
+    Gap(NodeId, Epoch, Gap),
+}
+
+/// Reads from a position on; how many batches were new.
+fn run(journal: &Journal, from: Position, is_in_blocks: bool, head: &Head, replayed: &mut Replayed) -> u64 {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
+    thread::scope(|scope| {
+        let mut queues = Vec::new();
+        let mut shares = Vec::new();
+        for _ in 0..threads {
+            let (queue, inbox) = sync_channel(QUEUE_MAX);
+            queues.push(queue);
+            shares.push(scope.spawn(move || Share::new(head, is_in_blocks).run(&inbox)));
+        }
+        replayed.unreadable += deal(journal, from, &queues);
+        drop(queues);
+        let mut batches = 0;
+        for share in shares {
+            // Its panic is this thread's.
+            let share = share.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            replayed.stored.extend(share.stored);
+            replayed.unreadable += share.unreadable;
+            batches += share.batches;
+        }
+        batches
+    })
+}
+
+/// Gives every thread what it needs; how many records were unreadable.
+fn deal(journal: &Journal, from: Position, queues: &[SyncSender<Work>]) -> u64 {
+    let mut unreadable = 0;
+    let mut damaged = |error: &dyn std::error::Error| {
+        unreadable += 1;
+        error!(error = %ErrorChain(error), "part of the journal cannot be read");
+    };
+    // A thread that is gone has panicked, which is found when it is joined.
+    let one = |node: NodeId, work: Work| drop(queues.get(node.0 as usize % queues.len()).map(|queue| queue.send(work)));
+    let mut reader = match journal.read(from) {
+        Ok(reader) => reader,
+        Err(error) => {
+            damaged(&error);
+            return unreadable;
+        }
+    };
+    loop {
+        let record = match reader.next_record() {
+            Ok(Some(record)) => record,
+            Ok(None) => return unreadable,
+            Err(error @ ReadError::Damaged { .. }) => {
+                damaged(&error);
+                continue;
+            }
+            Err(error) => {
+                damaged(&error);
+                return unreadable;
+            }
+        };
+        match Record::parse(record.payload) {
+            Ok(Record::Snapshot { time, stored }) => {
+                queues.iter().for_each(|queue| drop(queue.send(Work::Snapshot { time })));
+                stored.into_iter().for_each(|(node, epoch, set)| one(node, Work::Stored(node, epoch, set)));
+            }
+            Ok(Record::Layout { number, body }) => {
+                let body: Arc<[u8]> = body.into();
+                queues.iter().for_each(|queue| drop(queue.send(Work::Layout(number, Arc::clone(&body)))));
+            }
+            Ok(Record::Newest { node, body }) => {
+                one(node, Work::Newest(node, body.into(), record.position.segment == from.segment));
+            }
+            Ok(Record::Batch { node, key, received, body }) => one(node, Work::Batch(node, key, received, body.into())),
+            Ok(Record::Gap { node, epoch, gap }) => one(node, Work::Gap(node, epoch, gap)),
+            Ok(Record::Begun) => {}
+            Err(error) => damaged(&error),
+        }
+    }
+}
+
+/// One thread's share of the nodes.
+struct Share<'a> {
     head: &'a Head,
-    horizon: Timestamp,
-    stored_before: u64,
+    /// Whether what the first segment begins with is in a block.
+    is_in_blocks: bool,
     context: Context,
+    began: Timestamp,
+    stored: Stored,
+    unreadable: u64,
+    batches: u64,
     /// Nodes whose context broke in the present segment: one error each is enough in the log.
     lost: HashSet<NodeId>,
 }
 
-impl Replay<'_> {
-    fn run(mut self, journal: &Journal, start: Position) -> u64 {
-        let mut batches = 0;
-        let mut reader = match journal.read(start) {
-            Ok(reader) => reader,
-            Err(error) => {
-                self.unreadable(&error);
-                return 0;
-            }
-        };
-        let mut is_stored = start.segment < self.stored_before;
-        loop {
-            match reader.next_record() {
-                Ok(Some(record)) => {
-                    if is_stored && record.position.segment >= self.stored_before {
-                        self.head.mark_stored(&self.head.unstored());
-                        is_stored = false;
-                    }
-                    batches += u64::from(self.take(record.payload, is_stored));
-                }
-                Ok(None) => {
-                    if is_stored {
-                        self.head.mark_stored(&self.head.unstored());
-                    }
-                    return batches;
-                }
-                Err(error @ ReadError::Damaged { .. }) => self.unreadable(&error),
-                Err(error) => {
-                    self.unreadable(&error);
-                    return batches;
-                }
-            }
-        }
+impl<'a> Share<'a> {
+    fn new(head: &'a Head, is_in_blocks: bool) -> Self {
+        let (context, began) = (Context::new(Arc::clone(head.pool())), Timestamp::default());
+        let (stored, lost) = (Stored::new(), HashSet::new());
+        Self { head, is_in_blocks, context, began, stored, unreadable: 0, batches: 0, lost }
     }
 
-    /// Takes in one record; true if it was a batch that is new.
-    fn take(&mut self, payload: &[u8], is_stored: bool) -> bool {
-        match Record::parse(payload) {
-            Ok(Record::Snapshot { stored, .. }) => {
+    fn run(mut self, inbox: &Receiver<Work>) -> Self {
+        for work in inbox {
+            self.take(work);
+        }
+        self
+    }
+
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Snapshot { time } => {
+                self.began = time;
                 self.context.clear();
                 self.lost.clear();
-                for (node, epoch, set) in stored {
-                    self.replayed.stored.insert((node, epoch), set);
+            }
+            Work::Stored(node, epoch, set) => drop(self.stored.insert((node, epoch), set)),
+            Work::Layout(number, body) => {
+                if let Err(error) = self.context.learn(number, &body) {
+                    self.unreadable += 1;
+                    error!(error = %ErrorChain(&error), "part of the journal cannot be read");
                 }
-                false
             }
-            Ok(Record::Gap { node, epoch, gap }) => {
-                let set = self.replayed.stored.entry((node, epoch)).or_default();
-                if set.insert(gap.first..=gap.last).is_err() {
-                    self.replayed.unreadable += 1;
+            Work::Newest(node, body, is_news) => {
+                let Some(batch) = self.decode(node, &body).filter(|_| is_news) else { return };
+                match self.is_in_blocks {
+                    true => self.head.apply_stored(node, &batch, self.began),
+                    false => self.head.apply(node, &batch, self.began),
                 }
-                false
             }
-            Ok(Record::Batch { node, key, received, body }) => {
-                let batch = match self.context.decode(node, body) {
-                    Ok(batch) => batch,
-                    Err(error) => {
-                        if self.lost.insert(node) {
-                            error!(%node, %error, "batches in the journal cannot be read");
-                        }
-                        self.replayed.unreadable += 1;
-                        return false;
-                    }
-                };
-                let set = self.replayed.stored.entry((node, key.epoch)).or_default();
-                if set.contains(key.sequence) || set.insert(key.sequence..=key.sequence).is_err() {
-                    return false;
+            Work::Batch(node, key, received, body) => {
+                let Some(batch) = self.decode(node, &body) else { return };
+                let set = self.stored.entry((node, key.epoch)).or_default();
+                if !set.contains(key.sequence) && set.insert(key.sequence..=key.sequence).is_ok() {
+                    self.head.apply(node, &batch, received);
+                    self.batches += 1;
                 }
-                self.keep(node, batch, received, is_stored);
-                true
             }
-            Ok(Record::Layout { number, body }) => {
-                self.context.learn(number, body).unwrap_or_else(|error| self.unreadable(&error));
-                false
+            Work::Gap(node, epoch, gap) => {
+                let set = self.stored.entry((node, epoch)).or_default();
+                self.unreadable += u64::from(set.insert(gap.first..=gap.last).is_err());
             }
+        }
+    }
+
+    fn decode(&mut self, node: NodeId, body: &[u8]) -> Option<Batch> {
+        match self.context.decode(node, body) {
+            Ok(batch) => Some(batch),
             Err(error) => {
-                self.unreadable(&error);
-                false
+                if self.lost.insert(node) {
+                    error!(%node, error = %ErrorChain(&error), "batches in the journal cannot be read");
+                }
+                self.unreadable += 1;
+                None
             }
         }
-    }
-
-    fn keep(&self, node: NodeId, mut batch: Batch, received: Timestamp, is_stored: bool) {
-        // What is in a block is wanted only for the window.
-        batch.ticks.retain(|tick| !is_stored || tick.time >= self.horizon);
-        if !batch.ticks.is_empty() {
-            self.head.apply(node, &batch, received);
-        }
-    }
-
-    fn unreadable(&mut self, error: &dyn std::error::Error) {
-        self.replayed.unreadable += 1;
-        error!(error = %ErrorChain(error), "part of the journal cannot be read");
     }
 }

@@ -208,6 +208,15 @@ impl Group {
         self.full.iter().map(FullTile::bytes).sum::<usize>() + self.open.bytes() + late
     }
 
+    pub(super) fn newest_time(&self) -> Timestamp {
+        self.newest.time
+    }
+
+    pub(super) fn newest_tick(&self) -> Tick {
+        let Newest { index, time, values } = &self.newest;
+        Tick { layout: Arc::clone(&index.layout), time: *time, values: values.clone() }
+    }
+
     pub(super) fn newest_layout(&self) -> &Arc<Layout> {
         &self.newest.index.layout
     }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use belfry_common::{
-    model::{Batch, Layout, SeriesDefinition, Timestamp},
+    model::{Batch, Layout, SeriesDefinition, Tick, Timestamp},
     wire::codec::LayoutPool,
 };
 
@@ -83,6 +83,7 @@ struct Counters {
 pub struct Head {
     options: HeadOptions,
     elsewhere: Elsewhere,
+    has_newest: bool,
     pool: Arc<LayoutPool>,
     indexes: Indexes,
     nodes: RwLock<BTreeMap<NodeId, Arc<RwLock<NodeHead>>>>,
@@ -93,20 +94,15 @@ impl Head {
     /// An empty head.
     #[must_use]
     pub fn new(options: HeadOptions) -> Self {
-        Self::beside(options, Elsewhere::until(Timestamp::from_millis(i64::MIN)))
+        Self::beside(options, Elsewhere::until(Timestamp::from_millis(i64::MIN)), true)
     }
 
-    /// An empty head beside blocks that have these samples.
-    pub(crate) fn beside(options: HeadOptions, elsewhere: Elsewhere) -> Self {
+    /// An empty head beside blocks that have these samples. `has_newest`: it is to be given the newest tick of every group that is in
+    /// blocks.
+    pub(crate) fn beside(options: HeadOptions, elsewhere: Elsewhere, has_newest: bool) -> Self {
         let nodes = RwLock::default();
-        Self {
-            options,
-            elsewhere,
-            pool: Arc::default(),
-            indexes: Indexes::default(),
-            nodes,
-            counters: Counters::default(),
-        }
+        let (pool, indexes, counters) = (Arc::default(), Indexes::default(), Counters::default());
+        Self { options, elsewhere, has_newest, pool, indexes, nodes, counters }
     }
 
     /// Where decoders of what is applied are to have their layouts, so that nodes which are alike share one.
@@ -188,7 +184,7 @@ impl Head {
         let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
         let Some(head) = head else { return selection.range.after >= self.elsewhere.of(node) };
         let head = head.read().unwrap_or_else(PoisonError::into_inner);
-        let is_all = head.covers(selection.range);
+        let is_all = head.has_all(selection);
         head.select(selection, !is_all, found);
         is_all
     }
@@ -200,18 +196,30 @@ impl Head {
             let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
             nodes.iter().map(|(&node, head)| (node, Arc::clone(head))).collect()
         };
-        let mut all = Vec::new();
-        for (node, head) in nodes {
-            let frozen = head.write().unwrap_or_else(PoisonError::into_inner).freeze();
-            let sealed: Vec<_> = frozen.into_iter().map(|tile| (Arc::clone(&tile), Arc::new(tile.seal()))).collect();
-            let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
-            let (groups, change) = head.unstored(&sealed);
-            self.count(change);
-            if !groups.is_empty() {
-                all.push((node, groups));
-            }
-        }
-        all
+        let unstored = nodes.into_iter().map(|(node, head)| (node, self.unstored_of(&head)));
+        unstored.filter(|(_, groups)| !groups.is_empty()).collect()
+    }
+
+    fn unstored_of(&self, head: &RwLock<NodeHead>) -> Vec<GroupTiles> {
+        let frozen = head.write().unwrap_or_else(PoisonError::into_inner).freeze();
+        let sealed: Vec<_> = frozen.into_iter().map(|tile| (Arc::clone(&tile), Arc::new(tile.seal()))).collect();
+        let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
+        let (groups, change) = head.unstored(&sealed);
+        self.count(change);
+        groups
+    }
+
+    /// Takes in ticks of a node that are in a block already.
+    pub(crate) fn apply_stored(&self, node: NodeId, batch: &Batch, received: Timestamp) {
+        self.apply(node, batch, received);
+        let groups = self.unstored_of(&self.node_or_new(node));
+        self.mark_stored(&[(node, groups)]);
+    }
+
+    /// The newest tick of each of a node's groups.
+    pub(crate) fn newest_ticks(&self, node: NodeId) -> Vec<Tick> {
+        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        head.map_or_else(Vec::new, |head| head.read().unwrap_or_else(PoisonError::into_inner).newest_ticks())
     }
 
     /// Notes that these tiles are in a block now, so that they may go when their time has come.
@@ -274,7 +282,7 @@ impl Head {
             return Arc::clone(head);
         }
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(RwLock::new(NodeHead::new(node, self.elsewhere.of(node))));
+        let new = || Arc::new(RwLock::new(NodeHead::new(node, self.elsewhere.of(node), self.has_newest)));
         Arc::clone(nodes.entry(node).or_insert_with(new))
     }
 }
@@ -298,6 +306,11 @@ impl Elsewhere {
             let known = self.nodes.entry(node).or_insert(until);
             *known = until.max(*known);
         }
+    }
+
+    /// Whether there are no such samples.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.until == Timestamp::from_millis(i64::MIN) && self.nodes.is_empty()
     }
 
     fn of(&self, node: NodeId) -> Timestamp {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use belfry_common::model::{Batch, Layout, SeriesDefinition, Timestamp};
+use belfry_common::model::{Batch, Layout, SeriesDefinition, Tick, Timestamp};
 
 use super::{
     group::Group,
@@ -10,10 +10,7 @@ use super::{
     select::{Selected, Wanted},
     tile::{FrozenTile, SealedTile, TICKS_PER_TILE},
 };
-use crate::{
-    NodeId,
-    selection::{Selection, TimeRange},
-};
+use crate::{NodeId, selection::Selection};
 
 /// What applying a batch did to memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,6 +50,8 @@ pub(super) struct NodeHead {
     first_tile_ticks: usize,
     /// There may be samples up to here that are not in these groups: they went, or came before this process did.
     elsewhere_until: Timestamp,
+    /// Whether there is nothing newer than what these groups have, also of a group that is not here.
+    has_newest: bool,
 }
 
 /// A group's tiles that are in no block.
@@ -66,9 +65,10 @@ pub(crate) struct GroupTiles {
 
 impl NodeHead {
     /// A node of which other samples, up to `elsewhere_until`, may be in blocks.
-    pub(super) fn new(node: NodeId, elsewhere_until: Timestamp) -> Self {
+    pub(super) fn new(node: NodeId, elsewhere_until: Timestamp, has_newest: bool) -> Self {
         let first_tile_ticks = 1 + node.0 as usize % TICKS_PER_TILE;
-        Self { groups: BTreeMap::new(), metrics: MetricIndex::default(), first_tile_ticks, elsewhere_until }
+        let metrics = MetricIndex::default();
+        Self { groups: BTreeMap::new(), metrics, first_tile_ticks, elsewhere_until, has_newest }
     }
 
     pub(super) fn apply(&mut self, batch: &Batch, received: Timestamp, window_ms: i64, indexes: &Indexes) -> Change {
@@ -98,9 +98,11 @@ impl NodeHead {
             change.dropped_until.map_or(self.elsewhere_until, |until| until.max(self.elsewhere_until));
     }
 
-    /// Whether all that there is of the node in this range is here.
-    pub(super) fn covers(&self, range: TimeRange) -> bool {
-        range.after >= self.elsewhere_until
+    /// Whether all that is selected is here.
+    pub(super) fn has_all(&self, selection: &Selection<'_>) -> bool {
+        let Selection { range, newest_only, .. } = *selection;
+        let is_newest = || self.groups.values().all(|group| group.newest_time() <= range.until);
+        range.after >= self.elsewhere_until || (newest_only && self.has_newest && is_newest())
     }
 
     /// Lets nothing be added to the tiles there are; gives those that are to be sealed before [`Self::unstored`].
@@ -158,6 +160,11 @@ impl NodeHead {
 
     pub(super) fn series(&self) -> impl Iterator<Item = &Arc<SeriesDefinition>> {
         self.groups.values().flat_map(|group| &group.newest_layout().series)
+    }
+
+    /// The newest tick of each group.
+    pub(super) fn newest_ticks(&self) -> Vec<Tick> {
+        self.groups.values().map(Group::newest_tick).collect()
     }
 
     pub(super) fn layouts(&self) -> Vec<Arc<Layout>> {
@@ -220,7 +227,7 @@ mod tests {
     use belfry_common::model::{Kind, Metric, Raw, Resolution, Tick};
 
     use super::*;
-    use crate::Grain;
+    use crate::{Grain, TimeRange};
 
     fn apply(head: &mut NodeHead, second: i64) {
         let metric = Arc::new(Metric::new(&format!("m{second}"), Kind::Gauge, Resolution::ONE, &[], ""));
@@ -236,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_metric_is_found_while_it_is_in_a_tile_and_forgotten_later() {
-        let mut head = NodeHead::new(NodeId(1), Timestamp::default());
+        let mut head = NodeHead::new(NodeId(1), Timestamp::default(), true);
         for second in 0..1000 {
             apply(&mut head, second);
         }

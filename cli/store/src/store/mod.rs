@@ -30,8 +30,7 @@ use crate::{
 pub struct StoreOptions {
     /// In memory.
     pub head: HeadOptions,
-    /// Milliseconds for which a journal segment is kept after it was filled although all of it is in blocks; never less than the head's
-    /// window, which is read back from the journal.
+    /// Milliseconds for which a journal segment is kept after it was filled although all of it is in blocks.
     pub journal_age_ms_max: i64,
     /// Bytes of the journal beyond which segments go earlier, if all of them is in blocks.
     pub journal_bytes_max: u64,
@@ -219,11 +218,10 @@ impl Store {
         let (journal, recovery) = Journal::open_in(journal, journal_options).map_err(StoreError::Journal)?;
         let (shelf, shelf_recovery) = Shelf::open(blocks, options.cache_bytes_max).map_err(StoreError::Blocks)?;
         let blocks = shelf.blocks();
-        let (start, elsewhere) = replay::start(&journal, &blocks, options.head.window_ms, now)
-            .map_err(|error| StoreError::Blocks(error.into()))?;
+        let start = replay::start(&journal, &blocks, now).map_err(|error| StoreError::Blocks(error.into()))?;
         let stored_before = start.stored_before;
-        let head = Arc::new(Head::beside(options.head, elsewhere));
-        let replayed = replay::replay(&journal, &head, start);
+        let (head, replayed) = replay::replay(&journal, options.head, start);
+        let head = Arc::new(head);
         let log = Log::new(journal, replayed.stored, replayed.began);
         let progress = Progress::default();
         progress.stored_before.store(stored_before, Relaxed);
@@ -284,7 +282,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; the batch is not added then, and a retryable one may be added again.
     pub fn add(&mut self, entry: Entry) -> Result<Added, StoreError> {
-        if !self.log.add(entry.node, entry.key, entry.received, &entry.batch)? {
+        self.prepare(entry.received)?;
+        if !self.log.add(&entry)? {
             return Ok(Added::Duplicate);
         }
         let sequence = entry.key.sequence;
@@ -298,9 +297,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing is noted then.
     pub fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap, now: Timestamp) -> Result<u64, StoreError> {
-        let news = self.log.add_gap(node, epoch, gap, now)?;
+        self.prepare(now)?;
+        let news = self.log.add_gap(node, epoch, gap)?;
         self.note_undurable(node, epoch, gap.first..=gap.last);
         Ok(news)
+    }
+
+    /// A segment begins with what is newest, so that the head must have all that stands before it.
+    fn prepare(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.pending.is_empty() { Ok(self.log.prepare(&self.head, now)?) } else { Ok(()) }
     }
 
     fn note_undurable(&mut self, node: NodeId, epoch: Epoch, run: RangeInclusive<Sequence>) {
@@ -361,13 +366,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when a file cannot be deleted; the rest is as it was.
     pub fn cut(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let StoreOptions { head, maintain, journal_age_ms_max, .. } = self.options;
-        // What is in memory is read back from the journal, from a time on at which all before was put in blocks.
-        let age = journal_age_ms_max.max(head.window_ms + 2 * maintain.flush_interval_ms);
+        let StoreOptions { maintain, journal_age_ms_max, journal_bytes_max, .. } = self.options;
         let stored_before = self.progress.stored_before.load(Relaxed);
-        let cut = self.log.cut(stored_before, now.plus_millis(-age), self.options.journal_bytes_max);
+        let cut = self.log.cut(stored_before, now.plus_millis(-journal_age_ms_max), journal_bytes_max);
         let cut = cut.map_err(StoreError::Journal)?;
-        self.log.roll_older(now.plus_millis(-maintain.flush_interval_ms)).map_err(StoreError::Journal)?;
+        if self.pending.is_empty() {
+            self.log.roll_older(now.plus_millis(-maintain.flush_interval_ms)).map_err(StoreError::Journal)?;
+        }
         self.segments_cut += cut;
         Ok(())
     }

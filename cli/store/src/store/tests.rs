@@ -91,13 +91,17 @@ fn what_was_committed_is_there_again_once() {
         let before: Vec<f64> = (1..=round * 100).map(|sequence| (sequence * 31) as f64).collect();
         assert_eq!(values(&store, 1), before, "round {round}");
         assert_eq!(values(&store, 2), before);
+        let mut committed = 0;
         for sequence in 1..=(round + 1) * 100 {
             let expected = if sequence <= round * 100 { Added::Duplicate } else { Added::New };
             assert_eq!(store.add(entry(&layout, 1, sequence)).unwrap(), expected);
             assert_eq!(store.add(entry(&layout, 2, sequence)).unwrap(), expected);
             assert_eq!(store.add(entry(&layout, 2, sequence)).unwrap(), Added::Duplicate);
+            if sequence % 20 == 0 {
+                committed += store.commit().unwrap().len();
+            }
         }
-        assert_eq!(store.commit().unwrap().len(), 200);
+        assert_eq!(committed, 200);
         assert!(store.log_statistics().segments > 1 + round, "small segments: the contexts begin anew in each");
     }
 }
@@ -136,10 +140,13 @@ fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
     let layout = layout();
     let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
     store.add_gap(NodeId(1), EPOCH, Gap { first: 1, last: 50, reason: GapReason::SpoolFull }, NOW).unwrap();
+    store.commit().unwrap();
     for sequence in 51..=3000 {
         store.add(entry(&layout, 1, sequence)).unwrap();
+        if sequence % 20 == 0 {
+            store.commit().unwrap();
+        }
     }
-    store.commit().unwrap();
     let before = store.log_statistics().segments;
     store.maintainer().flush(NOW).unwrap();
     let later = NOW.plus_millis(3000 * 1000 + options().journal_age_ms_max);
@@ -153,6 +160,43 @@ fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
     assert_eq!(store.add(entry(&layout, 1, 77)).unwrap(), Added::Duplicate);
     store.forget_epochs(NodeId(1), |_| false);
     assert_eq!(store.add(entry(&layout, 1, 77)).unwrap(), Added::New);
+}
+
+/// What is newest is known after a start without reading on before what is in blocks, and it is no news.
+#[test]
+fn what_is_newest_is_known_from_the_beginning_of_a_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout();
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    for sequence in 1..=100 {
+        store.add(entry(&layout, 1, sequence)).unwrap();
+        store.commit().unwrap();
+    }
+    // A new segment begins, and all before it goes.
+    store.cut(NOW.plus_millis(1_000_000)).unwrap();
+    store.add(entry(&layout, 2, 1)).unwrap();
+    store.commit().unwrap();
+    let later = NOW.plus_millis(2_000_000);
+    store.maintainer().flush(later).unwrap();
+    store.cut(later).unwrap();
+    assert_eq!(store.log_statistics().segments, 2);
+    drop(store);
+
+    let (store, recovery) = Store::open(directory.path(), options(), later).unwrap();
+    assert!(recovery.is_clean());
+    assert_eq!(values(&store, 1), [3100.0]);
+    let range = TimeRange { after: NOW, until: later };
+    let selection =
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: true, grain: Grain::Raw };
+    assert!(store.head().select_beside_blocks(NodeId(1), &selection, &mut Selected::default()), "blocks are not read");
+    assert!(!store.head().select_beside_blocks(
+        NodeId(1),
+        &Selection { newest_only: false, ..selection },
+        &mut Selected::default()
+    ));
+    // Only what the segment has besides may be in no block.
+    store.maintainer().flush(later).unwrap();
+    assert_eq!(store.blocks().last().map(|block| (block.series, block.readings)), Some((1, 1)));
 }
 
 #[test]
