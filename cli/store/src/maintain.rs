@@ -28,7 +28,8 @@ use crate::{
 pub struct MaintainOptions {
     /// Milliseconds between two times that what is in memory is put into blocks.
     pub flush_interval_ms: i64,
-    /// Bytes of sealed tiles at which it is done early.
+    /// Bytes of sealed tiles at which it is done early: what is in no block is read from the journal at a start, which is to take
+    /// seconds also with a million series.
     pub flush_bytes: usize,
     /// When blocks are merged.
     pub compact: CompactOptions,
@@ -42,7 +43,7 @@ impl Default for MaintainOptions {
     fn default() -> Self {
         Self {
             flush_interval_ms: 120_000,
-            flush_bytes: 256 * 1024 * 1024,
+            flush_bytes: 64 * 1024 * 1024,
             compact: CompactOptions::default(),
             merge_bytes_per_second: 64 * 1024 * 1024,
             retention: RetentionOptions::default(),

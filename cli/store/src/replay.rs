@@ -159,7 +159,9 @@ fn run(journal: &Journal, from: Position, is_in_blocks: bool, head: &Head, repla
         for _ in 0..threads {
             let (queue, inbox) = sync_channel(QUEUE_MAX);
             queues.push(queue);
-            shares.push(scope.spawn(move || Share::new(head, is_in_blocks).run(&inbox)));
+            let share = move || Share::new(head, is_in_blocks).run(&inbox);
+            let share = thread::Builder::new().name("replay".into()).spawn_scoped(scope, share);
+            shares.push(share.expect("a process that cannot have a thread at its start cannot run"));
         }
         replayed.unreadable += deal(journal, from, &queues);
         drop(queues);
