@@ -51,6 +51,9 @@ impl Default for MaintainOptions {
     }
 }
 
+/// Nodes that are silent for longer are no more in memory: no question about now reaches that far back.
+pub(crate) const SILENCE_MS_MAX: i64 = 3_600_000;
+
 /// How far the journal is in blocks; shared with the store's owner.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -130,6 +133,7 @@ impl Maintainer {
             })?;
         }
         self.head.mark_stored(&tiles);
+        self.head.let_go_of_silent(now.plus_millis(-SILENCE_MS_MAX));
         self.progress.stored_before.store(segment, Relaxed);
         self.flushed.set(Some(now));
         Ok(())

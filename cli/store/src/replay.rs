@@ -29,11 +29,10 @@ use crate::{
     block::{Block, BlockError},
     head::Elsewhere,
     log::Stored,
+    maintain::SILENCE_MS_MAX,
     record::{Context, Record},
 };
 
-/// Nodes that have been silent for longer are not looked for in blocks one by one: no question about now reaches that far back.
-const SILENCE_MS_MAX: i64 = 3_600_000;
 /// Threads that decode; the journal is not read faster than this many take it.
 const THREADS_MAX: usize = 8;
 /// Records on their way to a thread.

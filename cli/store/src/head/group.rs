@@ -136,6 +136,11 @@ impl Group {
         self.stored_last = last;
     }
 
+    /// Whether all that there is is in blocks.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored == self.full.len() && self.open.len() == 0 && self.late.is_none()
+    }
+
     pub(super) fn unstored_bytes(&self) -> usize {
         self.full.iter().skip(self.stored).filter_map(FullTile::sealed).map(|tile| tile.bytes()).sum()
     }

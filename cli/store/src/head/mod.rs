@@ -87,6 +87,8 @@ pub struct Head {
     pool: Arc<LayoutPool>,
     indexes: Indexes,
     nodes: RwLock<BTreeMap<NodeId, Arc<RwLock<NodeHead>>>>,
+    /// Nodes that were let go of, with the time of their last tick.
+    silent: RwLock<HashMap<NodeId, Timestamp>>,
     counters: Counters,
 }
 
@@ -102,7 +104,7 @@ impl Head {
     pub(crate) fn beside(options: HeadOptions, elsewhere: Elsewhere, has_newest: bool) -> Self {
         let nodes = RwLock::default();
         let (pool, indexes, counters) = (Arc::default(), Indexes::default(), Counters::default());
-        Self { options, elsewhere, has_newest, pool, indexes, nodes, counters }
+        Self { options, elsewhere, has_newest, pool, indexes, nodes, silent: RwLock::default(), counters }
     }
 
     /// Where decoders of what is applied are to have their layouts, so that nodes which are alike share one.
@@ -119,10 +121,15 @@ impl Head {
 
     /// Takes in a batch that was received at this time.
     pub fn apply(&self, node: NodeId, batch: &Batch, received: Timestamp) {
-        let head = self.node_or_new(node);
-        let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
-        self.count(head.apply(batch, received, self.options.window_ms, &self.indexes));
-        drop(head);
+        loop {
+            let head = self.node_or_new(node);
+            let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
+            // Let go of between these two lines: there is a new one by now.
+            if !head.is_gone() {
+                self.count(head.apply(batch, received, self.options.window_ms, &self.indexes));
+                break;
+            }
+        }
         self.counters.readings.fetch_add(batch.readings() as u64, Relaxed);
         let bytes = self.counters.bytes.load(Relaxed);
         if bytes <= self.options.bytes_max {
@@ -182,7 +189,7 @@ impl Head {
     pub(crate) fn select_beside_blocks(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) -> bool {
         found.clear();
         let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
-        let Some(head) = head else { return selection.range.after >= self.elsewhere.of(node) };
+        let Some(head) = head else { return selection.range.after >= self.elsewhere_of(node).0 };
         let head = head.read().unwrap_or_else(PoisonError::into_inner);
         let is_all = head.has_all(selection);
         head.select(selection, !is_all, found);
@@ -258,8 +265,37 @@ impl Head {
         let head = self.nodes.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
         if let Some(head) = head {
             // Who still holds it finds nothing in it.
-            self.count(head.write().unwrap_or_else(PoisonError::into_inner).clear());
+            self.count(head.write().unwrap_or_else(PoisonError::into_inner).let_go());
         }
+        self.silent.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
+    }
+
+    /// Lets go of nodes that were last heard of before the horizon: all that they said is in blocks. Nodes come and go, and memory is for
+    /// those that are there.
+    pub(crate) fn let_go_of_silent(&self, horizon: Timestamp) {
+        let heads: Vec<_> = {
+            let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+            nodes.iter().map(|(&node, head)| (node, Arc::clone(head))).collect()
+        };
+        for (node, head) in heads {
+            let silent_since = |head: &NodeHead| head.stored_until().filter(|until| *until < horizon);
+            if silent_since(&head.read().unwrap_or_else(PoisonError::into_inner)).is_none() {
+                continue;
+            }
+            let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+            let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(until) = silent_since(&head).filter(|_| !head.is_gone()) else { continue };
+            self.silent.write().unwrap_or_else(PoisonError::into_inner).insert(node, until);
+            self.count(head.let_go());
+            nodes.remove(&node);
+        }
+    }
+
+    /// Up to when there may be samples of a node that are only in blocks, and whether memory is given what is newest of these.
+    fn elsewhere_of(&self, node: NodeId) -> (Timestamp, bool) {
+        let silent = self.silent.read().unwrap_or_else(PoisonError::into_inner).get(&node).copied();
+        let known = self.elsewhere.of(node);
+        silent.map_or((known, self.has_newest), |until| (until.max(known), false))
     }
 
     /// What it holds now.
@@ -282,7 +318,8 @@ impl Head {
             return Arc::clone(head);
         }
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(RwLock::new(NodeHead::new(node, self.elsewhere.of(node), self.has_newest)));
+        let (elsewhere_until, has_newest) = self.elsewhere_of(node);
+        let new = || Arc::new(RwLock::new(NodeHead::new(node, elsewhere_until, has_newest)));
         Arc::clone(nodes.entry(node).or_insert_with(new))
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct NodeHead {
     elsewhere_until: Timestamp,
     /// Whether there is nothing newer than what these groups have, also of a group that is not here.
     has_newest: bool,
+    /// Whether the head has let go of it: what is added here would be seen by nobody.
+    is_gone: bool,
 }
 
 /// A group's tiles that are in no block.
@@ -68,7 +70,7 @@ impl NodeHead {
     pub(super) fn new(node: NodeId, elsewhere_until: Timestamp, has_newest: bool) -> Self {
         let first_tile_ticks = 1 + node.0 as usize % TICKS_PER_TILE;
         let metrics = MetricIndex::default();
-        Self { groups: BTreeMap::new(), metrics, first_tile_ticks, elsewhere_until, has_newest }
+        Self { groups: BTreeMap::new(), metrics, first_tile_ticks, elsewhere_until, has_newest, is_gone: false }
     }
 
     pub(super) fn apply(&mut self, batch: &Batch, received: Timestamp, window_ms: i64, indexes: &Indexes) -> Change {
@@ -150,8 +152,19 @@ impl NodeHead {
         self.groups.values().map(Group::bytes).sum()
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) -> Change {
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    /// The time of its newest tick, if all that it has is in blocks.
+    pub(super) fn stored_until(&self) -> Option<Timestamp> {
+        let are_stored = self.groups.values().all(Group::is_stored);
+        self.groups.values().map(Group::newest_time).max().filter(|_| are_stored)
+    }
+
+    /// Forgets everything, for good.
+    pub(super) fn let_go(&mut self) -> Change {
+        self.is_gone = true;
         let bytes_removed = self.bytes();
         let unstored_removed = self.groups.values().map(Group::unstored_bytes).sum();
         self.groups.clear();

@@ -199,6 +199,48 @@ fn what_is_newest_is_known_from_the_beginning_of_a_segment() {
     assert_eq!(store.blocks().last().map(|block| (block.series, block.readings)), Some((1, 1)));
 }
 
+/// Thousands of nodes may come and go in a day.
+#[test]
+fn nodes_that_are_silent_leave_memory_and_stay_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout();
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    for node in 1..=100 {
+        store.add(entry(&layout, node, 1)).unwrap();
+    }
+    store.commit().unwrap();
+    let maintainer = store.maintainer();
+    maintainer.flush(NOW.plus_millis(60_000)).unwrap();
+    assert_eq!(store.head().nodes().len(), 100);
+    let bytes = store.head().statistics().bytes;
+    // One goes on.
+    let later = 2 * 3600;
+    store.add(entry(&layout, 1, later)).unwrap();
+    store.commit().unwrap();
+    maintainer.flush(NOW.plus_millis(later as i64 * 1000)).unwrap();
+    assert_eq!(store.head().nodes(), [NodeId(1)]);
+    assert!(store.head().statistics().bytes * 50 < bytes, "{:?}, {bytes} before", store.head().statistics());
+
+    // One comes back: what it said before is read from its block.
+    store.add(entry(&layout, 7, later + 1)).unwrap();
+    store.commit().unwrap();
+    let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
+    let selection =
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false, grain: Grain::Raw };
+    for (node, samples) in [(7, 2), (8, 1)] {
+        let mut read = 0;
+        let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+            read += samples.len();
+            std::ops::ControlFlow::Continue(())
+        };
+        let reader = store.reader();
+        let visited =
+            reader.visit(&[NodeId(node)], &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+        assert!(visited.unwrap().is_continue());
+        assert_eq!(read, samples, "node {node}");
+    }
+}
+
 #[test]
 fn a_second_collector_on_the_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
