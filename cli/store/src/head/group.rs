@@ -146,6 +146,10 @@ impl Group {
     }
 
     fn seal_open(&mut self, change: &mut Change) {
+        // As after a flush: a tile without ticks would be of no hour.
+        if self.open.len() == 0 {
+            return;
+        }
         let sealed = self.open.seal(self.is_first_of(&self.open));
         self.open.clear();
         self.add_sealed(sealed, change);

@@ -273,6 +273,7 @@ fn a_series_that_ends_between_two_blocks_ends_on_disk_as_well() {
             store.maintainer().flush(time).unwrap();
         }
     }
+    assert_eq!(store.blocks().len(), 4, "one for each flush");
     let range = TimeRange { after: NOW, until: NOW.plus_millis(9000) };
     let filter = |series: &SeriesDefinition| &*series.label_values[0] == "b";
     let selection =
