@@ -171,6 +171,11 @@ impl Context {
         self.decoders.clear();
     }
 
+    /// Whether a layout has this number already.
+    pub(crate) fn knows(&self, number: u32) -> bool {
+        self.layouts.contains_key(&number)
+    }
+
     /// Takes in the body of a layout.
     ///
     /// # Errors

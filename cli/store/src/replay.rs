@@ -8,6 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    mem,
     num::NonZero,
     sync::{
         Arc,
@@ -22,6 +23,7 @@ use belfry_common::{
     model::{Batch, BatchKey, Epoch, Gap, Timestamp},
     sequences::SequenceSet,
 };
+use rustc_hash::FxHashMap;
 use tracing::{error, info};
 
 use crate::{
@@ -37,6 +39,9 @@ use crate::{
 const THREADS_MAX: usize = 8;
 /// Records on their way to a thread.
 const QUEUE_MAX: usize = 1024;
+/// Bytes of bodies that a thread gathers, to take in one node's after the other: a dozen batches each of a thousand nodes, so that what a
+/// node has in memory is fetched once for all of them.
+const GATHERED_BYTES: usize = 8 * 1024 * 1024;
 
 /// What the journal told.
 #[derive(Debug, Default)]
@@ -137,16 +142,24 @@ fn is_begun(journal: &Journal, position: Position) -> bool {
 
 /// What a thread is given, in the order of the journal.
 enum Work {
+    OfAll(OfAll),
+    OfNode(NodeId, OfNode),
+}
+
+enum OfAll {
     /// A segment begins.
     Snapshot {
         time: Timestamp,
     },
-    Stored(NodeId, Epoch, SequenceSet),
     Layout(u32, Arc<[u8]>),
+}
+
+enum OfNode {
+    Stored(Epoch, SequenceSet),
     /// The newest tick of a group; false: the head has it already.
-    Newest(NodeId, Box<[u8]>, bool),
-    Batch(NodeId, BatchKey, Timestamp, Box<[u8]>),
-    Gap(NodeId, Epoch, Gap),
+    Newest(Box<[u8]>, bool),
+    Batch(BatchKey, Timestamp, Box<[u8]>),
+    Gap(Epoch, Gap),
 }
 
 /// Reads from a position on; how many batches were new.
@@ -184,7 +197,10 @@ fn deal(journal: &Journal, from: Position, queues: &[SyncSender<Work>]) -> u64 {
         error!(error = %ErrorChain(error), "part of the journal cannot be read");
     };
     // A thread that is gone has panicked, which is found when it is joined.
-    let one = |node: NodeId, work: Work| drop(queues.get(node.0 as usize % queues.len()).map(|queue| queue.send(work)));
+    let one = |node: NodeId, work: OfNode| {
+        let queue = queues.get(node.0 as usize % queues.len());
+        drop(queue.map(|queue| queue.send(Work::OfNode(node, work))));
+    };
     let mut reader = match journal.read(from) {
         Ok(reader) => reader,
         Err(error) => {
@@ -207,18 +223,19 @@ fn deal(journal: &Journal, from: Position, queues: &[SyncSender<Work>]) -> u64 {
         };
         match Record::parse(record.payload) {
             Ok(Record::Snapshot { time, stored }) => {
-                queues.iter().for_each(|queue| drop(queue.send(Work::Snapshot { time })));
-                stored.into_iter().for_each(|(node, epoch, set)| one(node, Work::Stored(node, epoch, set)));
+                queues.iter().for_each(|queue| drop(queue.send(Work::OfAll(OfAll::Snapshot { time }))));
+                stored.into_iter().for_each(|(node, epoch, set)| one(node, OfNode::Stored(epoch, set)));
             }
             Ok(Record::Layout { number, body }) => {
                 let body: Arc<[u8]> = body.into();
-                queues.iter().for_each(|queue| drop(queue.send(Work::Layout(number, Arc::clone(&body)))));
+                let layout = || Work::OfAll(OfAll::Layout(number, Arc::clone(&body)));
+                queues.iter().for_each(|queue| drop(queue.send(layout())));
             }
             Ok(Record::Newest { node, body }) => {
-                one(node, Work::Newest(node, body.into(), record.position.segment == from.segment));
+                one(node, OfNode::Newest(body.into(), record.position.segment == from.segment));
             }
-            Ok(Record::Batch { node, key, received, body }) => one(node, Work::Batch(node, key, received, body.into())),
-            Ok(Record::Gap { node, epoch, gap }) => one(node, Work::Gap(node, epoch, gap)),
+            Ok(Record::Batch { node, key, received, body }) => one(node, OfNode::Batch(key, received, body.into())),
+            Ok(Record::Gap { node, epoch, gap }) => one(node, OfNode::Gap(epoch, gap)),
             Ok(Record::Begun) => {}
             Err(error) => damaged(&error),
         }
@@ -237,44 +254,82 @@ struct Share<'a> {
     batches: u64,
     /// Nodes whose context broke in the present segment: one error each is enough in the log.
     lost: HashSet<NodeId>,
+    /// What is to be taken in, node by node in the order of the journal.
+    gathered: FxHashMap<NodeId, Vec<OfNode>>,
+    gathered_bytes: usize,
 }
 
 impl<'a> Share<'a> {
     fn new(head: &'a Head, is_in_blocks: bool) -> Self {
         let (context, began) = (Context::new(Arc::clone(head.pool())), Timestamp::default());
         let (stored, lost) = (Stored::new(), HashSet::new());
-        Self { head, is_in_blocks, context, began, stored, unreadable: 0, batches: 0, lost }
+        let (gathered, gathered_bytes) = (FxHashMap::default(), 0);
+        Self { head, is_in_blocks, context, began, stored, unreadable: 0, batches: 0, lost, gathered, gathered_bytes }
     }
 
     fn run(mut self, inbox: &Receiver<Work>) -> Self {
         for work in inbox {
-            self.take(work);
+            match work {
+                Work::OfNode(node, work) => self.gather(node, work),
+                Work::OfAll(work) => self.take_for_all(work),
+            }
         }
+        self.take_gathered();
         self
     }
 
-    fn take(&mut self, work: Work) {
+    fn gather(&mut self, node: NodeId, work: OfNode) {
+        self.gathered_bytes += match &work {
+            OfNode::Newest(body, _) | OfNode::Batch(_, _, body) => body.len(),
+            OfNode::Stored(..) | OfNode::Gap(..) => 0,
+        };
+        self.gathered.entry(node).or_default().push(work);
+        if self.gathered_bytes >= GATHERED_BYTES {
+            self.take_gathered();
+        }
+    }
+
+    fn take_gathered(&mut self) {
+        self.gathered_bytes = 0;
+        let mut gathered = mem::take(&mut self.gathered);
+        for (&node, work) in &mut gathered {
+            work.drain(..).for_each(|work| self.take(node, work));
+        }
+        // Its memory stays.
+        self.gathered = gathered;
+    }
+
+    fn take_for_all(&mut self, work: OfAll) {
         match work {
-            Work::Snapshot { time } => {
+            OfAll::Snapshot { time } => {
+                self.take_gathered();
                 self.began = time;
                 self.context.clear();
                 self.lost.clear();
             }
-            Work::Stored(node, epoch, set) => drop(self.stored.insert((node, epoch), set)),
-            Work::Layout(number, body) => {
+            OfAll::Layout(number, body) => {
+                if self.context.knows(number) {
+                    self.take_gathered();
+                }
                 if let Err(error) = self.context.learn(number, &body) {
                     self.unreadable += 1;
                     error!(error = %ErrorChain(&error), "part of the journal cannot be read");
                 }
             }
-            Work::Newest(node, body, is_news) => {
+        }
+    }
+
+    fn take(&mut self, node: NodeId, work: OfNode) {
+        match work {
+            OfNode::Stored(epoch, set) => drop(self.stored.insert((node, epoch), set)),
+            OfNode::Newest(body, is_news) => {
                 let Some(batch) = self.decode(node, &body).filter(|_| is_news) else { return };
                 match self.is_in_blocks {
                     true => self.head.apply_stored(node, &batch, self.began),
                     false => self.head.apply(node, &batch, self.began),
                 }
             }
-            Work::Batch(node, key, received, body) => {
+            OfNode::Batch(key, received, body) => {
                 let Some(batch) = self.decode(node, &body) else { return };
                 let set = self.stored.entry((node, key.epoch)).or_default();
                 if !set.contains(key.sequence) && set.insert(key.sequence..=key.sequence).is_ok() {
@@ -282,7 +337,7 @@ impl<'a> Share<'a> {
                     self.batches += 1;
                 }
             }
-            Work::Gap(node, epoch, gap) => {
+            OfNode::Gap(epoch, gap) => {
                 let set = self.stored.entry((node, epoch)).or_default();
                 self.unreadable += u64::from(set.insert(gap.first..=gap.last).is_err());
             }
