@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     columns()?;
     journals()?;
+    blocks()?;
     records(&bodies)?;
     identities()?;
     texts()
@@ -191,6 +192,18 @@ fn journals() -> Result<(), Box<dyn Error>> {
     // Two records, a roll, a third one, the end; then one byte of the first segment flipped and the second one cut.
     write("journal", b"\x01\x03one\x03two\xff\x05three\x00\x00\x28\x00\x10\x01\x30\x00\x00")?;
     Ok(write("journal", b"\x01\x03one\x03two\x03abc\x00\x01\x34\x00\x00")?)
+}
+
+/// Blocks that the store's own tests read.
+fn blocks() -> std::io::Result<()> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cli/store/src/block/tests");
+    for entry in fs::read_dir(tests)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "block") {
+            write("block", &fs::read(path)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Records of the collector's journal and of the spool, as their modules describe them.

@@ -52,7 +52,7 @@ impl Span {
     }
 
     pub(crate) fn end_ms(self) -> i64 {
-        (self.number + 1) * self.length.millis()
+        (self.number + 1).saturating_mul(self.length.millis())
     }
 
     /// The next longer span around it.
@@ -62,7 +62,7 @@ impl Span {
             Length::Day => Length::Month,
             Length::Month => return None,
         };
-        Some(Self::of(length, self.number * self.length.millis()))
+        Some(Self::of(length, self.number.saturating_mul(self.length.millis())))
     }
 }
 

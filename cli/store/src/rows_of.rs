@@ -36,8 +36,8 @@ impl RowsOf {
     /// What is to be read for the rows that are wanted: they begin before they are known.
     pub(crate) fn widened<'a>(self, selection: &Selection<'a>) -> Selection<'a> {
         let TimeRange { after, until } = selection.range;
-        let start = after.as_millis().div_euclid(self.row_ms) * self.row_ms;
-        let range = TimeRange { after: Timestamp::from_millis(start - self.row_ms - 1), until };
+        let start = Timestamp::from_millis(after.as_millis().div_euclid(self.row_ms).saturating_mul(self.row_ms));
+        let range = TimeRange { after: start.plus_millis(-self.row_ms - 1), until };
         Selection { range, newest_only: false, ..*selection }
     }
 
@@ -58,7 +58,7 @@ impl RowsOf {
     pub(crate) fn of_samples(self, samples: &[Sample], selection: &Selection<'_>) -> Vec<Sample> {
         let row = |sample: &Sample| sample.time.as_millis().div_euclid(self.row_ms);
         let rows = samples.chunk_by(|a, b| row(a) == row(b)).filter_map(|samples| {
-            let time = Timestamp::from_millis((row(samples.first()?) + 1) * self.row_ms);
+            let time = Timestamp::from_millis((row(samples.first()?) + 1).saturating_mul(self.row_ms));
             Some(Sample { time, value: self.value(samples) })
         });
         let mut rows: Vec<Sample> = rows.filter(|row| selection.range.contains(row.time)).collect();

@@ -66,10 +66,10 @@ fn by_span<'a>(blocks: &[&'a Summary]) -> Spans<'a> {
 
 /// Merges what there is of one span, once that is all, or too much.
 fn merge_span(tier: Tier, span: Span, blocks: &[&Summary], options: &CompactOptions, now: Timestamp) -> Option<Job> {
-    let is_over = now.as_millis() >= span.end_ms() + options.grace_ms;
+    let is_over = now.as_millis() >= span.end_ms().saturating_add(options.grace_ms);
     let is_first = !blocks.iter().any(|block| block.is_final);
     let newest = blocks.iter().map(|block| block.created_ms).max()?;
-    let is_quiet = now.as_millis() - newest >= options.quiet_ms;
+    let is_quiet = now.as_millis().saturating_sub(newest) >= options.quiet_ms;
     let is_single = matches!(blocks, [block] if block.is_final || tier != Tier::Raw);
     let is_due = is_over && (is_first || is_quiet) || blocks.len() > options.blocks_max;
     if !is_due || is_single {
@@ -87,7 +87,7 @@ fn merge_longer(spans: &Spans<'_>, tier: Tier, options: &CompactOptions, now: Ti
         }
     }
     longer.into_iter().rev().find_map(|(around, blocks)| {
-        let is_over = now.as_millis() >= around.end_ms() + options.grace_ms + options.quiet_ms;
+        let is_over = now.as_millis() >= around.end_ms().saturating_add(options.grace_ms + options.quiet_ms);
         let is_settled = blocks.iter().all(|block| block.is_final || tier != Tier::Raw);
         let bytes: u64 = blocks.iter().map(|block| block.bytes).sum();
         let is_due = is_over && is_settled && blocks.len() > 1 && bytes <= options.block_bytes_max;

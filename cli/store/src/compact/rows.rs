@@ -44,7 +44,7 @@ impl Rows {
             let of_row = readings.get(from..from + row.len()).unwrap_or_default();
             from += row.len();
             if let Some(first) = row.first() {
-                self.times.push(row_of(first) * row_ms);
+                self.times.push(row_of(first).saturating_mul(row_ms));
                 let columns = if is_float { float_row(of_row) } else { integer_row(of_row) };
                 self.columns.iter_mut().zip(columns).for_each(|(column, value)| column.push(value));
             }
