@@ -38,8 +38,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Batches are made on one thread and let go of on another, tens of thousands a second: the C library's allocator takes a fifth of the
-/// collector's time for that.
+/// Batches are made on one thread and let go of on another, thousands a second: the C library's allocator takes a seventh of the
+/// collector's time more for that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -108,9 +108,7 @@ impl Log {
     /// Appends what is in the buffer, and before it the layouts that are new in it.
     fn append_with_layouts(&mut self) -> Result<(), LogError> {
         within_record(&self.buffer)?;
-        while let Some((number, layout)) = self.layouts.next_unwritten() {
-            let mut record = Vec::new();
-            record::write_layout(number, layout, &mut record);
+        while let Some(record) = self.layouts.next_unwritten() {
             within_record(&record)?;
             self.journal.append(&record)?;
             self.layouts.written += 1;
@@ -174,10 +172,9 @@ impl Log {
     pub(crate) fn prepare(&mut self, head: &Head, now: Timestamp) -> Result<(), LogError> {
         // One that begins with more than a segment should have is to be worth it.
         let is_full = self.journal.wants_roll(0) && self.added_bytes >= self.begun_bytes;
-        if self.beginning.is_none() || is_full {
-            if !self.journal.segment_is_empty() {
-                self.journal.roll()?;
-            }
+        let has_records = !self.journal.segment_is_empty();
+        if has_records && (self.beginning.is_none() || is_full) {
+            self.journal.roll()?;
             self.beginning = None;
         }
         if self.journal.segment_is_empty() && self.beginning.as_ref().is_none_or(Vec::is_empty) {
@@ -217,9 +214,7 @@ impl Log {
                     |layout| self.layouts.number(layout),
                     &mut newest,
                 )?;
-                while let Some((number, layout)) = self.layouts.next_unwritten() {
-                    let mut record = Vec::new();
-                    record::write_layout(number, layout, &mut record);
+                while let Some(record) = self.layouts.next_unwritten() {
                     self.layouts.written += 1;
                     records.push(record);
                 }
@@ -249,8 +244,11 @@ impl Layouts {
         })
     }
 
-    fn next_unwritten(&self) -> Option<(u32, &Arc<Layout>)> {
-        Some((self.written as u32, self.all.get(self.written)?))
+    /// The record of the first layout that is not in the journal.
+    fn next_unwritten(&self) -> Option<Vec<u8>> {
+        let mut record = Vec::new();
+        record::write_layout(self.written as u32, self.all.get(self.written)?, &mut record);
+        Some(record)
     }
 
     fn forget_unwritten(&mut self) {

@@ -31,8 +31,11 @@ pub use select::Selected;
 pub(crate) use layout::IndexedLayout;
 use layout::Indexes;
 pub(crate) use node::GroupTiles;
-use node::{Change, NodeHead};
+use node::{Change, NodeHead, seal};
 pub(crate) use tile::SealedTile;
+
+/// Locked for the time of one batch, or of one node's part of a selection.
+type SharedNode = Arc<RwLock<NodeHead>>;
 
 /// A node's tiles that are in no block.
 pub(crate) type NodeTiles = (NodeId, Vec<GroupTiles>);
@@ -83,10 +86,11 @@ struct Counters {
 pub struct Head {
     options: HeadOptions,
     elsewhere: Elsewhere,
+    /// Whether it was given the newest tick of every group that is in blocks.
     has_newest: bool,
     pool: Arc<LayoutPool>,
     indexes: Indexes,
-    nodes: RwLock<BTreeMap<NodeId, Arc<RwLock<NodeHead>>>>,
+    nodes: RwLock<BTreeMap<NodeId, SharedNode>>,
     /// Nodes that were let go of, with the time of their last tick.
     silent: RwLock<HashMap<NodeId, Timestamp>>,
     counters: Counters,
@@ -152,10 +156,10 @@ impl Head {
     fn make_room(&self) {
         let step = self.options.bytes_max / 20;
         let target = self.options.bytes_max - step;
-        let heads: Vec<_> = self.nodes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let heads = self.all();
         let share = target / heads.len().max(1);
         let bytes = |head: &RwLock<NodeHead>| head.read().unwrap_or_else(PoisonError::into_inner).bytes();
-        let mut sized: Vec<_> = heads.into_iter().map(|head| (bytes(&head), head)).collect();
+        let mut sized: Vec<_> = heads.into_iter().map(|(_, head)| (bytes(&head), head)).collect();
         sized.sort_unstable_by_key(|&(bytes, _)| std::cmp::Reverse(bytes));
         for (bytes, head) in sized {
             let excess = self.counters.bytes.load(Relaxed).saturating_sub(target);
@@ -179,7 +183,7 @@ impl Head {
     /// Reads series of one node; `found` holds nothing else afterwards.
     pub fn select(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) {
         found.clear();
-        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let head = self.node(node);
         if let Some(head) = head {
             head.read().unwrap_or_else(PoisonError::into_inner).select(selection, false, found);
         }
@@ -188,7 +192,7 @@ impl Head {
     /// As [`Self::select`]: all there is, then it is true; or what is not in the blocks that are listed after this call.
     pub(crate) fn select_beside_blocks(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) -> bool {
         found.clear();
-        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let head = self.node(node);
         let Some(head) = head else { return selection.range.after >= self.elsewhere_of(node).0 };
         let head = head.read().unwrap_or_else(PoisonError::into_inner);
         let is_all = head.has_all(selection);
@@ -199,17 +203,13 @@ impl Head {
     /// Seals what is open and gives all tiles that are in no block, node by node. Nobody is held up by sealing: who has to wait for a
     /// thread that lets all others go first waits long.
     pub(crate) fn unstored(&self) -> Vec<NodeTiles> {
-        let nodes: Vec<_> = {
-            let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
-            nodes.iter().map(|(&node, head)| (node, Arc::clone(head))).collect()
-        };
-        let unstored = nodes.into_iter().map(|(node, head)| (node, self.unstored_of(&head)));
+        let unstored = self.all().into_iter().map(|(node, head)| (node, self.unstored_of(&head)));
         unstored.filter(|(_, groups)| !groups.is_empty()).collect()
     }
 
     fn unstored_of(&self, head: &RwLock<NodeHead>) -> Vec<GroupTiles> {
         let frozen = head.write().unwrap_or_else(PoisonError::into_inner).freeze();
-        let sealed: Vec<_> = frozen.into_iter().map(|tile| (Arc::clone(&tile), Arc::new(tile.seal()))).collect();
+        let sealed = seal(frozen);
         let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
         let (groups, change) = head.unstored(&sealed);
         self.count(change);
@@ -225,14 +225,14 @@ impl Head {
 
     /// The newest tick of each of a node's groups.
     pub(crate) fn newest_ticks(&self, node: NodeId) -> Vec<Tick> {
-        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let head = self.node(node);
         head.map_or_else(Vec::new, |head| head.read().unwrap_or_else(PoisonError::into_inner).newest_ticks())
     }
 
     /// Notes that these tiles are in a block now, so that they may go when their time has come.
     pub(crate) fn mark_stored(&self, tiles: &[NodeTiles]) {
         for (node, groups) in tiles {
-            let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
+            let head = self.node(*node);
             if let Some(head) = head {
                 let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
                 self.count(head.mark_stored(groups, self.options.window_ms));
@@ -247,7 +247,7 @@ impl Head {
 
     /// Calls `visit` with each series of a node's newest layouts.
     pub fn for_each_series(&self, node: NodeId, mut visit: impl FnMut(&Arc<SeriesDefinition>)) {
-        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let head = self.node(node);
         if let Some(head) = head {
             head.read().unwrap_or_else(PoisonError::into_inner).series().for_each(&mut visit);
         }
@@ -256,7 +256,7 @@ impl Head {
     /// A node's newest layouts, one for each group.
     #[must_use]
     pub fn layouts(&self, node: NodeId) -> Vec<Arc<Layout>> {
-        let head = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let head = self.node(node);
         head.map_or_else(Vec::new, |head| head.read().unwrap_or_else(PoisonError::into_inner).layouts())
     }
 
@@ -273,11 +273,7 @@ impl Head {
     /// Lets go of nodes that were last heard of before the horizon: all that they said is in blocks. Nodes come and go, and memory is for
     /// those that are there.
     pub(crate) fn let_go_of_silent(&self, horizon: Timestamp) {
-        let heads: Vec<_> = {
-            let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
-            nodes.iter().map(|(&node, head)| (node, Arc::clone(head))).collect()
-        };
-        for (node, head) in heads {
+        for (node, head) in self.all() {
             let silent_since = |head: &NodeHead| head.stored_until().filter(|until| *until < horizon);
             if silent_since(&head.read().unwrap_or_else(PoisonError::into_inner)).is_none() {
                 continue;
@@ -301,9 +297,9 @@ impl Head {
     /// What it holds now.
     #[must_use]
     pub fn statistics(&self) -> HeadStatistics {
-        let nodes: Vec<_> = self.nodes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let nodes = self.all();
         let series =
-            |head: &Arc<RwLock<NodeHead>>| head.read().unwrap_or_else(PoisonError::into_inner).series().count();
+            |(_, head): &(NodeId, SharedNode)| head.read().unwrap_or_else(PoisonError::into_inner).series().count();
         HeadStatistics {
             nodes: nodes.len(),
             series: nodes.iter().map(series).sum(),
@@ -313,9 +309,18 @@ impl Head {
         }
     }
 
-    fn node_or_new(&self, node: NodeId) -> Arc<RwLock<NodeHead>> {
-        if let Some(head) = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node) {
-            return Arc::clone(head);
+    fn node(&self, node: NodeId) -> Option<SharedNode> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
+
+    fn all(&self) -> Vec<(NodeId, SharedNode)> {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        nodes.iter().map(|(&node, head)| (node, Arc::clone(head))).collect()
+    }
+
+    fn node_or_new(&self, node: NodeId) -> SharedNode {
+        if let Some(head) = self.node(node) {
+            return head;
         }
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         let (elsewhere_until, has_newest) = self.elsewhere_of(node);

@@ -42,6 +42,15 @@ impl Change {
 /// A frozen tile with what it was sealed to.
 pub(super) type SealedLater = (Arc<FrozenTile>, Arc<SealedTile>);
 
+/// Seals what [`NodeHead::freeze`] gave.
+pub(super) fn seal(frozen: Vec<Arc<FrozenTile>>) -> Vec<SealedLater> {
+    let sealed = |tile: Arc<FrozenTile>| {
+        let sealed = Arc::new(tile.seal());
+        (tile, sealed)
+    };
+    frozen.into_iter().map(sealed).collect()
+}
+
 #[derive(Debug)]
 pub(super) struct NodeHead {
     groups: BTreeMap<u16, Group>,
@@ -248,8 +257,7 @@ mod tests {
         let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series });
         let tick = Tick { layout, time: Timestamp::from_millis(second * 1000), values: vec![Raw::integer(second)] };
         head.apply(&Batch { ticks: vec![tick] }, Timestamp::from_millis(second * 1000), 10_000, &Indexes::default());
-        let sealed: Vec<SealedLater> =
-            head.freeze().into_iter().map(|tile| (Arc::clone(&tile), Arc::new(tile.seal()))).collect();
+        let sealed = seal(head.freeze());
         let (unstored, _) = head.unstored(&sealed);
         head.mark_stored(&unstored, 10_000);
     }

@@ -142,11 +142,9 @@ impl Decoder {
             if !defined.insert(layout.group) {
                 return Err(CodecError::Definitions);
             }
-            let group = match self.groups.get(&layout.group) {
-                Some(known) => known.relaid(Arc::clone(&layout), &super::kept(&known.layout, &layout)),
-                None => Group::new(Arc::clone(&layout)),
-            };
-            self.groups.insert(layout.group, group);
+            let number = layout.group;
+            let (group, _) = Group::after(self.groups.get(&number), layout);
+            self.groups.insert(number, group);
             self.check_limits()?;
             rest = after;
         }

@@ -59,12 +59,7 @@ impl Encoder {
     /// [`EncodeError`] when the batch contradicts itself; `out` and the context are then as they were.
     pub fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<bool, EncodeError> {
         let ticks = by_group(batch)?;
-        let mut definitions = self.define(&ticks);
-        if self.has_outgrown() {
-            self.reset();
-            definitions = self.define(&ticks);
-        }
-        let is_reset = !mem::replace(&mut self.is_started, true);
+        let (is_reset, definitions) = self.begin(|encoder| encoder.define(&ticks));
         out.push(flag(is_reset, FLAG_RESET) | flag(definitions.is_some(), FLAG_DEFINITIONS));
         if let Some(definitions) = definitions {
             let start = out.len();
@@ -90,12 +85,7 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<bool, EncodeError> {
         let ticks = by_group(batch)?;
-        let mut news = self.take_layouts(&ticks);
-        if self.has_outgrown() {
-            self.reset();
-            news = self.take_layouts(&ticks);
-        }
-        let is_reset = !mem::replace(&mut self.is_started, true);
+        let (is_reset, news) = self.begin(|encoder| encoder.take_layouts(&ticks));
         out.push(flag(is_reset, FLAG_RESET) | flag(!news.is_empty(), FLAG_NUMBERS));
         if !news.is_empty() {
             out.extend_from_slice(&(news.len() as u16).to_le_bytes());
@@ -117,32 +107,35 @@ impl Encoder {
         bits.finish();
     }
 
-    /// Whether what many connections have left behind is more than a decoder would take: then only this batch's groups go on.
-    fn has_outgrown(&self) -> bool {
+    /// Brings the context up to a batch by `learn`; says whether it was reset for that. What many connections have left behind may be more
+    /// than a decoder would take: then only this batch's groups go on.
+    fn begin<T>(&mut self, learn: impl Fn(&mut Self) -> T) -> (bool, T) {
+        let mut news = learn(self);
+        if self.is_started && self.is_beyond_limits() {
+            self.reset();
+            news = learn(self);
+        }
+        (!mem::replace(&mut self.is_started, true), news)
+    }
+
+    fn is_beyond_limits(&self) -> bool {
         let series: usize = self.groups.values().map(|group| group.predictors.len()).sum();
         let label_bytes: usize = self.groups.values().map(|group| group.label_bytes).sum();
-        let is_beyond = self.metrics.len() > limits::METRICS_PER_CONTEXT_MAX
+        self.metrics.len() > limits::METRICS_PER_CONTEXT_MAX
             || self.groups.len() > limits::GROUPS_PER_NODE_MAX
             || series > limits::SERIES_PER_NODE_WIRE_MAX
-            || label_bytes > limits::LABEL_BYTES_PER_NODE_WIRE_MAX;
-        self.is_started && is_beyond
+            || label_bytes > limits::LABEL_BYTES_PER_NODE_WIRE_MAX
     }
 
     /// Brings the context's layouts up to the ticks'; says what the other side must learn, if anything.
     fn define(&mut self, ticks: &BTreeMap<u16, &Tick>) -> Option<Definitions> {
         let mut definitions = Definitions { metrics: Vec::new(), layouts: Vec::new() };
         for layout in self.news(ticks) {
-            let known = self.groups.remove(&layout.group);
-            let kept = known.as_ref().map_or_else(Vec::new, |known| super::kept(&known.layout, layout));
+            let kept = self.take_layout(layout);
             let series = self.runs(layout, &kept, &mut definitions.metrics);
             let Layout { group, interval_ms, .. } = **layout;
-            definitions.layouts.push(LayoutDefinition {
-                group,
-                sampler: layout.sampler.to_string(),
-                interval_ms,
-                series,
-            });
-            self.put(known, layout, &kept);
+            let sampler = layout.sampler.to_string();
+            definitions.layouts.push(LayoutDefinition { group, sampler, interval_ms, series });
         }
         (!definitions.layouts.is_empty()).then_some(definitions)
     }
@@ -151,20 +144,16 @@ impl Encoder {
     fn take_layouts<'a>(&mut self, ticks: &BTreeMap<u16, &'a Tick>) -> Vec<&'a Arc<Layout>> {
         let news = self.news(ticks);
         for layout in &news {
-            let known = self.groups.remove(&layout.group);
-            let kept = known.as_ref().map_or_else(Vec::new, |known| super::kept(&known.layout, layout));
-            self.put(known, layout, &kept);
+            self.take_layout(layout);
         }
         news
     }
 
-    fn put(&mut self, known: Option<Group>, layout: &Arc<Layout>, kept: &[Option<usize>]) {
-        let layout = Arc::clone(layout);
-        let group = match known {
-            Some(known) => known.relaid(layout, kept),
-            None => Group::new(layout),
-        };
-        self.groups.insert(group.layout.group, group);
+    /// Takes in a layout; says where each of its series stood in the group's before.
+    fn take_layout(&mut self, layout: &Arc<Layout>) -> Vec<Option<usize>> {
+        let (group, kept) = Group::after(self.groups.get(&layout.group), Arc::clone(layout));
+        self.groups.insert(layout.group, group);
+        kept
     }
 
     /// The ticks' layouts that the context does not have.
@@ -184,8 +173,8 @@ impl Encoder {
 
     fn runs(&mut self, layout: &Layout, kept: &[Option<usize>], metrics: &mut Vec<MetricDefinition>) -> Vec<SeriesRun> {
         let mut runs = Vec::new();
-        for (at, series) in layout.series.iter().enumerate() {
-            match kept.get(at).copied().flatten() {
+        for (series, place) in layout.series.iter().zip(kept) {
+            match *place {
                 Some(place) => push_kept(&mut runs, place as u32),
                 None => {
                     let metric = self.metric_number(&series.metric, metrics);

@@ -102,22 +102,22 @@ impl Group {
         Self { label_bytes: label_bytes(&layout), layout, clock: Predictor::of_times(), predictors }
     }
 
-    /// The group with another layout. Series that stand in both are known by what is remembered of them.
-    fn relaid(&self, layout: Arc<Layout>, kept: &[Option<usize>]) -> Self {
-        let new = |series: &SeriesDefinition| Predictor::new(series.metric.resolution);
-        let predictor = |(series, place): (&Arc<SeriesDefinition>, &Option<usize>)| {
-            place.and_then(|place| self.predictors.get(place)).copied().unwrap_or_else(|| new(series))
+    /// The group with another layout than before, and where each series stood in that: what is remembered of it stays.
+    fn after(before: Option<&Self>, layout: Arc<Layout>) -> (Self, Vec<Option<usize>>) {
+        let Some(before) = before else {
+            let kept = vec![None; layout.series.len()];
+            return (Self::new(layout), kept);
         };
-        let predictors = layout.series.iter().zip(kept).map(predictor).collect();
-        Self { label_bytes: label_bytes(&layout), layout, clock: self.clock, predictors }
+        let places: HashMap<&SeriesDefinition, usize> =
+            before.layout.series.iter().enumerate().map(|(place, series)| (&**series, place)).collect();
+        let kept: Vec<Option<usize>> = layout.series.iter().map(|series| places.get(&**series).copied()).collect();
+        let predictor = |(series, place): (&Arc<SeriesDefinition>, &Option<usize>)| {
+            let known = place.and_then(|place| before.predictors.get(place)).copied();
+            known.unwrap_or_else(|| Predictor::new(series.metric.resolution))
+        };
+        let predictors = layout.series.iter().zip(&kept).map(predictor).collect();
+        (Self { label_bytes: label_bytes(&layout), layout, clock: before.clock, predictors }, kept)
     }
-}
-
-/// Where each series of a layout stood in the one before it.
-fn kept(before: &Layout, layout: &Layout) -> Vec<Option<usize>> {
-    let places: HashMap<&SeriesDefinition, usize> =
-        before.series.iter().enumerate().map(|(place, series)| (&**series, place)).collect();
-    layout.series.iter().map(|series| places.get(&**series).copied()).collect()
 }
 
 fn label_bytes(layout: &Layout) -> usize {
