@@ -14,7 +14,8 @@ use belfry_common::{
     model::{Batch, Epoch, Gap, Reason, Sequence, SeriesDefinition, Timestamp},
 };
 use belfry_store::{
-    Entry, Grain, LogRecord, NodeId, ReadLimits, Sample, Selected, Selection, Store, StoreOptions, Summary, TimeRange,
+    Entry, Grain, LogRecord, NodeId, Pick, ReadLimits, Sample, Selected, Selection, Store, StoreOptions, Summary,
+    TimeRange,
 };
 
 /// Mistakes that are shown; the first ones explain the rest.
@@ -217,7 +218,7 @@ impl Stored {
             conditions: &[],
             filter: &|_| true,
             range: TimeRange { after, until },
-            newest_only: false,
+            pick: Pick::All,
             grain: Grain::Raw,
         };
         let (reader, nodes) = (self.store.reader(), id(node).into_iter().collect::<Vec<_>>());

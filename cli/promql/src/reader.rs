@@ -14,9 +14,25 @@ pub struct ReadRequest<'a> {
     pub start_ms: i64,
     /// Samples up to this instant, this instant included.
     pub end_ms: i64,
-    /// Of each series only the newest sample of the range is needed. A store may answer from a table of
-    /// newest values; giving more samples is allowed.
-    pub last_only: bool,
+    /// Which samples of the range. Giving more of them is allowed.
+    pub needed: Needed,
+}
+
+/// Which samples of a range the engine needs of each series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needed {
+    /// All.
+    All,
+    /// The newest: a store may answer from a table of newest values.
+    Newest,
+    /// Of each step the newest, whether it is a stale marker or not: nothing else is looked at. One step ends at
+    /// `end_ms`, which it includes; the others are as long, before and after it without a gap.
+    EachStep {
+        /// The end of one of the steps.
+        end_ms: i64,
+        /// How long each is; positive.
+        step_ms: i64,
+    },
 }
 
 impl ReadRequest<'_> {
@@ -48,7 +64,7 @@ impl ReadError {
 /// A source of series.
 ///
 /// Stale markers are samples like any other: they are to be returned, the newest one included where
-/// [`ReadRequest::last_only`] is set. Series without a sample in the range may be left out.
+/// [`ReadRequest::needed`] is no more than that. Series without a sample in the range may be left out.
 pub trait SeriesReader {
     /// Every series that the matchers accept, each once, its samples ascending in time.
     ///
@@ -123,6 +139,6 @@ fn samples_of<'a>(series: &'a Series, request: &ReadRequest<'_>) -> &'a [Sample]
     let samples = &series.samples;
     let from = samples.partition_point(|sample| sample.time_ms <= request.start_ms);
     let to = samples.partition_point(|sample| sample.time_ms <= request.end_ms).max(from);
-    let from = if request.last_only { to.saturating_sub(1).max(from) } else { from };
+    let from = if request.needed == Needed::Newest { to.saturating_sub(1).max(from) } else { from };
     samples.get(from..to).unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use belfry_promql::{
-    Labels, METRIC_NAME, MatchOp, Matcher, ReadError, ReadRequest, Sample, Series, SeriesReader, is_stale,
+    Labels, METRIC_NAME, MatchOp, Matcher, Needed, ReadError, ReadRequest, Sample, Series, SeriesReader, is_stale,
 };
 
 use super::rule::INSTANCE;
@@ -138,8 +138,12 @@ impl AsItWas<'_> {
 /// Whether a node is known to be up: the newest sample of its `up` is 1.
 pub(crate) fn is_up(reader: &dyn SeriesReader, node: &str, time_ms: i64) -> Result<bool, ReadError> {
     let matcher = Matcher::new(METRIC_NAME, MatchOp::Equal, "up").expect("an equality has no pattern to be malformed");
-    let request =
-        ReadRequest { matchers: &[matcher], start_ms: time_ms.saturating_sub(UP_MS), end_ms: time_ms, last_only: true };
+    let request = ReadRequest {
+        matchers: &[matcher],
+        start_ms: time_ms.saturating_sub(UP_MS),
+        end_ms: time_ms,
+        needed: Needed::Newest,
+    };
     let found = OnNodes::one(reader, node).select(&request)?;
     Ok(found.iter().filter_map(|series| series.samples.last()).any(|sample| sample.value >= 1.0))
 }

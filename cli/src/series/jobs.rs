@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use belfry_promql::{Labels, METRIC_NAME, STALE_NAN, Sample};
-use belfry_store::{NodeId, TimeRange};
+use belfry_store::{NodeId, Pick, TimeRange};
 
 use super::{INSTANCE, JOB};
 use crate::gpu_jobs::{GpuJobs, Interval, JobLabels};
@@ -24,12 +24,12 @@ pub(super) fn series(
     node: NodeId,
     name: &str,
     range: TimeRange,
-    newest_only: bool,
+    pick: Pick,
 ) -> Vec<(Labels, Vec<Sample>)> {
     let mut found: BTreeMap<JobLabels, Vec<Sample>> = BTreeMap::new();
     jobs.each(node, |interval| {
         let mut samples = samples(interval, range);
-        if newest_only {
+        if pick == Pick::Newest {
             samples.drain(..samples.len().saturating_sub(1));
         }
         if !samples.is_empty() {

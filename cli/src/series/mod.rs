@@ -12,9 +12,9 @@ use std::{
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_promql::{
-    Labels, METRIC_NAME, MatchOp, Matcher, ReadError, ReadRequest, STALE_NAN, Sample, Series, SeriesReader,
+    Labels, METRIC_NAME, MatchOp, Matcher, Needed, ReadError, ReadRequest, STALE_NAN, Sample, Series, SeriesReader,
 };
-use belfry_store::{Condition, Grain, Head, NodeId, ReadLimits, Reader, Selected, Selection, TimeRange};
+use belfry_store::{Condition, Grain, Head, NodeId, Pick, ReadLimits, Reader, Selected, Selection, TimeRange};
 use rustc_hash::FxHashMap;
 
 use crate::{fleet::Fleet, gpu_jobs::GpuJobs, xid::Catalogue};
@@ -135,7 +135,7 @@ struct Wanted<'a> {
     /// Of all other labels, the name among them unless it is `metric`.
     others: Vec<&'a Matcher>,
     range: TimeRange,
-    newest_only: bool,
+    pick: Pick,
 }
 
 impl<'a> Wanted<'a> {
@@ -146,7 +146,7 @@ impl<'a> Wanted<'a> {
             until: Timestamp::from_millis(request.end_ms),
         };
         let (names, instance, others) = (Vec::new(), Vec::new(), Vec::new());
-        let mut wanted = Self { metric: None, names, instance, others, range, newest_only: request.last_only };
+        let mut wanted = Self { metric: None, names, instance, others, range, pick: pick(request.needed) };
         for matcher in request.matchers {
             match matcher.name() {
                 METRIC_NAME if matcher.op() == MatchOp::Equal && wanted.metric.is_none() => {
@@ -170,14 +170,7 @@ impl<'a> Wanted<'a> {
         metric: Option<&'b str>,
         filter: &'b dyn Fn(&SeriesDefinition) -> bool,
     ) -> Selection<'b> {
-        Selection {
-            metric,
-            conditions: &[],
-            filter,
-            range: self.range,
-            newest_only: self.newest_only,
-            grain: Grain::Raw,
-        }
+        Selection { metric, conditions: &[], filter, range: self.range, pick: self.pick, grain: Grain::Raw }
     }
 
     /// Whether series of this name are asked for.
@@ -256,7 +249,7 @@ impl StoreReader {
         visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for (node, name) in nodes {
-            for (labels, samples) in jobs::series(&self.gpu_jobs, *node, name, wanted.range, wanted.newest_only) {
+            for (labels, samples) in jobs::series(&self.gpu_jobs, *node, name, wanted.range, wanted.pick) {
                 if wanted.others.iter().all(|matcher| matcher.matches(labels.value(matcher.name()))) {
                     visitor(&labels, &samples)?;
                 }
@@ -317,7 +310,7 @@ fn facts_selection(until: Timestamp) -> Selection<'static> {
         conditions: &[],
         filter: &|_| true,
         range,
-        newest_only: true,
+        pick: Pick::Newest,
         grain: Grain::Raw,
     }
 }
@@ -336,6 +329,14 @@ fn is_as_stored(name: &str, is_own: bool) -> bool {
 /// Whether series of this name are not in any tick, but made from others when they are read.
 pub(crate) fn is_made_when_read(metric: &str) -> bool {
     metric == jobs::METRIC || metric.starts_with(dcgm::PREFIX)
+}
+
+fn pick(needed: Needed) -> Pick {
+    match needed {
+        Needed::All => Pick::All,
+        Needed::Newest => Pick::Newest,
+        Needed::EachStep { end_ms, step_ms } => Pick::EachStep { end: Timestamp::from_millis(end_ms), step_ms },
+    }
 }
 
 fn sample(sample: &belfry_store::Sample) -> Sample {

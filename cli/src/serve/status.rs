@@ -6,7 +6,7 @@ use belfry_common::{
     clock,
     model::{SeriesDefinition, Timestamp},
 };
-use belfry_store::{Grain, Head, NodeId, Selected, Selection, TimeRange};
+use belfry_store::{Grain, Head, NodeId, Pick, Selected, Selection, TimeRange};
 
 use super::{ServeError, gpus};
 use crate::{
@@ -92,7 +92,7 @@ impl Values<'_> {
             conditions: &[],
             filter: &|_| true,
             range,
-            newest_only: true,
+            pick: Pick::Newest,
             grain: Grain::Raw,
         };
         let mut found = Selected::default();
@@ -118,7 +118,7 @@ impl Values<'_> {
             conditions: &[],
             filter: &|_| true,
             range,
-            newest_only: false,
+            pick: Pick::All,
             grain: Grain::Raw,
         };
         let mut found = Selected::default();

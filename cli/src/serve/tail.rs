@@ -12,7 +12,7 @@ use belfry_common::{
     model::{Layout, Reason, SeriesDefinition, Timestamp},
 };
 use belfry_promql::{Labels, METRIC_NAME, Plan, PlanOptions, Selector};
-use belfry_store::{Grain, NodeId, ReadLimits, Sample, Selected, Selection, TimeRange};
+use belfry_store::{Grain, NodeId, Pick, ReadLimits, Sample, Selected, Selection, TimeRange};
 use serde_json::json;
 use tokio::task::block_in_place;
 
@@ -233,7 +233,7 @@ impl Tail<'_> {
         let joined = Joined::new(head, catalogue, (node, name), self.wanted.with_dcgm(), range.until);
         let filter = |definition: &SeriesDefinition| !self.wanted.shown(&joined, definition).is_empty();
         let selection =
-            Selection { metric: None, conditions: &[], filter: &filter, range, newest_only: false, grain: Grain::Raw };
+            Selection { metric: None, conditions: &[], filter: &filter, range, pick: Pick::All, grain: Grain::Raw };
         let mut samples = Vec::new();
         let mut shown: Vec<Place> = Vec::new();
         let mut of_series = |_, definition: &Arc<SeriesDefinition>, of_series: &[Sample]| {

@@ -1,7 +1,8 @@
 //! What an hour of the reference data costs in the store: bytes on disk, CPU, time to read.
 //!
-//! `cargo bench -p belfry-store --bench reference -- [NODES] [SECONDS]`, 20 nodes and an hour by default. No network is in the way: see
-//! `belfry simulate --reference` for that. CPU is this process' own, in nanoseconds a sample.
+//! `cargo bench -p belfry-store --bench reference -- [NODES] [SECONDS] [DIRECTORY]`, 20 nodes and an hour by default. No network is in the
+//! way: see `belfry simulate --reference` for that. CPU is this process' own, in nanoseconds a sample. A directory is kept, and when it
+//! is there already only its reading is measured.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,8 +20,8 @@ use belfry_common::{
 };
 use belfry_reference::Values;
 use belfry_store::{
-    Aggregate, Condition, Entry, Grain, MaintainOptions, NodeId, ReadLimits, Selected, Selection, Store, StoreOptions,
-    Tier, TimeRange,
+    Aggregate, Condition, Entry, Grain, MaintainOptions, NodeId, Pick, ReadLimits, Selected, Selection, Store,
+    StoreOptions, Tier, TimeRange,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -75,14 +76,24 @@ fn rss_kib() -> u64 {
 }
 
 fn main() {
-    let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let (nodes, seconds) = (numbers.first().copied().unwrap_or(20), numbers.get(1).copied().unwrap_or(3600));
-    let directory = tempfile::tempdir().unwrap();
+    // Cargo adds a flag of its own.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let number = |place: usize| arguments.get(place).map(|argument| argument.parse().unwrap());
+    let (nodes, seconds) = (number(0).unwrap_or(20), number(1).unwrap_or(3600));
+    match arguments.get(2).map(Path::new) {
+        Some(kept) if kept.exists() => queries(kept, nodes, seconds),
+        Some(kept) => measure(kept, nodes, seconds),
+        None => measure(tempfile::tempdir().unwrap().path(), nodes, seconds),
+    }
+}
+
+/// Fills a store, and reads it.
+fn measure(directory: &Path, nodes: u64, seconds: u64) {
     let samples = (nodes * seconds) as f64 * 500.0;
     println!("{nodes} nodes x 500 series x {seconds} s: {:.1} million samples", samples / 1e6);
     let maintain = MaintainOptions { merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
     let options = StoreOptions { maintain, ..StoreOptions::default() };
-    let (mut store, _) = Store::open(directory.path(), options, Timestamp::from_millis(START)).unwrap();
+    let (mut store, _) = Store::open(directory, options, Timestamp::from_millis(START)).unwrap();
     let maintainer = store.maintainer();
     let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, store.head().pool())).collect();
     let (mut ingest, mut maintain) = (Duration::ZERO, Duration::ZERO);
@@ -111,7 +122,7 @@ fn main() {
     // As after a kill: nothing was put into blocks at last.
     drop((store, maintainer));
     let (began, began_cpu) = (clock::monotonic(), cpu());
-    let (store, _) = Store::open(directory.path(), options, end).unwrap();
+    let (store, _) = Store::open(directory, options, end).unwrap();
     println!("start after a kill   {:.2?}, {:.2?} of CPU", began.elapsed(), cpu() - began_cpu);
     let maintainer = store.maintainer();
     let began = cpu();
@@ -120,7 +131,7 @@ fn main() {
     println!(
         "blocks from memory   {:6.1} ns, {:.3} bytes a sample",
         per_sample(maintain),
-        bytes(directory.path()) as f64 / samples
+        bytes(directory) as f64 / samples
     );
     let began = cpu();
     let later = Timestamp::from_millis(START + 3_600_000 + 3_600_000);
@@ -130,26 +141,27 @@ fn main() {
         let bytes: u64 = store.blocks().iter().filter(|block| block.tier == tier).map(|block| block.bytes).sum();
         println!("{:3} on disk          {:6.4} bytes a sample, index included", tier.as_str(), bytes as f64 / samples);
     }
-    // As a collector that was started long after: everything comes from disk.
     drop((store, maintainer));
-    let (store, _) = Store::open(directory.path(), options, later).unwrap();
-    queries(&store, nodes, seconds);
+    queries(directory, nodes, seconds);
 }
 
 fn bytes(directory: &Path) -> u64 {
     fs::read_dir(directory.join("blocks")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
 }
 
-fn queries(store: &Store, nodes: u64, seconds: u64) {
+/// Reads as a collector does that was started long after: everything comes from disk.
+fn queries(directory: &Path, nodes: u64, seconds: u64) {
+    let later = Timestamp::from_millis(START + 2 * 3_600_000);
+    let (store, _) = Store::open(directory, StoreOptions::default(), later).unwrap();
     let all: Vec<NodeId> = (1..=nodes as u32).map(NodeId).collect();
     let reader = store.reader();
     let mut selected = Selected::default();
     let mut run = |what: &str, nodes: &[NodeId], selection: &Selection<'_>| {
-        let mut times = Vec::new();
+        let (mut times, mut spent) = (Vec::new(), Vec::new());
         let (mut series, mut samples) = (0, 0);
         for _ in 0..9 {
             (series, samples) = (0, 0);
-            let began = clock::monotonic();
+            let (began, began_cpu) = (clock::monotonic(), cpu());
             let visited = reader.visit(nodes, selection, ReadLimits::NONE, &mut selected, &mut |_, _, found| {
                 series += 1;
                 samples += found.len();
@@ -157,12 +169,14 @@ fn queries(store: &Store, nodes: u64, seconds: u64) {
             });
             let _ = visited.unwrap();
             times.push(began.elapsed());
+            spent.push(cpu() - began_cpu);
         }
         let first = times[0];
         times.sort();
+        spent.sort();
+        let (median, spent) = (times[times.len() / 2], spent[spent.len() / 2]);
         println!(
-            "{what}: {series} series, {samples} samples, first {first:.2?}, median {:.2?}",
-            times[times.len() / 2]
+            "{what}: {series} series, {samples} samples, first {first:.2?}, median {median:.2?}, {spent:.2?} of CPU"
         );
     };
     let at = |second: i64| Timestamp::from_millis(START + second * 1000);
@@ -174,16 +188,22 @@ fn queries(store: &Store, nodes: u64, seconds: u64) {
         conditions: &[],
         filter: &|_| true,
         range: range(end - 300),
-        newest_only: true,
+        pick: Pick::Newest,
         grain: Grain::Raw,
     };
     run("latest of one metric, all nodes", &all, &base);
-    run("the hour of one metric, all nodes", &all, &Selection { range: range(-1), newest_only: false, ..base });
+    run("the hour of one metric, all nodes", &all, &Selection { range: range(-1), pick: Pick::All, ..base });
+    let each_step = Pick::EachStep { end: at(end), step_ms: 15_000 };
+    run(
+        "the hour of one metric at a step of 15 s, all nodes",
+        &all,
+        &Selection { range: range(-1), pick: each_step, ..base },
+    );
     let rows = Grain::Rows(Tier::Minute, Aggregate::Max);
     run(
         "the hour of one metric in minutes, all nodes",
         &all,
-        &Selection { range: range(-1), newest_only: false, grain: rows, ..base },
+        &Selection { range: range(-1), pick: Pick::All, grain: rows, ..base },
     );
     let third = |value: &str| value == "3";
     let conditions = [Condition { label: "gpu", fits: &third }];
@@ -191,7 +211,7 @@ fn queries(store: &Store, nodes: u64, seconds: u64) {
         conditions: &conditions,
         filter: &|series| &*series.label_values[0] == "3",
         range: range(-1),
-        newest_only: false,
+        pick: Pick::All,
         ..base
     };
     run("the hour of one series", &all[..1], &one);

@@ -63,7 +63,7 @@ fn parse(payload: &[u8], context: &mut Context, visit: &mut impl FnMut(LogRecord
             }
         }
         // Only repeats what a batch said; the node's context goes on from it.
-        Ok(Record::Newest { node, body }) => {
+        Ok(Record::Newest { node, body, .. }) => {
             if let Err(error) = context.decode(node, body) {
                 visit(LogRecord::Unreadable(ErrorChain(&error).to_string()));
             }

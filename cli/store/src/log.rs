@@ -205,9 +205,10 @@ impl Log {
         }
         records.push(snapshot.finish());
         for node in head.nodes() {
-            for tick in head.newest_ticks(node) {
+            let (ticks, since) = head.newest_ticks(node);
+            for tick in ticks {
                 let mut newest = Vec::new();
-                record::write_newest_head(node, &mut newest);
+                record::write_newest_head(node, since, &mut newest);
                 let encoder = self.encoders.entry(node).or_default();
                 encoder.encode_by_number(
                     &Batch { ticks: vec![tick] },

@@ -13,8 +13,9 @@ use crate::{
     Head, NodeId,
     block::{Axes, Block, BlockError, FoundMetric, FoundSeries, PageReader, Scratch, Summary, Tier, column_resolution},
     head::Selected,
+    pick::Places,
     rows_of::{RowsOf, hours_of},
-    selection::{Sample, Selection, TimeRange, put_in_order},
+    selection::{Sample, Selection, put_in_order},
     shelf::Shelf,
 };
 
@@ -23,7 +24,7 @@ use crate::{
 pub struct ReadLimits {
     /// Series from disk.
     pub series: u64,
-    /// Samples from disk.
+    /// Samples from disk that are decoded, wanted or not.
     pub samples: u64,
     /// Bytes from disk.
     pub bytes: u64,
@@ -242,20 +243,16 @@ impl Gathered {
             samples.clear();
             from_rows.clear();
             let of_head = of_head.get(head).unwrap_or_default();
-            // Nothing on disk is newer than what is in memory.
-            if !selection.newest_only || of_head.is_empty() || rows.is_some() {
-                for (source, metric, number) in blocks {
-                    let Some(source) = sources.get_mut(source as usize) else { continue };
-                    let block = Arc::clone(&source.block);
-                    let (column, out) = match rows.filter(|rows| rows.tier == block.summary().tier) {
-                        Some(rows) => (rows.aggregate.column(), &mut from_rows),
-                        None => (0, &mut samples),
-                    };
-                    let result = source.read((metric, number, column), &definition, widened.range, out);
-                    reader.served(&block, result)?;
-                }
+            for (source, metric, number) in blocks {
+                let Some(source) = sources.get_mut(source as usize) else { continue };
+                let block = Arc::clone(&source.block);
+                let (column, out) = match rows.filter(|rows| rows.tier == block.summary().tier) {
+                    Some(rows) => (rows.aggregate.column(), &mut from_rows),
+                    None => (0, &mut samples),
+                };
+                let result = source.read((metric, number, column), &definition, widened, out);
+                read += reader.served(&block, result)?;
             }
-            read += (samples.len() + from_rows.len()) as u64;
             if read > limits.samples {
                 return Err(ReadError::Limit { what: "samples", limit: limits.samples });
             }
@@ -267,9 +264,8 @@ impl Gathered {
             if let Some(rows) = rows {
                 rows.join(&mut samples, &mut from_rows, hours, selection);
             }
-            let from = if selection.newest_only { samples.len().saturating_sub(1) } else { 0 };
-            let wanted = samples.get(from..).unwrap_or_default();
-            if !wanted.is_empty() && visitor(node, &definition, wanted).is_break() {
+            selection.pick.thin(&mut samples, 0);
+            if !samples.is_empty() && visitor(node, &definition, &samples).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -284,44 +280,55 @@ struct Source {
     found: Vec<FoundMetric>,
     pages: PageReader,
     /// The axis decoded last: neighbouring series mostly share one.
-    times: Option<(u32, Vec<i64>)>,
+    axis: Option<Axis>,
     scratch: Scratch,
+}
+
+/// The times of an axis, and where those are that are wanted.
+struct Axis {
+    number: u32,
+    times: Vec<i64>,
+    places: Places,
 }
 
 impl Source {
     fn new(block: &Arc<Block>, found: Vec<FoundMetric>) -> Result<Self, BlockError> {
         let axes = block.axes(&*block.catalog()?)?;
         let pages = PageReader::new(Arc::clone(block));
-        Ok(Self { block: Arc::clone(block), axes, found, pages, times: None, scratch: Scratch::default() })
+        Ok(Self { block: Arc::clone(block), axes, found, pages, axis: None, scratch: Scratch::default() })
     }
 
-    /// Appends the samples of a series that lie in the range.
+    /// Appends the samples of a series that are wanted, always of the same selection. Gives how many were read for that.
     fn read(
         &mut self,
         (metric, number, column): (u32, u32, usize),
         definition: &SeriesDefinition,
-        range: TimeRange,
+        Selection { range, pick, .. }: &Selection<'_>,
         samples: &mut Vec<Sample>,
-    ) -> Result<(), BlockError> {
+    ) -> Result<u64, BlockError> {
+        let mut read = 0;
         let malformed = || self.block.damaged("the index of a metric");
-        let Some(FoundMetric { index, .. }) = self.found.get(metric as usize) else { return Ok(()) };
+        let Some(FoundMetric { index, .. }) = self.found.get(metric as usize) else { return Ok(0) };
         for chunk in index.chunks_of(number) {
             let axis = index.axis(chunk).ok_or_else(malformed)?;
             let span = self.axes.span(axis).map_err(|_| malformed())?;
             if !range.overlaps(span.first, span.last) {
                 continue;
             }
-            if self.times.as_ref().is_none_or(|(known, _)| *known != axis) {
-                self.times = Some((axis, self.axes.times(axis).map_err(|_| self.block.damaged("its axes"))?));
-            }
-            let times = self.times.as_ref().map(|(_, times)| times.as_slice()).unwrap_or_default();
+            let known = match self.axis.take().filter(|known| known.number == axis) {
+                Some(known) => known,
+                None => {
+                    let times = self.axes.times(axis).map_err(|_| self.block.damaged("its axes"))?;
+                    let places = pick.places(&times, *range);
+                    Axis { number: axis, times, places }
+                }
+            };
+            let Axis { times, places, .. } = self.axis.insert(known);
             let tier = self.block.summary().tier;
             let resolution = column_resolution(tier, column, definition.metric.resolution);
-            let from = times.partition_point(|&time| time <= range.after.as_millis());
-            let to = times.partition_point(|&time| time <= range.until.as_millis()).max(from);
-            let axis = (times, from..to);
-            self.pages.samples(index, (column, chunk), resolution, axis, &mut self.scratch, samples)?;
+            self.pages.samples(index, (column, chunk), resolution, (times, places), &mut self.scratch, samples)?;
+            read += times.len() as u64;
         }
-        Ok(())
+        Ok(read)
     }
 }

@@ -7,12 +7,14 @@
 //! 2 batch     node u32, epoch u64, sequence u64, received i64 ms, body to the end (see the codec)
 //! 3 gap       node u32, epoch u64, first u64, last u64, reason u8
 //! 4 layout    number u32, body to the end (see the codec)
-//! 5 newest    node u32, body to the end: the newest tick of one group as of the segment's beginning
+//! 5 newest    node u32, since i64 ms, body to the end: the newest tick of one group as of the segment's beginning
+//!             (of a node every group that had a tick after `since`)
 //! 6 begun     nothing: all that a segment begins with stands before this
 //! ```
 //! Every segment begins with a snapshot of what is stored, so that deleting older segments loses no knowledge of
-//! duplicates, and with what is newest of each group, so that a start knows it without reading on before; batches of one node in one segment are one codec context, the first a reset. A layout stands before the first
-//! batch that names it, once for all nodes that have it; a number can be given again, as after a restart. A reader refuses kinds that it does not know.
+//! duplicates, and with what is newest of each group, so that a start knows it without reading on before; batches of one node in one
+//! segment are one codec context, the first a reset. A layout stands before the first batch that names it, once for all nodes that have
+//! it; a number can be given again, as after a restart. A reader refuses kinds that it does not know.
 
 use std::sync::Arc;
 
@@ -45,7 +47,7 @@ pub(crate) enum Record<'a> {
     Batch { node: NodeId, key: BatchKey, received: Timestamp, body: &'a [u8] },
     Gap { node: NodeId, epoch: Epoch, gap: Gap },
     Layout { number: u32, body: &'a [u8] },
-    Newest { node: NodeId, body: &'a [u8] },
+    Newest { node: NodeId, since: Timestamp, body: &'a [u8] },
     Begun,
 }
 
@@ -103,9 +105,10 @@ pub(crate) fn write_layout(number: u32, layout: &Arc<Layout>, out: &mut Vec<u8>)
 }
 
 /// Writes all of a record of what is newest but its body, which the codec appends.
-pub(crate) fn write_newest_head(node: NodeId, out: &mut Vec<u8>) {
+pub(crate) fn write_newest_head(node: NodeId, since: Timestamp, out: &mut Vec<u8>) {
     out.push(NEWEST);
     out.extend_from_slice(&node.0.to_le_bytes());
+    out.extend_from_slice(&since.as_millis().to_le_bytes());
 }
 
 /// The record behind all that a segment begins with.
@@ -144,7 +147,7 @@ impl<'a> Record<'a> {
                 }
             }
             LAYOUT => Ok(Self::Layout { number: fields.u32()?, body: fields.0 }),
-            NEWEST => Ok(Self::Newest { node: NodeId(fields.u32()?), body: fields.0 }),
+            NEWEST => Ok(Self::Newest { node: NodeId(fields.u32()?), since: fields.time()?, body: fields.0 }),
             BEGUN if fields.0.is_empty() => Ok(Self::Begun),
             _ => Err(RecordError),
         }

@@ -102,13 +102,15 @@ impl Elsewhere {
 /// Segments before the start only tell when they began: the snapshot that it begins with has what else they knew.
 pub(crate) fn replay(journal: &Journal, options: HeadOptions, start: Start) -> (Head, Replayed) {
     let Start { position, stored_before, began, elsewhere } = start;
-    let is_begun = position.is_some_and(|position| is_begun(journal, position));
-    // What the first segment of a journal begins with, nothing, is what blocks have only if there are none.
-    let has_newest = is_begun && (stored_before > 0 || elsewhere.is_nothing());
-    let head = Head::beside(options, elsewhere, has_newest);
+    let head = Head::beside(options, elsewhere);
     let mut replayed = Replayed { began, ..Replayed::default() };
     if let Some(position) = position {
-        let batches = run(journal, position, stored_before > 0, &head, &mut replayed);
+        let beginning = Beginning {
+            segment: position.segment,
+            is_whole: is_begun(journal, position),
+            is_in_blocks: stored_before > 0,
+        };
+        let batches = run(journal, beginning, &head, &mut replayed);
         info!(batches, unreadable = replayed.unreadable, "journal replayed");
     }
     (head, replayed)
@@ -140,6 +142,14 @@ fn is_begun(journal: &Journal, position: Position) -> bool {
     false
 }
 
+/// What stands at the beginning of the segment with which a replay begins.
+#[derive(Debug, Clone, Copy)]
+struct Beginning {
+    segment: u64,
+    is_whole: bool,
+    is_in_blocks: bool,
+}
+
 /// What a thread is given, in the order of the journal.
 enum Work {
     OfAll(OfAll),
@@ -156,14 +166,14 @@ enum OfAll {
 
 enum OfNode {
     Stored(Epoch, SequenceSet),
-    /// The newest tick of a group; false: the head has it already.
-    Newest(Box<[u8]>, bool),
+    /// The newest tick of a group; and since when no group is missing, unless the head has it already.
+    Newest(Box<[u8]>, Option<Timestamp>),
     Batch(BatchKey, Timestamp, Box<[u8]>),
     Gap(Epoch, Gap),
 }
 
 /// Reads from a position on; how many batches were new.
-fn run(journal: &Journal, from: Position, is_in_blocks: bool, head: &Head, replayed: &mut Replayed) -> u64 {
+fn run(journal: &Journal, beginning: Beginning, head: &Head, replayed: &mut Replayed) -> u64 {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
     thread::scope(|scope| {
         let mut queues = Vec::new();
@@ -171,11 +181,11 @@ fn run(journal: &Journal, from: Position, is_in_blocks: bool, head: &Head, repla
         for _ in 0..threads {
             let (queue, inbox) = sync_channel(QUEUE_MAX);
             queues.push(queue);
-            let share = move || Share::new(head, is_in_blocks).run(&inbox);
+            let share = move || Share::new(head, beginning).run(&inbox);
             let share = thread::Builder::new().name("replay".into()).spawn_scoped(scope, share);
             shares.push(share.expect("a process that cannot have a thread at its start cannot run"));
         }
-        replayed.unreadable += deal(journal, from, &queues);
+        replayed.unreadable += deal(journal, beginning.segment, &queues);
         drop(queues);
         let mut batches = 0;
         for share in shares {
@@ -190,7 +200,7 @@ fn run(journal: &Journal, from: Position, is_in_blocks: bool, head: &Head, repla
 }
 
 /// Gives every thread what it needs; how many records were unreadable.
-fn deal(journal: &Journal, from: Position, queues: &[SyncSender<Work>]) -> u64 {
+fn deal(journal: &Journal, segment: u64, queues: &[SyncSender<Work>]) -> u64 {
     let mut unreadable = 0;
     let mut damaged = |error: &dyn std::error::Error| {
         unreadable += 1;
@@ -201,7 +211,7 @@ fn deal(journal: &Journal, from: Position, queues: &[SyncSender<Work>]) -> u64 {
         let queue = queues.get(node.0 as usize % queues.len());
         drop(queue.map(|queue| queue.send(Work::OfNode(node, work))));
     };
-    let mut reader = match journal.read(from) {
+    let mut reader = match journal.read(Position { segment, offset: 0 }) {
         Ok(reader) => reader,
         Err(error) => {
             damaged(&error);
@@ -231,8 +241,9 @@ fn deal(journal: &Journal, from: Position, queues: &[SyncSender<Work>]) -> u64 {
                 let layout = || Work::OfAll(OfAll::Layout(number, Arc::clone(&body)));
                 queues.iter().for_each(|queue| drop(queue.send(layout())));
             }
-            Ok(Record::Newest { node, body }) => {
-                one(node, OfNode::Newest(body.into(), record.position.segment == from.segment));
+            Ok(Record::Newest { node, since, body }) => {
+                let news = Some(since).filter(|_| record.position.segment == segment);
+                one(node, OfNode::Newest(body.into(), news));
             }
             Ok(Record::Batch { node, key, received, body }) => one(node, OfNode::Batch(key, received, body.into())),
             Ok(Record::Gap { node, epoch, gap }) => one(node, OfNode::Gap(epoch, gap)),
@@ -245,8 +256,7 @@ fn deal(journal: &Journal, from: Position, queues: &[SyncSender<Work>]) -> u64 {
 /// One thread's share of the nodes.
 struct Share<'a> {
     head: &'a Head,
-    /// Whether what the first segment begins with is in a block.
-    is_in_blocks: bool,
+    beginning: Beginning,
     context: Context,
     began: Timestamp,
     stored: Stored,
@@ -260,11 +270,11 @@ struct Share<'a> {
 }
 
 impl<'a> Share<'a> {
-    fn new(head: &'a Head, is_in_blocks: bool) -> Self {
+    fn new(head: &'a Head, beginning: Beginning) -> Self {
         let (context, began) = (Context::new(Arc::clone(head.pool())), Timestamp::default());
         let (stored, lost) = (Stored::new(), HashSet::new());
         let (gathered, gathered_bytes) = (FxHashMap::default(), 0);
-        Self { head, is_in_blocks, context, began, stored, unreadable: 0, batches: 0, lost, gathered, gathered_bytes }
+        Self { head, beginning, context, began, stored, unreadable: 0, batches: 0, lost, gathered, gathered_bytes }
     }
 
     fn run(mut self, inbox: &Receiver<Work>) -> Self {
@@ -322,11 +332,14 @@ impl<'a> Share<'a> {
     fn take(&mut self, node: NodeId, work: OfNode) {
         match work {
             OfNode::Stored(epoch, set) => drop(self.stored.insert((node, epoch), set)),
-            OfNode::Newest(body, is_news) => {
-                let Some(batch) = self.decode(node, &body).filter(|_| is_news) else { return };
-                match self.is_in_blocks {
+            OfNode::Newest(body, news) => {
+                let Some((batch, since)) = self.decode(node, &body).zip(news) else { return };
+                match self.beginning.is_in_blocks {
                     true => self.head.apply_stored(node, &batch, self.began),
                     false => self.head.apply(node, &batch, self.began),
+                }
+                if self.beginning.is_whole && self.beginning.is_in_blocks {
+                    self.head.note_newest_since(node, since);
                 }
             }
             OfNode::Batch(key, received, body) => {

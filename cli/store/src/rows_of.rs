@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use belfry_common::model::Timestamp;
 
 use crate::{
+    Pick,
     block::{Block, Tier},
     compact::row_ms,
     partition::HOUR_MS,
@@ -38,7 +39,7 @@ impl RowsOf {
         let TimeRange { after, until } = selection.range;
         let start = Timestamp::from_millis(after.as_millis().div_euclid(self.row_ms).saturating_mul(self.row_ms));
         let range = TimeRange { after: start.plus_millis(-self.row_ms - 1), until };
-        Selection { range, newest_only: false, ..*selection }
+        Selection { range, pick: Pick::All, ..*selection }
     }
 
     /// The hours of which there are rows, and nothing that is not in them.
@@ -62,9 +63,7 @@ impl RowsOf {
             Some(Sample { time, value: self.value(samples) })
         });
         let mut rows: Vec<Sample> = rows.filter(|row| selection.range.contains(row.time)).collect();
-        if selection.newest_only {
-            rows.drain(..rows.len().saturating_sub(1));
-        }
+        selection.pick.thin(&mut rows, 0);
         rows
     }
 
@@ -92,7 +91,7 @@ impl RowsOf {
     ) {
         let is_theirs = |sample: &Sample| hours.contains(&sample.time.as_millis().div_euclid(HOUR_MS));
         samples.retain(|sample| !is_theirs(sample));
-        let made = self.of_samples(samples, &Selection { newest_only: false, ..*selection });
+        let made = self.of_samples(samples, &Selection { pick: Pick::All, ..*selection });
         from_blocks.retain(is_theirs);
         // A row stands at its beginning in a block, and is known at its end.
         from_blocks.iter_mut().for_each(|row| row.time = row.time.plus_millis(self.row_ms));

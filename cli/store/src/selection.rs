@@ -2,7 +2,7 @@
 
 use belfry_common::model::{Reason, SeriesDefinition, Timestamp};
 
-use crate::{NodeId, Tier, compact::row_ms};
+use crate::{NodeId, Pick, Tier, compact::row_ms};
 
 /// A span of time, without its start and with its end, as PromQL has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Selection<'a> {
     pub filter: &'a dyn Fn(&SeriesDefinition) -> bool,
     /// Only samples of this span.
     pub range: TimeRange,
-    /// Only the newest sample of the span.
-    pub newest_only: bool,
+    /// Which of them.
+    pub pick: Pick,
     /// How coarse the samples may be.
     pub grain: Grain,
 }
@@ -121,12 +121,14 @@ pub(crate) type Nodes<'a> = Option<&'a [NodeId]>;
 
 /// Puts samples that came late in their place; of two at one time the one that came last counts.
 pub(crate) fn put_in_order(samples: &mut Vec<Sample>, from: usize) {
-    let added = samples.get_mut(from..).unwrap_or_default();
-    if !added.is_sorted_by(|a, b| a.time < b.time) {
-        let mut added = samples.split_off(from);
-        added.sort_by_key(|sample| sample.time);
-        added.reverse();
-        added.dedup_by_key(|sample| sample.time);
-        samples.extend(added.into_iter().rev());
-    }
+    let added = samples.get(from..).unwrap_or_default();
+    let Some(late) = added.windows(2).position(|pair| matches!(pair, [a, b] if a.time >= b.time)) else { return };
+    let (in_order, others) = added.split_at(late + 1);
+    let earliest = others.iter().map(|sample| sample.time).min();
+    let from = from + in_order.partition_point(|sample| Some(sample.time) < earliest);
+    let mut mixed = samples.split_off(from);
+    mixed.sort_by_key(|sample| sample.time);
+    mixed.reverse();
+    mixed.dedup_by_key(|sample| sample.time);
+    samples.extend(mixed.into_iter().rev());
 }

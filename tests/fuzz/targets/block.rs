@@ -7,7 +7,7 @@ use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_store::{
-    Aggregate, BlockError, CompactOptions, Grain, MaintainOptions, NodeId, ReadLimits, Sample, Selected, Selection,
+    Aggregate, BlockError, CompactOptions, Grain, MaintainOptions, NodeId, Pick, ReadLimits, Sample, Selected, Selection,
     Store, StoreFiles, StoreOptions, Tier, TimeRange,
 };
 use libfuzzer_sys::fuzz_target;
@@ -79,7 +79,7 @@ fn query(directory: &Path) {
     {
         let range = TimeRange { after, until };
         let selection =
-            Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false, grain };
+            Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain };
         let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
             assert!(samples.is_sorted_by(|a, b| a.time < b.time));
             ControlFlow::Continue(())

@@ -10,28 +10,28 @@ use crate::limits::Limits;
 use crate::plan::{
     Aggregate, At, Call, Expr, Plan, RangeExpr, RangeKind, ScalarExpr, ScalarKind, SelectId, VectorExpr, VectorKind,
 };
-use crate::{Labels, Matcher, ReadRequest, Sample, Series, SeriesReader};
+use crate::{Labels, Matcher, Needed, ReadRequest, Sample, Series, SeriesReader};
 
 /// The time a selector needs.
 #[derive(Debug, Clone, Copy)]
 struct Need {
     start_ms: i64,
     end_ms: i64,
-    last_only: bool,
+    needed: Needed,
 }
 
 impl Need {
     fn request(self, matchers: &[Matcher]) -> ReadRequest<'_> {
-        ReadRequest { matchers, start_ms: self.start_ms, end_ms: self.end_ms, last_only: self.last_only }
+        ReadRequest { matchers, start_ms: self.start_ms, end_ms: self.end_ms, needed: self.needed }
     }
 
     /// Whether one read for both costs less than two. The newest sample is cheap and may be all that is read in the end; of two
     /// stretches it is the same one only if both end at one time.
     fn joins(&self, other: &Self) -> bool {
-        match (self.last_only, other.last_only) {
-            (true, true) => self.end_ms == other.end_ms,
-            (false, false) => self.start_ms < other.end_ms && other.start_ms < self.end_ms,
-            _ => false,
+        match (self.needed, other.needed) {
+            (Needed::Newest, Needed::Newest) => self.end_ms == other.end_ms,
+            (Needed::Newest, _) | (_, Needed::Newest) => false,
+            _ => self.start_ms < other.end_ms && other.start_ms < self.end_ms,
         }
     }
 
@@ -40,7 +40,7 @@ impl Need {
         Self {
             start_ms: self.start_ms.min(other.start_ms),
             end_ms: self.end_ms.max(other.end_ms),
-            last_only: self.last_only,
+            needed: if self.needed == other.needed { self.needed } else { Needed::All },
         }
     }
 }
@@ -186,8 +186,9 @@ impl<'p> Needs<'p> {
             vector = match &vector.kind {
                 VectorKind::Select(select) => {
                     let (first_ms, last_ms) = self.bounds(grid, select.offset_ms, select.at);
-                    let need =
-                        Need { start_ms: first_ms - self.lookback_ms, end_ms: last_ms, last_only: first_ms == last_ms };
+                    let steps = Needed::EachStep { end_ms: last_ms, step_ms: grid.step_ms };
+                    let needed = if first_ms == last_ms { Needed::Newest } else { steps };
+                    let need = Need { start_ms: first_ms - self.lookback_ms, end_ms: last_ms, needed };
                     return self.list.push((select.id, &select.matchers, need));
                 }
                 VectorKind::Negate(inner) => inner,
@@ -221,7 +222,7 @@ impl<'p> Needs<'p> {
         let (first_ms, last_ms) = self.bounds(grid, range.offset_ms, range.at);
         match &range.kind {
             RangeKind::Select { id, matchers } => {
-                let need = Need { start_ms: first_ms - range.range_ms, end_ms: last_ms, last_only: false };
+                let need = Need { start_ms: first_ms - range.range_ms, end_ms: last_ms, needed: Needed::All };
                 self.list.push((*id, matchers, need));
             }
             RangeKind::Subquery { inner, step_ms } => {

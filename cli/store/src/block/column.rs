@@ -11,8 +11,6 @@
 //! ```
 //! Codes of holes are those of reasons, and 15 for "the series ended here". How many readings there are is told by the axis.
 
-use std::ops::Range;
-
 use belfry_common::{
     model::{Raw, Reason, Resolution, Timestamp},
     wire::codec::column as bits,
@@ -22,7 +20,7 @@ use super::{
     bytes::{Bytes, Malformed, put_signed, put_varint},
     pco,
 };
-use crate::selection::Sample;
+use crate::{pick::Places, selection::Sample};
 
 const CONSTANT: u8 = 0;
 const PIECES: u8 = 1;
@@ -125,40 +123,60 @@ pub(crate) struct Scratch {
 pub(crate) fn decode_samples(
     resolution: Resolution,
     bytes: &[u8],
-    (times, places): (&[i64], Range<usize>),
+    (times, places): (&[i64], &Places),
     scratch: &mut Scratch,
     samples: &mut Vec<Sample>,
 ) -> Result<(), Malformed> {
-    let wanted = times.get(places.clone()).unwrap_or_default();
-    let sample = |time: i64, value| Sample { time: Timestamp::from_millis(time), value };
     // What most columns are, without a look at each value for a reason that it cannot have.
     match (bytes.split_first(), resolution) {
         (Some((&PACKED, packed)), Resolution::Decimal(digits)) => {
             pco::decode_into(packed, times.len(), &mut scratch.integers)?;
-            let values = wanted.iter().zip(scratch.integers.get(places).unwrap_or_default());
             let divisor = resolution.divisor();
             // Dividing by one is not free.
             match digits {
-                0 => samples.extend(values.map(|(&time, &value)| sample(time, Ok(value as f64)))),
-                _ => samples.extend(values.map(|(&time, &value)| sample(time, Ok(value as f64 / divisor)))),
+                0 => extend(samples, (times, &scratch.integers), places, |value| Ok(value as f64)),
+                _ => extend(samples, (times, &scratch.integers), places, |value| Ok(value as f64 / divisor)),
             }
         }
         (Some((&PACKED, packed)), Resolution::Float) => {
             pco::decode_into(packed, times.len(), &mut scratch.floats)?;
-            let values = wanted.iter().zip(scratch.floats.get(places).unwrap_or_default());
-            samples.extend(values.map(|(&time, &value)| sample(time, Ok(value))));
+            extend(samples, (times, &scratch.floats), places, Ok);
+        }
+        (Some((&CONSTANT, coded)), _) => {
+            let value = value(constant(resolution, coded)?, resolution);
+            extend(samples, (times, times), places, |_| value);
         }
         _ => {
             scratch.readings.clear();
             decode(resolution, bytes, times.len(), &mut scratch.readings)?;
-            let readings = wanted.iter().zip(scratch.readings.get(places).unwrap_or_default());
-            samples.extend(readings.map(|(&time, &raw)| match raw {
-                ENDED => sample(time, Err(None)),
-                raw => sample(time, raw.value(resolution).map_err(Some)),
-            }));
+            extend(samples, (times, &scratch.readings), places, |reading| value(reading, resolution));
         }
     }
     Ok(())
+}
+
+fn value(reading: Raw, resolution: Resolution) -> Result<f64, Option<Reason>> {
+    if reading == ENDED { Err(None) } else { reading.value(resolution).map_err(Some) }
+}
+
+/// Appends the samples at some places of a chunk's times and readings.
+fn extend<T: Copy>(
+    samples: &mut Vec<Sample>,
+    (times, readings): (&[i64], &[T]),
+    places: &Places,
+    value: impl Fn(T) -> Result<f64, Option<Reason>>,
+) {
+    let sample = |(&time, &reading): (&i64, &T)| Sample { time: Timestamp::from_millis(time), value: value(reading) };
+    match places {
+        Places::Run(run) => {
+            let (times, readings) = (times.get(run.clone()), readings.get(run.clone()));
+            samples.extend(times.unwrap_or_default().iter().zip(readings.unwrap_or_default()).map(sample));
+        }
+        Places::Single(places) => {
+            let at = |&place: &u32| Some((times.get(place as usize)?, readings.get(place as usize)?));
+            samples.extend(places.iter().filter_map(at).map(sample));
+        }
+    }
 }
 
 /// Appends `count` readings of a column to `readings`.
@@ -176,14 +194,7 @@ pub(crate) fn decode(
     let holes = if tag & HOLES != 0 { take_holes(&mut bytes)? } else { Vec::new() };
     let from = readings.len();
     match tag & !HOLES {
-        CONSTANT => {
-            let value = match resolution {
-                Resolution::Decimal(_) => bytes.signed()?,
-                Resolution::Float => i64::from_le_bytes(bytes.take(8)?.try_into().map_err(|_| Malformed)?),
-            };
-            bytes.end()?;
-            readings.resize(from + count, Raw::from_bits(value));
-        }
+        CONSTANT => readings.resize(from + count, constant(resolution, bytes.0)?),
         PIECES => decode_pieces(resolution, bytes, count, readings)?,
         PACKED => match resolution {
             Resolution::Decimal(_) => {
@@ -205,6 +216,16 @@ pub(crate) fn decode(
         hole.fill(Raw::from_bits(i64::MIN + i64::from(code)));
     }
     Ok(())
+}
+
+fn constant(resolution: Resolution, coded: &[u8]) -> Result<Raw, Malformed> {
+    let mut bytes = Bytes(coded);
+    let value = match resolution {
+        Resolution::Decimal(_) => bytes.signed()?,
+        Resolution::Float => i64::from_le_bytes(bytes.take(8)?.try_into().map_err(|_| Malformed)?),
+    };
+    bytes.end()?;
+    Ok(Raw::from_bits(value))
 }
 
 fn decode_pieces(

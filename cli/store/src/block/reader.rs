@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -25,7 +24,7 @@ use super::{
     strings::Strings,
     writer::Pace,
 };
-use crate::{partition::Span, selection::Sample};
+use crate::{partition::Span, pick::Places, selection::Sample};
 
 /// A block on disk. Nothing of its index is in memory before it is asked for.
 pub(crate) struct Block {
@@ -332,7 +331,7 @@ impl PageReader {
         index: &MetricIndex,
         (column, chunk): (usize, u32),
         resolution: Resolution,
-        axis: (&[i64], Range<usize>),
+        axis: (&[i64], &Places),
         scratch: &mut Scratch,
         samples: &mut Vec<Sample>,
     ) -> Result<(), BlockError> {

@@ -10,6 +10,7 @@ use super::{
     select::{self, Selected, Tile, Wanted},
     tile::{FrozenTile, FullTile, OpenTile, SealedTile, TICKS_PER_TILE, sample},
 };
+use crate::Pick;
 
 /// A tick that is older than this when it arrives is backlog.
 const LIVE_AGE_MS_MAX: i64 = 10_000;
@@ -245,7 +246,8 @@ impl Group {
 
     pub(super) fn select(&self, wanted: Wanted<'_>, found: &mut Selected) {
         let selection = wanted.selection;
-        if selection.newest_only && self.newest.time <= selection.range.until {
+        // What has ended is not in it, and may be in blocks.
+        if selection.pick == Pick::Newest && !wanted.is_rest && self.newest.time <= selection.range.until {
             self.newest.select(wanted, found);
         } else {
             let late = self.late.as_ref().map(Tile::Open);
@@ -268,7 +270,7 @@ impl Newest {
         for (place, definition) in wanted.matching(&self.index) {
             if let Some(&raw) = self.values.get(place as usize) {
                 let newest = sample(self.time, raw, definition.metric.resolution);
-                found.add(definition, true, |samples| samples.push(newest));
+                found.add(definition, Pick::Newest, |samples| samples.push(newest));
             }
         }
     }

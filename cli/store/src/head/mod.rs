@@ -86,8 +86,6 @@ struct Counters {
 pub struct Head {
     options: HeadOptions,
     elsewhere: Elsewhere,
-    /// Whether it was given the newest tick of every group that is in blocks.
-    has_newest: bool,
     pool: Arc<LayoutPool>,
     indexes: Indexes,
     nodes: RwLock<BTreeMap<NodeId, SharedNode>>,
@@ -100,15 +98,14 @@ impl Head {
     /// An empty head.
     #[must_use]
     pub fn new(options: HeadOptions) -> Self {
-        Self::beside(options, Elsewhere::until(Timestamp::from_millis(i64::MIN)), true)
+        Self::beside(options, Elsewhere::until(Timestamp::from_millis(i64::MIN)))
     }
 
-    /// An empty head beside blocks that have these samples. `has_newest`: it is to be given the newest tick of every group that is in
-    /// blocks.
-    pub(crate) fn beside(options: HeadOptions, elsewhere: Elsewhere, has_newest: bool) -> Self {
+    /// An empty head beside blocks that have these samples.
+    pub(crate) fn beside(options: HeadOptions, elsewhere: Elsewhere) -> Self {
         let nodes = RwLock::default();
         let (pool, indexes, counters) = (Arc::default(), Indexes::default(), Counters::default());
-        Self { options, elsewhere, has_newest, pool, indexes, nodes, silent: RwLock::default(), counters }
+        Self { options, elsewhere, pool, indexes, nodes, silent: RwLock::default(), counters }
     }
 
     /// Where decoders of what is applied are to have their layouts, so that nodes which are alike share one.
@@ -193,7 +190,7 @@ impl Head {
     pub(crate) fn select_beside_blocks(&self, node: NodeId, selection: &Selection<'_>, found: &mut Selected) -> bool {
         found.clear();
         let head = self.node(node);
-        let Some(head) = head else { return selection.range.after >= self.elsewhere_of(node).0 };
+        let Some(head) = head else { return selection.range.after >= self.elsewhere_of(node) };
         let head = head.read().unwrap_or_else(PoisonError::into_inner);
         let is_all = head.has_all(selection);
         head.select(selection, !is_all, found);
@@ -223,10 +220,16 @@ impl Head {
         self.mark_stored(&[(node, groups)]);
     }
 
-    /// The newest tick of each of a node's groups.
-    pub(crate) fn newest_ticks(&self, node: NodeId) -> Vec<Tick> {
+    /// The newest tick of each of a node's groups, and since when every group that had one is among them.
+    pub(crate) fn newest_ticks(&self, node: NodeId) -> (Vec<Tick>, Timestamp) {
         let head = self.node(node);
-        head.map_or_else(Vec::new, |head| head.read().unwrap_or_else(PoisonError::into_inner).newest_ticks())
+        let newest = |head: &NodeHead| (head.newest_ticks(), head.newest_since());
+        head.map_or_else(Default::default, |head| newest(&head.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Notes that a node's groups are here, every one that had a tick later than this.
+    pub(crate) fn note_newest_since(&self, node: NodeId, since: Timestamp) {
+        self.node_or_new(node).write().unwrap_or_else(PoisonError::into_inner).note_newest_since(since);
     }
 
     /// Notes that these tiles are in a block now, so that they may go when their time has come.
@@ -281,17 +284,19 @@ impl Head {
             let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
             let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
             let Some(until) = silent_since(&head).filter(|_| !head.is_gone()) else { continue };
-            self.silent.write().unwrap_or_else(PoisonError::into_inner).insert(node, until);
+            // It may have been back with what is older than what it was let go of with.
+            let mut silent = self.silent.write().unwrap_or_else(PoisonError::into_inner);
+            let known = silent.entry(node).or_insert(until);
+            *known = until.max(*known);
             self.count(head.let_go());
             nodes.remove(&node);
         }
     }
 
-    /// Up to when there may be samples of a node that are only in blocks, and whether memory is given what is newest of these.
-    fn elsewhere_of(&self, node: NodeId) -> (Timestamp, bool) {
+    /// Up to when there may be samples of a node that are only in blocks.
+    fn elsewhere_of(&self, node: NodeId) -> Timestamp {
         let silent = self.silent.read().unwrap_or_else(PoisonError::into_inner).get(&node).copied();
-        let known = self.elsewhere.of(node);
-        silent.map_or((known, self.has_newest), |until| (until.max(known), false))
+        silent.unwrap_or(Timestamp::from_millis(i64::MIN)).max(self.elsewhere.of(node))
     }
 
     /// What it holds now.
@@ -323,8 +328,7 @@ impl Head {
             return head;
         }
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        let (elsewhere_until, has_newest) = self.elsewhere_of(node);
-        let new = || Arc::new(RwLock::new(NodeHead::new(node, elsewhere_until, has_newest)));
+        let new = || Arc::new(RwLock::new(NodeHead::new(node, self.elsewhere_of(node))));
         Arc::clone(nodes.entry(node).or_insert_with(new))
     }
 }
@@ -348,11 +352,6 @@ impl Elsewhere {
             let known = self.nodes.entry(node).or_insert(until);
             *known = until.max(*known);
         }
-    }
-
-    /// Whether there are no such samples.
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.until == Timestamp::from_millis(i64::MIN) && self.nodes.is_empty()
     }
 
     fn of(&self, node: NodeId) -> Timestamp {

@@ -10,7 +10,7 @@ use super::{
     select::{Selected, Wanted},
     tile::{FrozenTile, SealedTile, TICKS_PER_TILE},
 };
-use crate::{NodeId, selection::Selection};
+use crate::{NodeId, Pick, selection::Selection};
 
 /// What applying a batch did to memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,8 +59,8 @@ pub(super) struct NodeHead {
     first_tile_ticks: usize,
     /// There may be samples up to here that are not in these groups: they went, or came before this process did.
     elsewhere_until: Timestamp,
-    /// Whether there is nothing newer than what these groups have, also of a group that is not here.
-    has_newest: bool,
+    /// Every group that has something later than this is here.
+    newest_since: Timestamp,
     /// Whether the head has let go of it: what is added here would be seen by nobody.
     is_gone: bool,
 }
@@ -76,10 +76,11 @@ pub(crate) struct GroupTiles {
 
 impl NodeHead {
     /// A node of which other samples, up to `elsewhere_until`, may be in blocks.
-    pub(super) fn new(node: NodeId, elsewhere_until: Timestamp, has_newest: bool) -> Self {
+    pub(super) fn new(node: NodeId, elsewhere_until: Timestamp) -> Self {
         let first_tile_ticks = 1 + node.0 as usize % TICKS_PER_TILE;
         let metrics = MetricIndex::default();
-        Self { groups: BTreeMap::new(), metrics, first_tile_ticks, elsewhere_until, has_newest, is_gone: false }
+        let newest_since = elsewhere_until;
+        Self { groups: BTreeMap::new(), metrics, first_tile_ticks, elsewhere_until, newest_since, is_gone: false }
     }
 
     pub(super) fn apply(&mut self, batch: &Batch, received: Timestamp, window_ms: i64, indexes: &Indexes) -> Change {
@@ -111,9 +112,19 @@ impl NodeHead {
 
     /// Whether all that is selected is here.
     pub(super) fn has_all(&self, selection: &Selection<'_>) -> bool {
-        let Selection { range, newest_only, .. } = *selection;
+        let Selection { range, pick, .. } = *selection;
         let is_newest = || self.groups.values().all(|group| group.newest_time() <= range.until);
-        range.after >= self.elsewhere_until || (newest_only && self.has_newest && is_newest())
+        range.after >= self.elsewhere_until || (pick == Pick::Newest && range.after >= self.newest_since && is_newest())
+    }
+
+    /// Every group that has something later than this is here.
+    pub(super) fn newest_since(&self) -> Timestamp {
+        self.newest_since
+    }
+
+    /// Notes that its groups were here before.
+    pub(super) fn note_newest_since(&mut self, since: Timestamp) {
+        self.newest_since = since;
     }
 
     /// Lets nothing be added to the tiles there are; gives those that are to be sealed before [`Self::unstored`].
@@ -264,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_metric_is_found_while_it_is_in_a_tile_and_forgotten_later() {
-        let mut head = NodeHead::new(NodeId(1), Timestamp::default(), true);
+        let mut head = NodeHead::new(NodeId(1), Timestamp::default());
         for second in 0..1000 {
             apply(&mut head, second);
         }
@@ -276,7 +287,7 @@ mod tests {
                 conditions: &[],
                 filter: &|_| true,
                 range,
-                newest_only: false,
+                pick: Pick::All,
                 grain: Grain::Raw,
             };
             let mut found = Selected::default();

@@ -12,7 +12,10 @@ use super::{
     layout::{IndexedLayout, MetricKey},
     tile::{FullTile, OpenTile, SealedTile},
 };
-use crate::selection::{Sample, Selection, TimeRange, put_in_order};
+use crate::{
+    Pick,
+    selection::{Sample, Selection, TimeRange, put_in_order},
+};
 
 /// Series that were selected, each with its samples in ascending order of time. To be used for one selection after the other: its
 /// memory stays.
@@ -39,19 +42,12 @@ impl Selected {
         self.samples.clear();
     }
 
-    /// Adds a series with the samples that `read` appends, or the newest of them; without any it is not added.
-    pub(super) fn add(
-        &mut self,
-        definition: &Arc<SeriesDefinition>,
-        newest_only: bool,
-        read: impl FnOnce(&mut Vec<Sample>),
-    ) {
+    /// Adds a series with the wanted ones of the samples that `read` appends; without any it is not added.
+    pub(super) fn add(&mut self, definition: &Arc<SeriesDefinition>, pick: Pick, read: impl FnOnce(&mut Vec<Sample>)) {
         let from = self.samples.len();
         read(&mut self.samples);
         put_in_order(&mut self.samples, from);
-        if newest_only && self.samples.len() > from {
-            self.samples.drain(from..self.samples.len() - 1);
-        }
+        pick.thin(&mut self.samples, from);
         if self.samples.len() > from {
             self.series.push((Arc::clone(definition), from..self.samples.len()));
         }
@@ -131,9 +127,9 @@ pub(super) fn from_tiles(tiles: &[Tile<'_>], wanted: Wanted<'_>, found: &mut Sel
     let runs: Vec<&[Tile<'_>]> = tiles.chunk_by(|a, b| Arc::ptr_eq(a.index(), b.index())).collect();
     // By far the most common case: the layout has not changed.
     if let [run] = *runs {
-        let Selection { range, newest_only, .. } = *wanted.selection;
+        let Selection { range, pick, .. } = *wanted.selection;
         for (place, definition) in series_of(run, wanted) {
-            found.add(definition, newest_only, |samples| run.iter().for_each(|tile| tile.read(place, range, samples)));
+            found.add(definition, pick, |samples| run.iter().for_each(|tile| tile.read(place, range, samples)));
         }
     } else {
         across_layouts(&runs, wanted, found);
@@ -142,12 +138,12 @@ pub(super) fn from_tiles(tiles: &[Tile<'_>], wanted: Wanted<'_>, found: &mut Sel
 
 /// Reads runs of tiles, each with a layout of its own. A series that a layout has no more ends at the beginning of that run.
 fn across_layouts<'a>(runs: &[&[Tile<'a>]], wanted: Wanted<'a>, found: &mut Selected) {
-    let Selection { range, newest_only, .. } = *wanted.selection;
+    let Selection { range, pick, .. } = *wanted.selection;
     let places = |run: &&[Tile<'a>]| series_of(run, wanted).map(|(place, definition)| (definition, place)).collect();
     let places: Vec<HashMap<&Arc<SeriesDefinition>, u32>> = runs.iter().map(places).collect();
     let mut known = HashSet::new();
     for (_, definition) in runs.iter().flat_map(|run| series_of(run, wanted)).filter(|(_, new)| known.insert(*new)) {
-        found.add(definition, newest_only, |samples| {
+        found.add(definition, pick, |samples| {
             let from = samples.len();
             for (run, places) in runs.iter().zip(&places) {
                 if let Some(&place) = places.get(definition) {

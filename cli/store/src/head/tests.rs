@@ -4,7 +4,10 @@ use belfry_common::model::{Kind, Layout, Metric, Raw, Resolution, Tick};
 use proptest::prelude::*;
 
 use super::*;
-use crate::selection::{Grain, TimeRange};
+use crate::{
+    Pick,
+    selection::{Grain, TimeRange},
+};
 
 fn layout(devices: &[&str]) -> Arc<Layout> {
     let metrics = ["reads_total", "writes_total"]
@@ -37,17 +40,11 @@ fn apply_to(head: &Head, node: u32, layout: &Arc<Layout>, second: i64, value: i6
     }
 }
 
-fn read(head: &Head, device: &str, after: i64, until: i64, newest_only: bool) -> Vec<(i64, Option<i64>)> {
+fn read(head: &Head, device: &str, after: i64, until: i64, pick: Pick) -> Vec<(i64, Option<i64>)> {
     let range = TimeRange { after: Timestamp::from_millis(after * 1000), until: Timestamp::from_millis(until * 1000) };
     let filter = |series: &SeriesDefinition| &*series.label_values[0] == device;
-    let selection = Selection {
-        metric: Some("reads_total"),
-        conditions: &[],
-        filter: &filter,
-        range,
-        newest_only,
-        grain: Grain::Raw,
-    };
+    let selection =
+        Selection { metric: Some("reads_total"), conditions: &[], filter: &filter, range, pick, grain: Grain::Raw };
     let mut found = Selected::default();
     head.select(NodeId(1), &selection, &mut found);
     assert!(found.iter().count() <= 1, "one series at most: {found:?}");
@@ -67,14 +64,14 @@ fn the_window_is_kept_and_no_more_than_a_tile_beyond() {
     for second in 0..1000 {
         apply(&head, &layout, second, second);
     }
-    let kept = read(&head, "a", -1, 2000, false);
+    let kept = read(&head, "a", -1, 2000, Pick::All);
     assert_eq!(kept.last(), Some(&(999, Some(999))));
     assert!(kept.len() > 100 && kept.len() <= 100 + 2 * 64, "{}", kept.len());
     assert!(kept.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0), "no hole");
-    assert_eq!(read(&head, "a", 900, 905, false).len(), 5, "start excluded, end included");
-    assert_eq!(read(&head, "a", 900, 905, true), [(905, Some(905))]);
-    assert_eq!(read(&head, "a", 0, 2000, true), [(999, Some(999))]);
-    assert_eq!(read(&head, "c", 0, 2000, false), []);
+    assert_eq!(read(&head, "a", 900, 905, Pick::All).len(), 5, "start excluded, end included");
+    assert_eq!(read(&head, "a", 900, 905, Pick::Newest), [(905, Some(905))]);
+    assert_eq!(read(&head, "a", 0, 2000, Pick::Newest), [(999, Some(999))]);
+    assert_eq!(read(&head, "c", 0, 2000, Pick::All), []);
 }
 
 #[test]
@@ -84,8 +81,8 @@ fn a_series_ends_when_its_device_goes_and_comes_back_with_it() {
     for (second, layout) in [(1, &both), (2, &one), (3, &one), (4, &both)] {
         apply(&head, layout, second, second);
     }
-    assert_eq!(read(&head, "b", 0, 9, false), [(1, Some(1)), (2, None), (4, Some(4))]);
-    assert_eq!(read(&head, "a", 0, 9, false).len(), 4);
+    assert_eq!(read(&head, "b", 0, 9, Pick::All), [(1, Some(1)), (2, None), (4, Some(4))]);
+    assert_eq!(read(&head, "a", 0, 9, Pick::All).len(), 4);
 }
 
 #[test]
@@ -94,11 +91,11 @@ fn late_ticks_are_read_in_their_place_and_do_not_become_the_newest() {
     for second in [1, 2, 10, 11, 3, 4, 12, 5, 6, 13] {
         apply(&head, &layout, second, second);
     }
-    let times: Vec<i64> = read(&head, "a", 0, 99, false).into_iter().map(|(second, _)| second).collect();
+    let times: Vec<i64> = read(&head, "a", 0, 99, Pick::All).into_iter().map(|(second, _)| second).collect();
     assert_eq!(times, [1, 2, 3, 4, 5, 6, 10, 11, 12, 13]);
     apply(&head, &layout, 7, 7);
-    assert_eq!(read(&head, "a", 0, 99, true), [(13, Some(13))]);
-    assert_eq!(read(&head, "a", 0, 4, true), [(4, Some(4))]);
+    assert_eq!(read(&head, "a", 0, 99, Pick::Newest), [(13, Some(13))]);
+    assert_eq!(read(&head, "a", 0, 4, Pick::Newest), [(4, Some(4))]);
 }
 
 #[test]
@@ -110,12 +107,12 @@ fn a_clock_that_is_set_back_does_not_hide_the_present() {
         head.apply(NodeId(1), &Batch { ticks: vec![tick] }, Timestamp::from_millis(received * 1000));
     };
     apply(800, 500, 1);
-    assert_eq!(read(&head, "a", 0, 1000, true), [(800, Some(1))]);
+    assert_eq!(read(&head, "a", 0, 1000, Pick::Newest), [(800, Some(1))]);
     apply(501, 501, 2);
-    assert_eq!(read(&head, "a", 0, 1000, true), [(501, Some(2))]);
+    assert_eq!(read(&head, "a", 0, 1000, Pick::Newest), [(501, Some(2))]);
     // Backlog says nothing about now.
     apply(400, 502, 3);
-    assert_eq!(read(&head, "a", 0, 1000, true), [(501, Some(2))]);
+    assert_eq!(read(&head, "a", 0, 1000, Pick::Newest), [(501, Some(2))]);
 }
 
 #[test]
@@ -127,7 +124,7 @@ fn memory_is_bounded_and_the_newest_value_survives() {
     let statistics = head.statistics();
     assert!(statistics.bytes < 40_000, "{statistics:?}");
     assert!(statistics.ticks_evicted > 0, "{statistics:?}");
-    assert_eq!(read(&head, "a", 0, 99_999, true).len(), 1);
+    assert_eq!(read(&head, "a", 0, 99_999, Pick::Newest).len(), 1);
     head.remove(NodeId(1));
     assert_eq!(head.statistics().bytes, 0, "what was counted in is counted out");
 }
@@ -144,14 +141,8 @@ fn what_one_node_makes_costs_the_others_nothing() {
     }
     let history = |node: u32| {
         let range = TimeRange { after: Timestamp::from_millis(-1), until: Timestamp::from_millis(1_000_000_000) };
-        let selection = Selection {
-            metric: None,
-            conditions: &[],
-            filter: &|_| true,
-            range,
-            newest_only: false,
-            grain: Grain::Raw,
-        };
+        let selection =
+            Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
         let mut found = Selected::default();
         head.select(NodeId(node), &selection, &mut found);
         found.iter().map(|(_, samples)| samples.len()).sum::<usize>()
@@ -176,7 +167,7 @@ proptest! {
         for (second, &value) in (1..).zip(&values) {
             apply(&head, &layout, second, value);
         }
-        let read: Vec<i64> = read(&head, "a", 0, 9999, false).into_iter().map(|(_, value)| value.unwrap()).collect();
+        let read: Vec<i64> = read(&head, "a", 0, 9999, Pick::All).into_iter().map(|(_, value)| value.unwrap()).collect();
         for (got, want) in read.iter().zip(&values) {
             prop_assert!((got - want).abs() <= 1, "{} for {}", got, want);
         }

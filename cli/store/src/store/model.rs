@@ -14,7 +14,7 @@ use belfry_common::{
 use fastrand::Rng;
 
 use super::*;
-use crate::{Aggregate, CompactOptions, Grain, ReadLimits, Selected, Selection, Tier, TimeRange};
+use crate::{Aggregate, CompactOptions, Grain, Pick, ReadLimits, Sample, Selected, Selection, Tier, TimeRange};
 
 const START: i64 = 1_700_000_000_000;
 const NODES: u32 = 3;
@@ -195,27 +195,34 @@ impl World {
 
     /// Times are in so many seconds.
     fn read_as(&self, range: TimeRange, grain: Grain, seconds: i64) -> Content {
+        let of_sample = |sample: Sample| {
+            let second = sample.time.as_millis().div_euclid(1000 * seconds) - START.div_euclid(1000 * seconds);
+            (second, sample.value.ok().map(|value| (value * 1000.0).round() as i64))
+        };
+        let samples = self.samples(range, grain, Pick::All).into_iter().map(|(series, samples)| {
+            let samples = samples.into_iter().filter(|sample| sample.value != Err(None));
+            (series, samples.map(of_sample).collect())
+        });
+        let mut content: Content = samples.collect();
+        content.retain(|_, samples| !samples.is_empty());
+        content
+    }
+
+    fn samples(&self, range: TimeRange, grain: Grain, pick: Pick) -> BTreeMap<(u32, String), Vec<Sample>> {
         let (store, _) = self.store.as_ref().unwrap();
-        let mut content = Content::new();
-        let selection =
-            Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false, grain };
+        let mut found = BTreeMap::new();
+        let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, pick, grain };
         let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
-        let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+        let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, samples: &[Sample]| {
             assert!(samples.is_sorted_by(|a, b| a.time < b.time));
-            let samples = samples.iter().filter(|sample| sample.value != Err(None));
-            let samples = samples.map(|sample| {
-                let second = sample.time.as_millis().div_euclid(1000 * seconds) - START.div_euclid(1000 * seconds);
-                (second, sample.value.ok().map(|value| (value * 1000.0).round() as i64))
-            });
-            let before = content.insert((node.0, name(series)), samples.collect());
+            let before = found.insert((node.0, name(series)), samples.to_vec());
             assert_eq!(before, None, "each series once");
             std::ops::ControlFlow::Continue(())
         };
         let visited =
             store.reader().visit(&nodes, &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
         assert!(visited.unwrap().is_continue());
-        content.retain(|_, samples| !samples.is_empty());
-        content
+        found
     }
 
     /// Lets some days pass, until nothing is left to merge.
@@ -262,7 +269,27 @@ impl World {
         let mut part = self.committed.clone();
         part.values_mut().for_each(|samples| samples.retain(|second, _| *second > from && *second <= to));
         part.retain(|_, samples| !samples.is_empty());
-        assert_same(&self.read(TimeRange { after: at(from), until: at(to) }), &part);
+        let range = TimeRange { after: at(from), until: at(to) };
+        assert_same(&self.read(range), &part);
+        let step_ms = self.random.i64(1..400_000);
+        let all = self.samples(range, Grain::Raw, Pick::All);
+        let thinned = |pick: Pick| {
+            let mut all = all.clone();
+            all.values_mut().for_each(|samples| pick.thin(samples, 0));
+            all
+        };
+        let each_step = Pick::EachStep { end: at(to - self.random.i64(0..9)), step_ms };
+        assert_eq!(self.samples(range, Grain::Raw, each_step), thinned(each_step));
+        let newest = self.samples(range, Grain::Raw, Pick::Newest);
+        let newest_of =
+            |node: u32| newest.range((node, String::new())..(node + 1, String::new())).flat_map(|(_, samples)| samples);
+        for (series, samples) in thinned(Pick::Newest) {
+            // Of what has ended, or its node went on without, nothing need be said.
+            let Some(last) = samples.first() else { continue };
+            let has_ended = || last.value == Err(None) || newest_of(series.0).any(|other| other.time > last.time);
+            let is_same = newest.get(&series).map_or_else(has_ended, |newest| *newest == samples);
+            assert!(is_same, "{series:?} {samples:?} {newest:?}");
+        }
     }
 }
 

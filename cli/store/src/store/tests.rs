@@ -1,7 +1,7 @@
 use belfry_common::model::{GapReason, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
 
 use super::*;
-use crate::{Grain, ReadLimits, Selected, Selection, TimeRange};
+use crate::{Grain, Pick, ReadLimits, Selected, Selection, TimeRange};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const EPOCH: Epoch = Epoch(7);
@@ -26,7 +26,7 @@ fn entry(layout: &Arc<Layout>, node: u32, sequence: u64) -> Entry {
 fn values(store: &Store, node: u32) -> Vec<f64> {
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
     let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false, grain: Grain::Raw };
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
     let mut found = Selected::default();
     store.head().select(NodeId(node), &selection, &mut found);
     found.iter().flat_map(|(_, samples)| samples).map(|sample| sample.value.unwrap()).collect()
@@ -187,11 +187,11 @@ fn what_is_newest_is_known_from_the_beginning_of_a_segment() {
     assert_eq!(values(&store, 1), [3100.0]);
     let range = TimeRange { after: NOW, until: later };
     let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: true, grain: Grain::Raw };
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::Newest, grain: Grain::Raw };
     assert!(store.head().select_beside_blocks(NodeId(1), &selection, &mut Selected::default()), "blocks are not read");
     assert!(!store.head().select_beside_blocks(
         NodeId(1),
-        &Selection { newest_only: false, ..selection },
+        &Selection { pick: Pick::All, ..selection },
         &mut Selected::default()
     ));
     // Only what the segment has besides may be in no block.
@@ -226,7 +226,7 @@ fn nodes_that_are_silent_leave_memory_and_stay_on_disk() {
     store.commit().unwrap();
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
     let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, newest_only: false, grain: Grain::Raw };
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
     for (node, samples) in [(7, 2), (8, 1)] {
         let mut read = 0;
         let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
@@ -277,7 +277,7 @@ fn a_series_that_ends_between_two_blocks_ends_on_disk_as_well() {
     let range = TimeRange { after: NOW, until: NOW.plus_millis(9000) };
     let filter = |series: &SeriesDefinition| &*series.label_values[0] == "b";
     let selection =
-        Selection { metric: None, conditions: &[], filter: &filter, range, newest_only: false, grain: Grain::Raw };
+        Selection { metric: None, conditions: &[], filter: &filter, range, pick: Pick::All, grain: Grain::Raw };
     let mut values = Vec::new();
     let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
         values.extend(samples.iter().map(|sample| (sample.time.millis_since(NOW) / 1000, sample.value)));
