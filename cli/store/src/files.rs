@@ -1,4 +1,4 @@
-//! The files of a store as somebody sees them who is not its collector: to count, to check.
+//! The files of a store as somebody sees them who is not its collector: to count, to check, to export.
 //!
 //! Nothing is changed and nothing is locked: a collector may run on them meanwhile. What it has only in memory, the last minutes, is not
 //! here.
@@ -13,13 +13,17 @@ use crate::{
     shelf,
 };
 
-/// Indexes are read once here.
-const CACHE_BYTES: usize = 1024 * 1024;
+/// Indexes are mostly read once here; tables of texts again for each metric.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// How often the folder is listed anew because a collector has merged what was listed.
+const LISTINGS_MAX: usize = 20;
 
 /// The blocks of a directory.
 #[derive(Debug)]
 pub struct StoreFiles {
-    blocks: Vec<Arc<Block>>,
+    pub(crate) blocks: Vec<Arc<Block>>,
+    /// A block was gone before it was opened: a collector has merged it, and the one in its place may not be listed.
+    is_behind: bool,
     /// Files that are no blocks though they should be, with the reason.
     damaged: Vec<(String, BlockError)>,
     quarantined: Vec<String>,
@@ -50,19 +54,31 @@ impl StoreFiles {
     /// # Errors
     /// [`Failure`] when the directory cannot be read. What is damaged is listed as such.
     pub fn open(directory: &Path) -> Result<Self, Failure> {
-        let path = directory.join("blocks");
-        if !path.is_dir() {
-            let source =
-                io::Error::new(io::ErrorKind::NotFound, "there are no blocks: is this a collector's data directory?");
-            return Err(Failure { operation: "list", path, source });
+        Self::open_in(&blocks_of(directory)?)
+    }
+
+    /// As [`Self::open`], and keeps all blocks open: together they have each sample, whatever a collector merges meanwhile.
+    ///
+    /// # Errors
+    /// [`BlockError::Io`]
+    pub fn hold(directory: &Path) -> Result<Self, BlockError> {
+        let storage = blocks_of(directory)?;
+        for _ in 0..LISTINGS_MAX {
+            let files = Self::open_in(&storage)?;
+            match files.blocks.iter().try_for_each(|block| block.keep_open()) {
+                Ok(()) if !files.is_behind => return Ok(files),
+                Err(error) if !is_gone(&error) => return Err(error),
+                _ => {}
+            }
         }
-        let disk = Disk::create(&path).map_err(|source| Failure { operation: "open", path, source })?;
-        Self::open_in(&(Arc::new(disk) as Arc<dyn Storage>))
+        let source =
+            io::Error::new(io::ErrorKind::ResourceBusy, "blocks are merged faster than they are listed: try again");
+        Err(Failure { operation: "list", path: storage.path().to_owned(), source }.into())
     }
 
     pub(crate) fn open_in(storage: &Arc<dyn Storage>) -> Result<Self, Failure> {
         let cache = Arc::new(Cache::new(CACHE_BYTES));
-        let mut files = Self { blocks: Vec::new(), damaged: Vec::new(), quarantined: Vec::new() };
+        let mut files = Self { blocks: Vec::new(), is_behind: false, damaged: Vec::new(), quarantined: Vec::new() };
         let list = |folder: &'static str| storage.list(folder).map_err(failure(&**storage, "list", folder));
         for name in list("")?.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name) {
             if !shelf::is_block(&name) {
@@ -71,7 +87,7 @@ impl StoreFiles {
             match Block::open(storage, &cache, &name) {
                 Ok(block) => files.blocks.push(Arc::new(block)),
                 // A collector has merged it meanwhile.
-                Err(error) if is_gone(&error) => {}
+                Err(error) if is_gone(&error) => files.is_behind = true,
                 Err(error) => files.damaged.push((name, error)),
             }
         }
@@ -170,7 +186,19 @@ impl StoreFiles {
     }
 }
 
-/// Whether the block's file is there no more.
+/// The folder of blocks of a collector's data directory.
+fn blocks_of(directory: &Path) -> Result<Arc<dyn Storage>, Failure> {
+    let path = directory.join("blocks");
+    if !path.is_dir() {
+        let source =
+            io::Error::new(io::ErrorKind::NotFound, "there are no blocks: is this a collector's data directory?");
+        return Err(Failure { operation: "list", path, source });
+    }
+    let disk = Disk::create(&path).map_err(|source| Failure { operation: "open", path, source })?;
+    Ok(Arc::new(disk))
+}
+
+/// Whether a collector has merged a block, and removed it.
 fn is_gone(error: &BlockError) -> bool {
     matches!(error, BlockError::Io(failure) if failure.source.kind() == io::ErrorKind::NotFound)
 }

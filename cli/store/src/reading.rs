@@ -10,12 +10,12 @@ use belfry_common::model::SeriesDefinition;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    Head, NodeId,
+    Head, NodeId, Pick,
     block::{Axes, Block, BlockError, FoundMetric, FoundSeries, PageReader, Scratch, Summary, Tier, column_resolution},
     head::Selected,
     pick::Places,
     rows_of::{RowsOf, hours_of},
-    selection::{Sample, Selection, put_in_order},
+    selection::{Sample, Selection, TimeRange, put_in_order},
     shelf::Shelf,
 };
 
@@ -139,38 +139,52 @@ impl Reader {
         let hours = rows.map(|rows| rows.hours(&blocks)).unwrap_or_default();
         for block in blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)) {
             let found = block.find(selection, Some(&elsewhere)).and_then(|found| gathered.add_block(block, found));
-            self.served(block, found)?;
+            found.map_err(|error| self.quarantined(block, error))?;
             if gathered.from_disk > limits.series {
                 return Err(ReadError::Limit { what: "series", limit: limits.series });
             }
         }
-        gathered.visit(self, (selection, &widened), (rows, &hours), limits, visitor)
+        let failed = |block: &Block, error| Err(self.quarantined(block, error));
+        let part = Part { selection, widened: &widened, rows, hours: &hours, failed: &failed };
+        gathered.visit(&part, limits, visitor)
     }
 
     /// Takes a block out of service if it is damaged.
-    fn served<T>(&self, block: &Block, result: Result<T, BlockError>) -> Result<T, BlockError> {
-        if let Err(error @ BlockError::Damaged { .. }) = &result {
-            self.shelf.quarantine_block(block, error);
+    fn quarantined(&self, block: &Block, error: BlockError) -> BlockError {
+        if let BlockError::Damaged { .. } = error {
+            self.shelf.quarantine_block(block, &error);
         }
-        result
+        error
     }
 }
 
 /// Whether something of a block is asked for: rows where there are some, raw samples where there are none.
-fn is_wanted(block: &Block, selection: &Selection<'_>, rows: Option<RowsOf>, hours: &BTreeSet<i64>) -> bool {
+pub(crate) fn is_wanted(block: &Block, selection: &Selection<'_>, rows: Option<RowsOf>, hours: &BTreeSet<i64>) -> bool {
     let Summary { tier, first_ms, last_ms, .. } = block.summary();
     let in_range = selection.range.overlaps(*first_ms, *last_ms);
     let has_raw = || hours_of(*first_ms, *last_ms).any(|hour| !hours.contains(&hour));
     in_range && (rows.is_some_and(|rows| rows.tier == *tier) || *tier == Tier::Raw && has_raw())
 }
 
+/// What is read of each series, and how.
+pub(crate) struct Part<'a> {
+    pub(crate) selection: &'a Selection<'a>,
+    /// What of the raw samples that takes.
+    pub(crate) widened: &'a Selection<'a>,
+    pub(crate) rows: Option<RowsOf>,
+    /// The hours of which there are rows.
+    pub(crate) hours: &'a BTreeSet<i64>,
+    /// Told of a block that cannot be read; unless that is the end, the rest is read without it.
+    pub(crate) failed: &'a dyn Fn(&Block, BlockError) -> Result<(), BlockError>,
+}
+
 /// What was found of some nodes, series by series, before it is decoded.
 #[derive(Default)]
-struct Gathered {
+pub(crate) struct Gathered {
     definitions: FxHashMap<Arc<SeriesDefinition>, u32>,
     places: FxHashMap<(u32, NodeId), usize>,
-    series: Vec<Parts>,
-    sources: Vec<Source>,
+    pub(crate) series: Vec<Parts>,
+    pub(crate) sources: Vec<Source>,
     /// Samples of the head.
     samples: Vec<Sample>,
     /// Series that some block has.
@@ -178,9 +192,9 @@ struct Gathered {
 }
 
 /// Where the samples of one series are.
-struct Parts {
-    definition: Arc<SeriesDefinition>,
-    node: NodeId,
+pub(crate) struct Parts {
+    pub(crate) definition: Arc<SeriesDefinition>,
+    pub(crate) node: NodeId,
     /// Block by block: source, metric in it, series in that.
     blocks: Vec<(u32, u32, u32)>,
     head: std::ops::Range<usize>,
@@ -215,57 +229,38 @@ impl Gathered {
         }
     }
 
-    fn add_block(&mut self, block: &Arc<Block>, found: Vec<FoundMetric>) -> Result<(), BlockError> {
-        let source = self.sources.len() as u32;
-        for (metric, of_metric) in (0..).zip(&found) {
+    pub(crate) fn add_block(&mut self, block: &Arc<Block>, found: Vec<FoundMetric>) -> Result<(), BlockError> {
+        let source = Source::new(block, found)?;
+        let place = self.sources.len() as u32;
+        for (metric, of_metric) in (0..).zip(&source.found) {
             for FoundSeries { definition, node, number } in &of_metric.series {
                 let Some(parts) = self.parts(*node, definition) else { continue };
-                parts.blocks.push((source, metric, *number));
+                parts.blocks.push((place, metric, *number));
                 self.from_disk += u64::from(matches!(parts.blocks.as_slice(), [_]));
             }
         }
-        self.sources.push(Source::new(block, found)?);
+        self.sources.push(source);
         Ok(())
     }
 
     fn visit(
-        self,
-        reader: &Reader,
-        (selection, widened): (&Selection<'_>, &Selection<'_>),
-        (rows, hours): (Option<RowsOf>, &BTreeSet<i64>),
+        mut self,
+        part: &Part<'_>,
         limits: ReadLimits,
         visitor: Visitor<'_>,
     ) -> Result<ControlFlow<()>, ReadError> {
-        let Self { series, mut sources, samples: of_head, .. } = self;
-        let (mut samples, mut from_rows) = (Vec::new(), Vec::new());
-        let mut read = 0;
-        for Parts { definition, node, blocks, head } in series {
-            samples.clear();
-            from_rows.clear();
-            let of_head = of_head.get(head).unwrap_or_default();
-            for (source, metric, number) in blocks {
-                let Some(source) = sources.get_mut(source as usize) else { continue };
-                let block = Arc::clone(&source.block);
-                let (column, out) = match rows.filter(|rows| rows.tier == block.summary().tier) {
-                    Some(rows) => (rows.aggregate.column(), &mut from_rows),
-                    None => (0, &mut samples),
-                };
-                let result = source.read((metric, number, column), &definition, widened, out);
-                read += reader.served(&block, result)?;
-            }
+        let (mut buffers, mut read) = (Buffers::default(), 0);
+        for parts in &self.series {
+            let of_head = self.samples.get(parts.head.clone()).unwrap_or_default();
+            read += parts.read(&mut self.sources, of_head, part, &mut buffers)?;
             if read > limits.samples {
                 return Err(ReadError::Limit { what: "samples", limit: limits.samples });
             }
-            if sources.iter().map(|source| source.pages.bytes()).sum::<u64>() > limits.bytes {
+            if self.sources.iter().map(|source| source.pages.bytes()).sum::<u64>() > limits.bytes {
                 return Err(ReadError::Limit { what: "bytes", limit: limits.bytes });
             }
-            samples.extend_from_slice(of_head);
-            put_in_order(&mut samples, 0);
-            if let Some(rows) = rows {
-                rows.join(&mut samples, &mut from_rows, hours, selection);
-            }
-            selection.pick.thin(&mut samples, 0);
-            if !samples.is_empty() && visitor(node, &definition, &samples).is_break() {
+            let samples = &buffers.samples;
+            if !samples.is_empty() && visitor(parts.node, &parts.definition, samples).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -273,9 +268,58 @@ impl Gathered {
     }
 }
 
+/// Memory for one series after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// What was read last.
+    pub(crate) samples: Vec<Sample>,
+    rows: Vec<Sample>,
+}
+
+impl Parts {
+    /// Reads a part of the series into `buffers.samples`, in order; how many samples of blocks were decoded for that.
+    pub(crate) fn read(
+        &self,
+        sources: &mut [Source],
+        of_head: &[Sample],
+        part: &Part<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<u64, ReadError> {
+        let Part { selection, widened, rows, hours, failed } = *part;
+        let Buffers { samples, rows: from_rows } = buffers;
+        samples.clear();
+        from_rows.clear();
+        let mut read = 0;
+        for &(source, metric, number) in &self.blocks {
+            let Some(source) = sources.get_mut(source as usize).filter(|source| !source.has_failed) else { continue };
+            let tier = source.block.summary().tier;
+            let (column, out) = match rows.filter(|rows| rows.tier == tier) {
+                Some(rows) => (rows.aggregate.column(), &mut *from_rows),
+                None => (0, &mut *samples),
+            };
+            match source.read((metric, number, column), &self.definition, widened, out) {
+                Ok(count) => read += count,
+                Err(error) => {
+                    source.has_failed = true;
+                    failed(&source.block, error)?;
+                }
+            }
+        }
+        samples.extend_from_slice(of_head);
+        put_in_order(samples, 0);
+        if let Some(rows) = rows {
+            rows.join(samples, from_rows, hours, selection);
+        }
+        selection.pick.thin(samples, 0);
+        Ok(read)
+    }
+}
+
 /// A block that is read series by series.
-struct Source {
+pub(crate) struct Source {
     block: Arc<Block>,
+    /// It cannot be read, and the rest is read without it.
+    pub(crate) has_failed: bool,
     axes: Arc<Axes>,
     found: Vec<FoundMetric>,
     pages: PageReader,
@@ -287,6 +331,7 @@ struct Source {
 /// The times of an axis, and where those are that are wanted.
 struct Axis {
     number: u32,
+    wanted: (TimeRange, Pick),
     times: Vec<i64>,
     places: Places,
 }
@@ -295,15 +340,23 @@ impl Source {
     fn new(block: &Arc<Block>, found: Vec<FoundMetric>) -> Result<Self, BlockError> {
         let axes = block.axes(&*block.catalog()?)?;
         let pages = PageReader::new(Arc::clone(block));
-        Ok(Self { block: Arc::clone(block), axes, found, pages, axis: None, scratch: Scratch::default() })
+        Ok(Self {
+            block: Arc::clone(block),
+            has_failed: false,
+            axes,
+            found,
+            pages,
+            axis: None,
+            scratch: Scratch::default(),
+        })
     }
 
-    /// Appends the samples of a series that are wanted, always of the same selection. Gives how many were read for that.
+    /// Appends the samples of a series that are wanted; how many were decoded for that.
     fn read(
         &mut self,
         (metric, number, column): (u32, u32, usize),
         definition: &SeriesDefinition,
-        Selection { range, pick, .. }: &Selection<'_>,
+        &Selection { range, pick, .. }: &Selection<'_>,
         samples: &mut Vec<Sample>,
     ) -> Result<u64, BlockError> {
         let mut read = 0;
@@ -315,12 +368,12 @@ impl Source {
             if !range.overlaps(span.first, span.last) {
                 continue;
             }
-            let known = match self.axis.take().filter(|known| known.number == axis) {
+            let known = match self.axis.take().filter(|known| (known.number, known.wanted) == (axis, (range, pick))) {
                 Some(known) => known,
                 None => {
                     let times = self.axes.times(axis).map_err(|_| self.block.damaged("its axes"))?;
-                    let places = pick.places(&times, *range);
-                    Axis { number: axis, times, places }
+                    let places = pick.places(&times, range);
+                    Axis { number: axis, wanted: (range, pick), times, places }
                 }
             };
             let Axis { times, places, .. } = self.axis.insert(known);

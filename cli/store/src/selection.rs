@@ -14,6 +14,9 @@ pub struct TimeRange {
 }
 
 impl TimeRange {
+    /// All of time, and not so much that sums with it overflow.
+    pub const ALL: Self = Self { after: Timestamp::from_millis(-1 << 60), until: Timestamp::from_millis(1 << 60) };
+
     pub(crate) fn contains(&self, time: Timestamp) -> bool {
         self.after < time && time <= self.until
     }

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -34,6 +34,8 @@ pub(crate) struct Block {
     header: Header,
     trailer: Trailer,
     summary: Summary,
+    /// Its file, if it is to be read whatever becomes of its name.
+    kept_open: OnceLock<Arc<dyn StorageFile>>,
     /// Its file is removed with the last who reads it.
     is_doomed: AtomicBool,
 }
@@ -107,7 +109,8 @@ impl Block {
             replaced: Vec::new(),
         };
         let (storage, cache, name) = (Arc::clone(storage), Arc::clone(cache), name.to_owned());
-        let mut block = Self { storage, cache, name, header, trailer, summary, is_doomed: AtomicBool::new(false) };
+        let (kept_open, is_doomed) = (OnceLock::new(), AtomicBool::new(false));
+        let mut block = Self { storage, cache, name, header, trailer, summary, kept_open, is_doomed };
         block.summarise()?;
         Ok(block)
     }
@@ -140,6 +143,17 @@ impl Block {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Keeps the file open, so that it can be read although somebody else removes it.
+    ///
+    /// # Errors
+    /// [`BlockError::Io`], also when it is gone by now.
+    pub(crate) fn keep_open(&self) -> Result<(), BlockError> {
+        let file = self.storage.open(&self.name, Access::Read);
+        let file = file.map_err(failure(&*self.storage, "open", &self.name))?;
+        self.kept_open.get_or_init(|| file.into());
+        Ok(())
     }
 
     /// Lets the file be removed once nobody reads it any more.
@@ -217,7 +231,10 @@ impl Block {
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
         let open = || self.storage.open(&self.name, Access::Read).map_err(failure(&*self.storage, "open", &self.name));
-        let file = self.cache.file(self.number(), open)?;
+        let file = match self.kept_open.get() {
+            Some(file) => Arc::clone(file),
+            None => self.cache.file(self.number(), open)?,
+        };
         let is_whole = read_exact_at(&*file, buffer, offset).map_err(failure(&*self.storage, "read", &self.name))?;
         if is_whole { Ok(()) } else { Err(self.damaged("it is cut short")) }
     }

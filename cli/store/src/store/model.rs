@@ -14,7 +14,9 @@ use belfry_common::{
 use fastrand::Rng;
 
 use super::*;
-use crate::{Aggregate, CompactOptions, Grain, Pick, ReadLimits, Sample, Selected, Selection, Tier, TimeRange};
+use crate::{
+    Aggregate, CompactOptions, Grain, Pick, ReadLimits, Sample, Scan, Selected, Selection, StoreFiles, Tier, TimeRange,
+};
 
 const START: i64 = 1_700_000_000_000;
 const NODES: u32 = 3;
@@ -195,15 +197,10 @@ impl World {
 
     /// Times are in so many seconds.
     fn read_as(&self, range: TimeRange, grain: Grain, seconds: i64) -> Content {
-        let of_sample = |sample: Sample| {
-            let second = sample.time.as_millis().div_euclid(1000 * seconds) - START.div_euclid(1000 * seconds);
-            (second, sample.value.ok().map(|value| (value * 1000.0).round() as i64))
-        };
-        let samples = self.samples(range, grain, Pick::All).into_iter().map(|(series, samples)| {
-            let samples = samples.into_iter().filter(|sample| sample.value != Err(None));
-            (series, samples.map(of_sample).collect())
-        });
-        let mut content: Content = samples.collect();
+        let mut content = Content::new();
+        for (series, samples) in self.samples(range, grain, Pick::All) {
+            add_samples(content.entry(series).or_default(), &samples, seconds);
+        }
         content.retain(|_, samples| !samples.is_empty());
         content
     }
@@ -261,6 +258,52 @@ impl World {
         }
     }
 
+    /// What the files have by themselves is what a reader sees of them, each column of it.
+    fn check_scan(&mut self) {
+        let now = self.time();
+        self.store.as_mut().unwrap().1.flush(now).unwrap();
+        let storage = Arc::new(self.disks[1].clone()) as Arc<dyn Storage>;
+        let files = StoreFiles::open_in(&storage).unwrap();
+        let from = self.now - self.random.i64(0..9000);
+        let at = |second: i64| Timestamp::from_millis(START + second * 1000);
+        for range in [self.everything(), TimeRange { after: at(from), until: at(from + 4000) }] {
+            for (tier, seconds) in [(Tier::Raw, 1), (Tier::Minute, 60), (Tier::Hour, 3600)] {
+                let mut columns = vec![Content::new(); tier.columns()];
+                for metric in ["a", "b"] {
+                    let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
+                    let scan = Scan { metric, nodes: &nodes, conditions: &[], filter: &|_| true, range, tier };
+                    let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, read: &[Vec<Sample>]| {
+                        for (content, samples) in columns.iter_mut().zip(read) {
+                            assert!(samples.iter().all(|sample| range.contains(sample.time)));
+                            let known = content.entry((node.0, name(series))).or_default();
+                            add_samples(known, samples, seconds);
+                        }
+                        std::ops::ControlFlow::Continue(())
+                    };
+                    assert!(files.scan(&scan, &mut visitor).unwrap().is_empty());
+                }
+                for (mut column, aggregate) in columns.into_iter().zip(Aggregate::ALL) {
+                    let (grain, shift) = match tier {
+                        Tier::Raw => (Grain::Raw, 0),
+                        tier => (Grain::Rows(tier, aggregate), seconds * 1000),
+                    };
+                    let [after, until] = [range.after, range.until].map(|time| time.plus_millis(shift));
+                    let mut expected = self.read_as(TimeRange { after, until }, grain, seconds);
+                    // A row is known at its end, and a scan has it at its beginning.
+                    let begin = |(row, value): (i64, Option<i64>)| (row - i64::from(shift > 0), value);
+                    expected.values_mut().for_each(|rows| *rows = mem::take(rows).into_iter().map(begin).collect());
+                    for content in [&mut column, &mut expected] {
+                        // Of a row in which a series did nothing but end, memory does not know.
+                        let is_ended = |value: &Option<i64>| aggregate == Aggregate::Count && *value == Some(0);
+                        content.values_mut().for_each(|rows| rows.retain(|_, value| !is_ended(value)));
+                        content.retain(|_, rows| !rows.is_empty());
+                    }
+                    assert_same(&column, &expected);
+                }
+            }
+        }
+    }
+
     fn check(&mut self) {
         assert_same(&self.read(self.everything()), &self.committed);
         let from = self.now - self.random.i64(0..9000);
@@ -290,6 +333,16 @@ impl World {
             let is_same = newest.get(&series).map_or_else(has_ended, |newest| *newest == samples);
             assert!(is_same, "{series:?} {samples:?} {newest:?}");
         }
+    }
+}
+
+/// Adds samples that follow those that are known. Times are in so many seconds.
+fn add_samples(known: &mut BTreeMap<i64, Option<i64>>, samples: &[Sample], seconds: i64) {
+    for sample in samples.iter().filter(|sample| sample.value != Err(None)) {
+        let second = sample.time.as_millis().div_euclid(1000 * seconds) - START.div_euclid(1000 * seconds);
+        let is_new = known.last_key_value().is_none_or(|(last, _)| *last < second);
+        assert!(is_new, "each once, and ascending");
+        known.insert(second, sample.value.ok().map(|value| (value * 1000.0).round() as i64));
     }
 }
 
@@ -328,9 +381,11 @@ fn what_was_committed_is_read_back_whatever_happens() {
             world.check();
         }
         world.check_rows();
+        world.check_scan();
         world.settle();
         world.check();
         world.check_rows();
+        world.check_scan();
         counts.kills += world.counts.kills;
         counts.power_losses += world.counts.power_losses;
         counts.merges += world.counts.merges;
