@@ -14,7 +14,7 @@ use crate::{
     partition::{HOUR_MS, Length},
     reading::{Buffers, Gathered, Part, Parts, ReadError, Source, is_wanted},
     rows_of::RowsOf,
-    selection::{Aggregate, Condition, Grain, Sample, Selection, TimeRange},
+    selection::{Aggregate, Grain, Sample, Selection, TimeRange},
 };
 
 /// Places of series in blocks that are in memory at once: 12 bytes each, and those of all other series some hundred.
@@ -27,9 +27,7 @@ pub struct Scan<'a> {
     pub metric: &'a str,
     /// Of these nodes, which ascend.
     pub nodes: &'a [NodeId],
-    /// Of series of which every condition holds.
-    pub conditions: &'a [Condition<'a>],
-    /// And for which this does.
+    /// Of series for which this holds.
     pub filter: &'a dyn Fn(&SeriesDefinition) -> bool,
     /// Only samples, or rows that begin, in this span.
     pub range: TimeRange,
@@ -175,7 +173,7 @@ fn selection<'a>(scan: &Scan<'a>, aggregate: Aggregate) -> Selection<'a> {
     let [after, until] = [after, until].map(|time| time.plus_millis(row_ms.unwrap_or(0)));
     Selection {
         metric: Some(scan.metric),
-        conditions: scan.conditions,
+        conditions: &[],
         filter: scan.filter,
         range: TimeRange { after, until },
         pick: Pick::All,

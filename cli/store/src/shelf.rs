@@ -12,18 +12,21 @@
 //! ```
 //! Readers hold a list of blocks, each of which stays on disk until the last reader lets go of it.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    io,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use belfry_common::{
     error_chain::ErrorChain,
-    storage::{Failure, Lock, Storage, failure, path_of},
+    storage::{Failure, Lock, Storage, StorageFile, failure, path_of, write_all_at},
 };
 use tracing::{error, warn};
 
-use crate::block::{Block, BlockError, BlockWriter, Cache, Header, Origin, Pace, Strings, Tier};
+use crate::block::{Block, BlockError, BlockWriter, Cache, Header, Origin, Pace, Strings, Tier, read_exact_at};
 
 const LOCK: &str = "lock";
 /// Where damaged blocks are kept.
@@ -204,6 +207,16 @@ impl Shelf {
         Ok(replaced)
     }
 
+    /// A file for what has no room in memory. A crash leaves it to the next start, which removes it.
+    ///
+    /// # Errors
+    /// [`BlockError::Io`]
+    pub(crate) fn scratch(&self) -> Result<Scratch, BlockError> {
+        let name = name_of(self.next.fetch_add(1, Relaxed), Kind::Unfinished);
+        let file = self.storage.create(&name).map_err(failure(&*self.storage, "create", &name))?;
+        Ok(Scratch { storage: Arc::clone(&self.storage), name, file })
+    }
+
     /// Takes blocks out of service; their files go with their last readers.
     pub(crate) fn remove(&self, numbers: &[u64]) {
         self.replace(numbers, None);
@@ -263,6 +276,35 @@ impl Shelf {
     /// Bytes of indexes in memory.
     pub(crate) fn cache_bytes(&self) -> usize {
         self.cache.bytes()
+    }
+}
+
+/// A file that goes with its owner.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    storage: Arc<dyn Storage>,
+    name: String,
+    file: Box<dyn StorageFile>,
+}
+
+impl Scratch {
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
+        let (_, result) = write_all_at(&*self.file, bytes, offset);
+        Ok(result.map_err(failure(&*self.storage, "write", &self.name))?)
+    }
+
+    /// Fills the buffer from this offset.
+    pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        let read = read_exact_at(&*self.file, buffer, offset);
+        let read = read.and_then(|is_whole| if is_whole { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
+        Ok(read.map_err(failure(&*self.storage, "read", &self.name))?)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // The next start would remove it, too.
+        drop(self.storage.remove(&self.name));
     }
 }
 

@@ -29,6 +29,6 @@ pub(crate) use column::{ENDED, Piece, Scratch, encode as encode_column, encode_p
 pub(crate) use file::{Header, column_resolution};
 pub(crate) use find::{FoundMetric, FoundSeries};
 pub(crate) use index::MetricIndex;
-pub(crate) use reader::{Block, PageReader};
+pub(crate) use reader::{Block, PageReader, read_exact_at};
 pub(crate) use strings::Strings;
 pub(crate) use writer::{BlockWriter, Origin, Pace};

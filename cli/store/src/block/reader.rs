@@ -364,7 +364,7 @@ fn is_intact(bytes: &[u8], crc: u32) -> bool {
 }
 
 /// Fills the buffer from this offset; false if the file ends before.
-fn read_exact_at(file: &dyn StorageFile, mut buffer: &mut [u8], mut offset: u64) -> io::Result<bool> {
+pub(crate) fn read_exact_at(file: &dyn StorageFile, mut buffer: &mut [u8], mut offset: u64) -> io::Result<bool> {
     while !buffer.is_empty() {
         match file.read_at(buffer, offset) {
             Ok(0) => return Ok(false),

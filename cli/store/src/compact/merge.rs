@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Samples in one chunk of ten ticks a second and more: what is read for a minute is not an hour.
-const CHUNK_TICKS_MAX: usize = 8192;
+pub(crate) const CHUNK_TICKS_MAX: usize = 8192;
 /// Bytes read before the pace is kept.
 const PACE_BYTES: u64 = 1024 * 1024;
 

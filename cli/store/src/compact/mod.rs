@@ -9,7 +9,7 @@ mod source;
 
 pub use plan::CompactOptions;
 
-pub(crate) use merge::run;
+pub(crate) use merge::{CHUNK_TICKS_MAX, run};
 pub(crate) use plan::next;
 #[cfg(test)]
 pub(crate) use rows::Rows;

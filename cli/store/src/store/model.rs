@@ -271,7 +271,7 @@ impl World {
                 let mut columns = vec![Content::new(); tier.columns()];
                 for metric in ["a", "b"] {
                     let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
-                    let scan = Scan { metric, nodes: &nodes, conditions: &[], filter: &|_| true, range, tier };
+                    let scan = Scan { metric, nodes: &nodes, filter: &|_| true, range, tier };
                     let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, read: &[Vec<Sample>]| {
                         for (content, samples) in columns.iter_mut().zip(read) {
                             assert!(samples.iter().all(|sample| range.contains(sample.time)));
