@@ -22,7 +22,8 @@ const PACKAGES: [(&str, &[&str]); 6] = [
 ];
 
 /// One file names each heavy neighbour.
-const NEIGHBOURS: [(&str, &str, &str); 8] = [
+const NEIGHBOURS: [(&str, &str, &str); 9] = [
+    ("parquet", "", "cli/src/exchange/parquet_file/"),
     ("pco::", "", "cli/store/src/block/pco.rs"),
     ("bincode", "", "common/src/wire/message/"),
     ("zstd", "", "common/src/wire/compress.rs"),

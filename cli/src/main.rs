@@ -9,6 +9,7 @@ mod collector;
 mod commands;
 mod config;
 mod credentials;
+mod exchange;
 mod exit;
 mod fleet;
 mod glob;
@@ -75,7 +76,7 @@ enum Command {
     Join(commands::join::Args),
     /// Puts the load of many nodes on a collector, over the real protocol
     Simulate(commands::simulate::Args),
-    /// Shows and checks what is on a collector's disk
+    /// Shows, checks and exports what is on a collector's disk
     Store(commands::store::Args),
     /// Checks this installation and says what to mend
     Doctor(commands::doctor::Args),

@@ -1,12 +1,20 @@
-//! `belfry store`: what is on disk, and whether it is as it was written.
+//! `belfry store`: what is on disk, whether it is as it was written, and how it goes to other programs.
 
-use std::fs;
+use std::{fs, path::Path};
 
+use belfry_common::{
+    clock,
+    model::{Raw, Reason, Timestamp},
+};
 use belfry_tests::{
     cli::{Cli, assert_fields, assert_time, csv_rows},
     collector::Collector,
+    process::Said,
+    samples::batch_of,
 };
 use serde_json::json;
+
+use crate::node::Node;
 
 const BLOCK: &str = "block tier first last series samples bytes written_at merged";
 
@@ -59,4 +67,89 @@ async fn a_directory_without_a_store_is_named() {
     let said = cli.run(&["store", "info", "--data-dir", collector.scratch().to_str().unwrap()]).await;
     let error = said.refused(1);
     assert!(error.contains("blocks") && error.contains("data directory"), "{error}");
+}
+
+/// A collector that has stopped, with five seconds of four series of two nodes on its disk; a reading has failed.
+async fn stopped_with_samples() -> (Collector, Timestamp) {
+    let mut collector = Collector::start().await;
+    let begin = clock::now().plus_millis(-10_000);
+    for name in ["one", "two"] {
+        let mut node = Node::join(&collector, name).await;
+        for second in 0..5_u32 {
+            let time = begin.plus_millis(i64::from(second) * 1000);
+            let mut batch = batch_of(1, "test_value", 0..4, time, f64::from(second) + 0.25);
+            if second == 3 {
+                batch.ticks[0].values[0] = Raw::missing(Reason::Timeout);
+            }
+            let (live, sequence) = node.live();
+            live.store(sequence, &batch).await;
+        }
+    }
+    collector.stop().await;
+    (collector, begin)
+}
+
+async fn store(cli: &Cli, data: &Path, words: &[&str]) -> Said {
+    cli.run(&[&["store", "--data-dir", data.to_str().unwrap()], words].concat()).await
+}
+
+/// What a command prints that must be done, and that says something beside it.
+async fn done(cli: &Cli, data: &Path, words: &[&str]) -> String {
+    let said = store(cli, data, words).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.output
+}
+
+#[tokio::test]
+async fn samples_are_exported_each_once_with_the_labels_that_queries_see() {
+    let (collector, begin) = stopped_with_samples().await;
+    let (cli, data) = (Cli::admin(&collector), collector.data_directory());
+    let said = store(&cli, &data, &["export", "test_*", "--to", "-", "--format", "csv"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.error.contains("40 samples of 8 series") && said.error.contains("newest sample on disk"), "{said:?}");
+    let rows = csv_rows(&said.output);
+    assert_eq!(rows.len(), 40, "{rows:?}");
+    let missing: Vec<_> = rows.iter().filter(|row| !row["reason"].is_empty()).collect();
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert!(missing.iter().all(|row| row["reason"] == "timeout" && row["value"].is_empty()), "{missing:?}");
+    for row in &rows {
+        let labels: serde_json::Value = serde_json::from_str(&row["labels"]).unwrap();
+        assert_fields(&labels, "device instance job");
+        assert_eq!((&*row["metric"], &labels["job"]), ("test_value", &json!("belfry")));
+    }
+
+    // What is asked of labels, of nodes and of time decides; a file tells its format by its name.
+    let path = collector.scratch().join("part.om");
+    let since = humantime::format_rfc3339_millis(
+        std::time::UNIX_EPOCH + std::time::Duration::from_millis(begin.as_millis() as u64 + 2000),
+    );
+    let selector = r#"test_value{instance="two",device=~"d0|d1"}"#;
+    let words = ["export", selector, "--since", &since.to_string(), "--to", path.to_str().unwrap()];
+    let said = store(&cli, &data, &words).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.error.contains("5 samples of 2 series") && said.error.contains("1 missing reading"), "{said:?}");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("# TYPE test_value gauge\n") && text.ends_with("# EOF\n"), "{text}");
+    assert!(text.lines().filter(|line| line.contains(r#"instance="two""#)).count() == 5, "{text}");
+
+    // Rows have five columns.
+    let rows =
+        csv_rows(&done(&cli, &data, &["export", selector, "--tier", "1h", "--to", "-", "--format", "csv"]).await);
+    let sum: f64 = rows.iter().map(|row| row["sum"].parse::<f64>().unwrap()).sum();
+    assert!((sum - (11.25 - 3.25 + 11.25)).abs() < 1e-9, "{rows:?}");
+    assert!(rows.iter().all(|row| row["time"].ends_with(":00:00.000Z")), "{rows:?}");
+    let refused = store(&cli, &data, &["export", "--tier", "1h", "--to", path.to_str().unwrap()]).await.refused(2);
+    assert!(refused.contains("rows have five"), "{refused}");
+
+    // Damage costs what it is in, and is told.
+    let blocks = fs::read_dir(data.join("blocks")).unwrap().map(|entry| entry.unwrap().path());
+    for path in blocks.filter(|path| path.extension().is_some_and(|extension| extension == "block")) {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let said = store(&cli, &data, &["export", "--to", "-", "--format", "csv"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.error.contains("is damaged") && said.output.starts_with("time,metric"), "{said:?}");
 }

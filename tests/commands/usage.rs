@@ -40,6 +40,10 @@ async fn wrong_words_end_with_two() {
         "up --demo 0",
         "up --http nowhere",
         "doctor everything",
+        "store",
+        "store export",
+        "store export --to x.csv --since yesterday",
+        "store export --to x --format xml",
     ] {
         let said = belfry.run(&line.split_whitespace().collect::<Vec<_>>()).await;
         assert_eq!(said.code, Some(2), "belfry {line}: {said:?}");

@@ -1,10 +1,16 @@
 //! `belfry store`: the files of a collector's store. Works on the directory, whether a collector runs on it or not.
 
+mod export;
+
 use std::{
     collections::BTreeMap,
     io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use anyhow::Context as _;
@@ -26,7 +32,7 @@ use crate::{
         table::{Cell, Column, Fit, Table},
         units::{bytes, count},
     },
-    state,
+    state, xid_files,
 };
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +54,9 @@ enum Command {
     },
     /// Reads every byte and compares it with its checksums; ends with 1 if something is damaged
     Verify,
+    /// Writes samples to a file that other programs read. What is only in a collector's memory, the last minutes, is not in it; ends with 1 if
+    /// something is damaged
+    Export(export::Args),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -58,16 +67,57 @@ enum By {
 }
 
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let directory = match &args.data_dir {
-        Some(directory) => directory.clone(),
-        None => collect::settings(None, &collect::Overrides::default())?.data_directory,
-    };
-    let output = global.output(Format::Table);
-    let files = StoreFiles::open(&directory)?;
-    match args.command {
-        Command::Info { by } => info(&files, &directory, by, &output),
-        Command::Verify => verify(&files, &output),
+    let mut settings = collect::settings(None, &collect::Overrides::default())?;
+    if let Some(directory) = &args.data_dir {
+        settings.data_directory.clone_from(directory);
     }
+    let directory = settings.data_directory.clone();
+    let output = global.output(Format::Table);
+    match &args.command {
+        Command::Info { by } => info(&StoreFiles::open(&directory)?, &directory, *by, &output),
+        Command::Verify => verify(&StoreFiles::open(&directory)?, &output),
+        Command::Export(args) => {
+            let (args, catalogue) = (args.clone(), xid_files::load(&settings.xid_catalogue)?);
+            let work = move |stop: &AtomicBool| export::run(&args, &directory, &catalogue, output, stop);
+            let is_whole = until_interrupted(global, work)?;
+            Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+        }
+    }
+}
+
+/// Does long work, which is told when somebody interrupts it, so that it can leave nothing half done.
+fn until_interrupted<T: Send + 'static>(
+    global: &Global,
+    work: impl FnOnce(&AtomicBool) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    super::run(global, async {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let mut working = tokio::task::spawn_blocking(move || work(&told));
+        let result = tokio::select! {
+            biased;
+            result = &mut working => result,
+            () = super::interrupted() => {
+                stop.store(true, Relaxed);
+                working.await
+            }
+        };
+        result.context("the work broke off")?
+    })
+}
+
+/// A bar of bytes on standard error, if somebody watches.
+fn progress(bytes: u64, verb: &str) -> ProgressBar {
+    let template = format!("{verb} {{bytes}}/{{total_bytes}} [{{wide_bar}}] {{eta}}");
+    bar(bytes, &template)
+}
+
+fn bar(length: u64, template: &str) -> ProgressBar {
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(length) } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 fn info(files: &StoreFiles, directory: &Path, by: By, output: &Output) -> anyhow::Result<ExitCode> {
@@ -121,10 +171,7 @@ fn names(directory: &Path) -> BTreeMap<NodeId, String> {
 
 fn verify(files: &StoreFiles, output: &Output) -> anyhow::Result<ExitCode> {
     let bytes_all: u64 = files.blocks().map(|block| block.bytes).sum();
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(bytes_all) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("verifying {bytes}/{total_bytes} [{wide_bar}] {eta}") {
-        bar.set_style(style);
-    }
+    let bar = progress(bytes_all, "verifying");
     let damaged = files.verify(&|bytes| {
         bar.inc(bytes as u64);
         Ok(())

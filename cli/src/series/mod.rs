@@ -2,6 +2,7 @@
 
 pub(crate) mod dcgm;
 mod jobs;
+pub(crate) mod wishes;
 mod xid;
 
 use std::{
@@ -385,15 +386,19 @@ impl<'a> Joined<'a> {
 
     /// All labels of a series: as itself, and under each of DCGM's names that it alone answers to.
     pub(crate) fn labels(&self, series: &SeriesDefinition) -> Vec<(Labels, Option<&'static Alias>)> {
-        let own: Vec<(&str, &str)> = pairs(series, self.node, self.is_own).collect();
-        let joined = own.into_iter().chain(xid::pairs(self.catalogue, series));
-        let mut all = vec![(Labels::from_pairs(joined), None)];
+        let mut all = vec![(labels(series, self.node, self.is_own, self.catalogue), None)];
         if let Some(facts) = self.facts.as_ref().filter(|_| !self.is_own) {
             let aliases = dcgm::ALIASES.iter().filter(|alias| !alias.is_sum && alias.takes(series));
             all.extend(aliases.map(|alias| (alias.labels(series, self.node, facts), Some(alias))));
         }
         all
     }
+}
+
+/// The labels of a series as itself, with what is joined to it.
+pub(crate) fn labels(series: &SeriesDefinition, node: &str, is_own: bool, catalogue: &Catalogue) -> Labels {
+    let own: Vec<(&str, &str)> = pairs(series, node, is_own).collect();
+    Labels::from_pairs(own.into_iter().chain(xid::pairs(catalogue, series)))
 }
 
 fn pairs<'a>(series: &'a SeriesDefinition, node: &'a str, is_own: bool) -> impl Iterator<Item = (&'a str, &'a str)> {

@@ -8,10 +8,9 @@ use std::{
 
 use belfry_common::{
     clock,
-    error_chain::ErrorChain,
     model::{Layout, Reason, SeriesDefinition, Timestamp},
 };
-use belfry_promql::{Labels, METRIC_NAME, Plan, PlanOptions, Selector};
+use belfry_promql::{Labels, METRIC_NAME};
 use belfry_store::{Grain, NodeId, Pick, ReadLimits, Sample, Selected, Selection, TimeRange};
 use serde_json::json;
 use tokio::task::block_in_place;
@@ -19,13 +18,9 @@ use tokio::task::block_in_place;
 use super::{Reply, ServeError};
 use crate::{
     api::{self, TailLine},
-    glob,
     hub::Arrival,
     listen::Member,
-    series::{
-        self, Joined,
-        dcgm::{self, Alias},
-    },
+    series::{self, Joined, dcgm::Alias, wishes::Wishes},
     services::Services,
 };
 
@@ -37,32 +32,14 @@ const LINES_BYTES: usize = 64 * 1024;
 /// Which samples are wanted.
 #[derive(Debug)]
 struct Wanted {
-    /// No wish means everything.
-    wishes: Vec<Wish>,
+    wishes: Wishes,
     node: Option<String>,
-}
-
-#[derive(Debug)]
-enum Wish {
-    Glob(String),
-    Selector(Selector),
 }
 
 impl Wanted {
     fn parse(selectors: &[String], node: Option<&str>) -> Result<Self, ServeError> {
-        let wishes: Result<Vec<Wish>, ServeError> = selectors.iter().map(|text| wish(text)).collect();
-        Ok(Self { wishes: wishes?, node: node.map(str::to_string) })
-    }
-
-    /// Whether a name of DCGM's is asked for. Who asks for everything does not ask for the same twice.
-    fn with_dcgm(&self) -> bool {
-        self.wishes.iter().any(|wish| match wish {
-            Wish::Glob(pattern) => pattern.starts_with(dcgm::WORD),
-            Wish::Selector(selector) => {
-                let mut names = selector.matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME);
-                names.any(|matcher| matcher.value().contains(dcgm::WORD))
-            }
-        })
+        let wishes = Wishes::parse(selectors).map_err(|error| ServeError::Invalid(error.to_string()))?;
+        Ok(Self { wishes, node: node.map(str::to_string) })
     }
 
     /// The labels under which a series is wanted; those by which it is itself come first.
@@ -74,30 +51,7 @@ impl Wanted {
 
     fn matches(&self, labels: &Labels) -> bool {
         let is_on_node = self.node.as_deref().is_none_or(|node| labels.value(series::INSTANCE) == node);
-        let is_wished = || {
-            self.wishes.iter().any(|wish| match wish {
-                Wish::Glob(pattern) => glob::matches(pattern, labels.value(METRIC_NAME)),
-                Wish::Selector(selector) => {
-                    selector.matchers.iter().all(|matcher| matcher.matches(labels.value(matcher.name())))
-                }
-            })
-        };
-        is_on_node && (self.wishes.is_empty() || is_wished())
-    }
-}
-
-fn wish(text: &str) -> Result<Wish, ServeError> {
-    if text.contains(['*', '?']) && !text.contains(['{', '[', '(']) {
-        return Ok(Wish::Glob(text.to_string()));
-    }
-    let invalid = |why: String| ServeError::Invalid(format!("{text:?} is no selector: {why}"));
-    let plan = Plan::parse(text).map_err(|error| invalid(ErrorChain(&error).to_string()))?;
-    match (plan.is_instant_selector(), plan.selectors().pop()) {
-        (true, Some(selector)) if selector.pinned || selector.before_ms != PlanOptions::default().lookback_ms => {
-            Err(invalid("tail shows samples as they arrive: leave out `offset` and `@`".into()))
-        }
-        (true, Some(selector)) => Ok(Wish::Selector(selector)),
-        _ => Err(invalid("a plain selector such as `node_load1{instance=\"n\"}` or a glob of names is needed".into())),
+        is_on_node && self.wishes.matches(labels)
     }
 }
 
@@ -230,7 +184,7 @@ impl Tail<'_> {
     /// One node's past in the order of time, in pieces to be sent.
     fn past_of(&mut self, node: NodeId, name: &str, range: TimeRange) -> Result<Vec<String>, ServeError> {
         let Services { head, reader, catalogue, .. } = self.services;
-        let joined = Joined::new(head, catalogue, (node, name), self.wanted.with_dcgm(), range.until);
+        let joined = Joined::new(head, catalogue, (node, name), self.wanted.wishes.with_dcgm(), range.until);
         let filter = |definition: &SeriesDefinition| !self.wanted.shown(&joined, definition).is_empty();
         let selection =
             Selection { metric: None, conditions: &[], filter: &filter, range, pick: Pick::All, grain: Grain::Raw };
@@ -282,7 +236,7 @@ impl Tail<'_> {
         }
         let name = self.services.fleet.node(node).map(|node| node.name.to_string()).unwrap_or_default();
         let Services { head, catalogue, .. } = self.services;
-        let joined = Joined::new(head, catalogue, (node, &name), self.wanted.with_dcgm(), clock::now());
+        let joined = Joined::new(head, catalogue, (node, &name), self.wanted.wishes.with_dcgm(), clock::now());
         let places = layout.series.iter().enumerate().flat_map(|(place, definition)| {
             self.wanted.shown(&joined, definition).into_iter().map(move |shown| Place::new(place, shown))
         });

@@ -1,0 +1,7 @@
+//! OpenMetrics text, the exposition that Prometheus reads and writes, with a time for each sample.
+//!
+//! <https://prometheus.io/docs/specs/om/open_metrics_spec/>
+
+mod write;
+
+pub(super) use write::Writer;
