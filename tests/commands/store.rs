@@ -153,3 +153,68 @@ async fn samples_are_exported_each_once_with_the_labels_that_queries_see() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.error.contains("is damaged") && said.output.starts_with("time,metric"), "{said:?}");
 }
+
+#[tokio::test]
+async fn history_comes_along_into_another_store_once() {
+    let (collector, begin) = stopped_with_samples().await;
+    let (cli, data) = (Cli::admin(&collector), collector.data_directory());
+    let path = collector.scratch().join("history.parquet");
+    let history = path.to_str().unwrap();
+    done(&cli, &data, &["export", "test_*", "--to", history]).await;
+    let csv = async |cli: &Cli, data: &Path| {
+        let text = done(cli, data, &["export", "test_*", "--to", "-", "--format", "csv"]).await;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let exported = csv(&cli, &data).await;
+
+    let mut other = Collector::start().await;
+    let (cli, data) = (Cli::admin(&other), other.data_directory());
+    let refused = store(&cli, &data, &["import", history]).await.refused(1);
+    assert!(refused.contains("stop the collector"), "{refused}");
+    other.join("one").await;
+    other.stop().await;
+    let refused = store(&cli, &data, &["import", history]).await.refused(1);
+    assert!(refused.contains("no node is called \"two\"") && refused.contains("nothing is imported"), "{refused}");
+    assert_eq!(csv(&cli, &data).await.len(), 1, "nothing but the names");
+    other.restart().await;
+    other.join("two").await;
+    other.stop().await;
+    for _ in 0..2 {
+        let said = store(&cli, &data, &["import", history]).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.error.contains("40 samples of 8 series"), "{said:?}");
+        assert_eq!(csv(&cli, &data).await, exported);
+    }
+
+    // What Prometheus has is of other labels, and continues the same series all the same.
+    let later = begin.plus_millis(5000).as_millis();
+    let line = |device: &str, job: &str| {
+        format!(
+            "test_value{{device={device:?},instance=\"one:9100\",job={job:?}}} 7.5 {}.{:03}\n",
+            later / 1000,
+            later % 1000
+        )
+    };
+    let path = collector.scratch().join("prometheus.om");
+    fs::write(&path, format!("{}{}# EOF\n", line("d0", "a"), line("d1", "a"))).unwrap();
+    let words = ["import", path.to_str().unwrap(), "--drop", "job"];
+    done(&cli, &data, &words).await;
+    let now = csv(&cli, &data).await;
+    let new: Vec<&String> = now.iter().filter(|line| !exported.contains(line)).collect();
+    assert_eq!(now.len(), exported.len() + 2);
+    assert!(new.iter().all(|line| line.contains("\"\"instance\"\":\"\"one\"\"") && line.ends_with(",7.5,")), "{new:?}");
+    assert!(new.iter().all(|line| !line.contains("exported_job")), "{new:?}");
+    fs::write(&path, format!("{}{}# EOF\n", line("d0", "a"), line("d0", "b"))).unwrap();
+    let refused = store(&cli, &data, &words).await.refused(1);
+    assert!(refused.contains("line 2") && refused.contains("they become one"), "{refused}");
+    fs::write(&path, "test_value 1 1700000000\n").unwrap();
+    let refused = store(&cli, &data, &words).await.refused(1);
+    assert!(refused.contains("line 1") && refused.contains("--node-label"), "{refused}");
+
+    // A collector starts on it, and leaves it as it is.
+    other.restart().await;
+    other.stop().await;
+    assert_eq!(csv(&cli, &data).await, now);
+}

@@ -44,6 +44,8 @@ async fn wrong_words_end_with_two() {
         "store export",
         "store export --to x.csv --since yesterday",
         "store export --to x --format xml",
+        "store import",
+        "store import x.om --node n --node-label host",
     ] {
         let said = belfry.run(&line.split_whitespace().collect::<Vec<_>>()).await;
         assert_eq!(said.code, Some(2), "belfry {line}: {said:?}");

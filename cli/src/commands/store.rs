@@ -1,6 +1,7 @@
 //! `belfry store`: the files of a collector's store. Works on the directory, whether a collector runs on it or not.
 
 mod export;
+mod import;
 
 use std::{
     collections::BTreeMap,
@@ -57,6 +58,8 @@ enum Command {
     /// Writes samples to a file that other programs read. What is only in a collector's memory, the last minutes, is not in it; ends with 1 if
     /// something is damaged
     Export(export::Args),
+    /// Takes in history from other programs. The collector must be stopped
+    Import(import::Args),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -81,6 +84,11 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
             let work = move |stop: &AtomicBool| export::run(&args, &directory, &catalogue, output, stop);
             let is_whole = until_interrupted(global, work)?;
             Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+        }
+        Command::Import(args) => {
+            let (args, kept) = (args.clone(), settings.store.maintain.retention);
+            until_interrupted(global, move |stop: &AtomicBool| import::run(&args, &directory, &kept, stop))?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -110,6 +118,11 @@ fn until_interrupted<T: Send + 'static>(
 fn progress(bytes: u64, verb: &str) -> ProgressBar {
     let template = format!("{verb} {{bytes}}/{{total_bytes}} [{{wide_bar}}] {{eta}}");
     bar(bytes, &template)
+}
+
+/// A bar of hundredths, with what is being done as its message.
+fn progress_parts() -> ProgressBar {
+    bar(100, "{msg} {percent}% [{wide_bar}] {eta}")
 }
 
 fn bar(length: u64, template: &str) -> ProgressBar {

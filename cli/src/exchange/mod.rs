@@ -1,9 +1,10 @@
-//! Samples in the formats of other programs: what goes out by `belfry store export`.
+//! Samples in the formats of other programs: what goes out by `belfry store export`, and comes in by `belfry store import`.
 //!
-//! A [`Sink`] is told one series after the other, each in stretches of time, and writes as it is told: nothing is gathered here. Absent: which
-//! series these are, and where they come from.
+//! A [`Sink`] is told one series after the other, each in stretches of time, and writes as it is told; an [`Intake`] is told what a file has, as
+//! it is read. Nothing is gathered here. Absent: which series these are, and what becomes of them in the store.
 
 mod csv;
+mod intake;
 mod open_metrics;
 mod parquet_file;
 mod target;
@@ -15,6 +16,7 @@ use belfry_promql::Labels;
 use belfry_store::{Sample, Tier};
 use thiserror::Error;
 
+pub(crate) use intake::{Intake, SeriesText, read};
 pub(crate) use target::Target;
 
 /// A format of files.

@@ -22,7 +22,7 @@ use belfry_common::{
 };
 use belfry_store::NodeId;
 
-pub(crate) use own_series::{OwnCount, OwnSeries};
+pub(crate) use own_series::{OwnCount, OwnSeries, is_of_collector};
 pub(crate) use standing::{Cause, Facts, Standing, standing};
 
 /// What is known of a node now.

@@ -10,6 +10,20 @@ const GROUP_NODES: u16 = 1;
 const GROUP_COLLECTOR: u16 = 2;
 const INTERVAL_MS: u32 = 1000;
 
+/// What the collector says of nodes: these series name one as their instance and are the collector's own.
+const OF_NODES: [&str; 5] = [
+    "up",
+    "belfry_node_state",
+    "belfry_node_clock_skew_seconds",
+    "belfry_node_last_seen_timestamp_seconds",
+    "belfry_node_series_left_out",
+];
+
+/// Whether series of this name are the collector's own, whatever their instance.
+pub(crate) fn is_of_collector(metric: &str) -> bool {
+    OF_NODES.contains(&metric)
+}
+
 /// What the collector says of itself: name, kind, resolution, help and value.
 pub(crate) type OwnCount = (&'static str, Kind, Resolution, &'static str, Raw);
 
@@ -130,4 +144,15 @@ fn define(metric: &Arc<Metric>, values: &[&str]) -> Arc<SeriesDefinition> {
 
 fn layout(group: u16, sampler: &str, series: Vec<Arc<SeriesDefinition>>) -> Arc<Layout> {
     Arc::new(Layout { group, sampler: sampler.into(), interval_ms: INTERVAL_MS, series: series.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_nodes_is_known_as_the_collectors_own() {
+        let OwnSeries { up, state, skew, last_seen, left_out, .. } = OwnSeries::new();
+        assert_eq!([up, state, skew, last_seen, left_out].map(|metric| metric.name.to_string()), OF_NODES);
+    }
 }

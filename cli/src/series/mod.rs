@@ -2,6 +2,7 @@
 
 pub(crate) mod dcgm;
 mod jobs;
+pub(crate) mod origin;
 pub(crate) mod wishes;
 mod xid;
 

@@ -32,6 +32,11 @@ pub(super) fn is_joined(name: &str) -> bool {
     LABELS.contains(&name)
 }
 
+/// Whether series of this metric have an added label of this name.
+pub(super) fn is_joined_to(metric: &str, name: &str) -> bool {
+    METRICS.contains(&metric) && is_joined(name)
+}
+
 /// The added label of this name.
 pub(super) fn label<'a>(catalogue: &'a Catalogue, series: &SeriesDefinition, name: &str) -> Option<&'a str> {
     if !is_joined(name) {

@@ -2,6 +2,8 @@
 //!
 //! <https://prometheus.io/docs/specs/om/open_metrics_spec/>
 
+mod read;
 mod write;
 
+pub(super) use read::read;
 pub(super) use write::Writer;

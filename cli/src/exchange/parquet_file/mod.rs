@@ -10,18 +10,23 @@
 //! Beside that the file says of each metric what a program cannot see from its samples: under the key `belfry:metrics` a JSON list of objects
 //! with `name`, `labels` in their order, `kind`, `digits` (of the decimal resolution; null for floats) and `help`.
 
+mod read;
 mod write;
 
 use std::sync::Arc;
 
-use belfry_common::model::{Kind, Metric, Resolution};
+use belfry_common::{
+    limits,
+    model::{Kind, Metric, Resolution, check_label_name, check_metric_name},
+};
 use belfry_store::Tier;
 use parquet::{
     errors::ParquetError,
     schema::{parser::parse_message_type, types::TypePtr},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+pub(super) use read::read;
 pub(super) use write::Writer;
 
 use super::{ROW_COLUMNS, SinkError};
@@ -60,7 +65,7 @@ fn schema(tier: Tier) -> Result<TypePtr, ParquetError> {
 }
 
 /// What a file says of a metric.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Description {
     name: String,
     labels: Vec<String>,
@@ -69,7 +74,7 @@ struct Description {
     help: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum KindWord {
     Counter,
@@ -93,5 +98,26 @@ impl Description {
             },
             help: metric.help.to_string(),
         }
+    }
+
+    /// The metric, checked as one that a node declares.
+    fn metric(&self) -> Result<Metric, String> {
+        let kind = match self.kind {
+            KindWord::Counter => Kind::Counter,
+            KindWord::Gauge => Kind::Gauge,
+            KindWord::Info => Kind::Info,
+        };
+        let resolution = match self.digits {
+            Some(digits) if digits > Resolution::DIGITS_MAX => return Err(format!("{digits} digits are too many")),
+            Some(digits) => Resolution::Decimal(digits),
+            None => Resolution::Float,
+        };
+        if self.labels.len() > limits::LABELS_PER_METRIC_MAX || self.help.len() > limits::HELP_BYTES_MAX {
+            return Err("a metric has too many labels, or too long a help".to_owned());
+        }
+        check_metric_name(&self.name).map_err(|error| error.to_string())?;
+        self.labels.iter().try_for_each(|name| check_label_name(name)).map_err(|error| error.to_string())?;
+        let labels: Vec<&str> = self.labels.iter().map(String::as_str).collect();
+        Ok(Metric::new(&self.name, kind, resolution, &labels, &self.help))
     }
 }
