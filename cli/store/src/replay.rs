@@ -60,6 +60,8 @@ pub(crate) struct Start {
     pub(crate) stored_before: u64,
     began: HashMap<u64, Timestamp>,
     elsewhere: Elsewhere,
+    /// Whether something was imported since the head was put into blocks: then no segment begins with what is newest of that.
+    is_imported_since: bool,
 }
 
 /// Decides where to begin: what is in no block is read.
@@ -76,7 +78,10 @@ pub(crate) fn start(journal: &Journal, blocks: &[Arc<Block>], now: Timestamp) ->
     let segment = first.map(|first| first.max(stored_before));
     let position = segment.map(|segment| Position { segment, offset: 0 });
     let elsewhere = Elsewhere::in_blocks(blocks, now.plus_millis(-SILENCE_MS_MAX))?;
-    Ok(Start { position, stored_before, began, elsewhere })
+    let made = || blocks.iter().filter(|block| block.summary().replaced.is_empty());
+    let of_head = made().filter(told).map(|block| block.number()).max().unwrap_or(0);
+    let is_imported_since = made().any(|block| block.number() > of_head);
+    Ok(Start { position, stored_before, began, elsewhere, is_imported_since })
 }
 
 impl Elsewhere {
@@ -101,14 +106,14 @@ impl Elsewhere {
 ///
 /// Segments before the start only tell when they began: the snapshot that it begins with has what else they knew.
 pub(crate) fn replay(journal: &Journal, options: HeadOptions, start: Start) -> (Head, Replayed) {
-    let Start { position, stored_before, began, elsewhere } = start;
+    let Start { position, stored_before, began, elsewhere, is_imported_since } = start;
     let head = Head::beside(options, elsewhere);
     let mut replayed = Replayed { began, ..Replayed::default() };
     if let Some(position) = position {
         let beginning = Beginning {
             segment: position.segment,
-            is_whole: is_begun(journal, position),
             is_in_blocks: stored_before > 0,
+            has_newest: stored_before > 0 && !is_imported_since && is_begun(journal, position),
         };
         let batches = run(journal, beginning, &head, &mut replayed);
         info!(batches, unreadable = replayed.unreadable, "journal replayed");
@@ -146,8 +151,9 @@ fn is_begun(journal: &Journal, position: Position) -> bool {
 #[derive(Debug, Clone, Copy)]
 struct Beginning {
     segment: u64,
-    is_whole: bool,
     is_in_blocks: bool,
+    /// Whether it has what is newest of all that is in blocks.
+    has_newest: bool,
 }
 
 /// What a thread is given, in the order of the journal.
@@ -338,7 +344,7 @@ impl<'a> Share<'a> {
                     true => self.head.apply_stored(node, &batch, self.began),
                     false => self.head.apply(node, &batch, self.began),
                 }
-                if self.beginning.is_whole && self.beginning.is_in_blocks {
+                if self.beginning.has_newest {
                     self.head.note_newest_since(node, since);
                 }
             }

@@ -1,7 +1,7 @@
 use belfry_common::model::{GapReason, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
 
 use super::*;
-use crate::{Grain, Pick, ReadLimits, Selected, Selection, TimeRange};
+use crate::{Grain, Importer, Pick, ReadLimits, Selected, Selection, TimeRange};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const EPOCH: Epoch = Epoch(7);
@@ -197,6 +197,40 @@ fn what_is_newest_is_known_from_the_beginning_of_a_segment() {
     // Only what the segment has besides may be in no block.
     store.maintainer().flush(later).unwrap();
     assert_eq!(store.blocks().last().map(|block| (block.series, block.readings)), Some((1, 1)));
+}
+
+#[test]
+fn what_was_imported_is_found_although_no_segment_says_that_it_is_newest() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    for sequence in 1..=2 {
+        store.add(entry(&layout(), 1, sequence)).unwrap();
+        store.commit().unwrap();
+        store.maintainer().flush(NOW).unwrap();
+        store.cut(NOW.plus_millis(1_000_000)).unwrap();
+    }
+    drop(store);
+    let mut importer = Importer::open(directory.path()).unwrap();
+    let metric = Arc::new(Metric::new("imported", Kind::Gauge, Resolution::Float, &[], ""));
+    let series = Arc::new(SeriesDefinition { metric, label_values: Box::default() });
+    let number = importer.series(NodeId(1), series).unwrap();
+    importer.add(number, crate::Sample { time: NOW.plus_millis(-1000), value: Ok(7.0) }).unwrap();
+    importer.finish(NOW, i64::MAX, &|_, _| Ok(())).unwrap();
+
+    let (store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    let range = TimeRange { after: NOW.plus_millis(-300_000), until: NOW.plus_millis(10_000) };
+    let selection =
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::Newest, grain: Grain::Raw };
+    let mut found = Vec::new();
+    let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+        found.extend(samples.iter().map(|sample| sample.value.unwrap()));
+        std::ops::ControlFlow::Continue(())
+    };
+    let mut selected = Selected::default();
+    let visited = store.reader().visit(&[NodeId(1)], &selection, ReadLimits::NONE, &mut selected, &mut visitor);
+    assert!(visited.unwrap().is_continue());
+    found.sort_by(f64::total_cmp);
+    assert_eq!(found, [7.0, 62.0]);
 }
 
 /// Thousands of nodes may come and go in a day.
