@@ -9,9 +9,9 @@ use belfry_common::model::{SeriesDefinition, Timestamp};
 
 use crate::{
     NodeId, Pick, StoreFiles,
-    block::{Block, BlockError, Tier},
+    block::{Block, BlockError, Summary, Tier},
     compact::row_ms,
-    partition::{HOUR_MS, Length},
+    partition::{HOUR_MS, Length, Span},
     reading::{Buffers, Gathered, Part, Parts, ReadError, Source, is_wanted},
     rows_of::RowsOf,
     selection::{Aggregate, Grain, Sample, Selection, TimeRange},
@@ -102,19 +102,16 @@ impl StoreFiles {
         blocks.sort_unstable_by_key(|block| block.number());
         let hours = rows.map(|rows| rows.hours(&blocks)).unwrap_or_default();
         let mut gathered = Gathered::default();
-        let mut span: Option<(i64, i64)> = None;
+        let mut stretches = Stretches::new(scan);
         for block in blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)) {
-            let summary = block.summary();
-            let (first, last) = span.unwrap_or((summary.first_ms, summary.last_ms));
-            span = Some((first.min(summary.first_ms), last.max(summary.last_ms)));
+            stretches.add(block.summary());
             let found = block.find(&whole, Some(scan.nodes)).and_then(|found| gathered.add_block(block, found));
             found.or_else(|error| failed(block, error))?;
         }
-        let Some(span) = span else { return Ok(ControlFlow::Continue(())) };
         let mut stretch = Stretch::new(scan.tier);
         let Gathered { series, sources, .. } = &mut gathered;
         for parts in series {
-            for range in stretches(scan, span) {
+            for range in stretches.ranges() {
                 stretch.read(parts, sources, &Scan { range, ..*scan }, (&hours, failed))?;
                 let has_samples = stretch.columns.first().is_some_and(|column| !column.is_empty());
                 if has_samples && visitor(parts.node, &parts.definition, &stretch.columns).is_break() {
@@ -181,22 +178,39 @@ fn selection<'a>(scan: &Scan<'a>, aggregate: Aggregate) -> Selection<'a> {
     }
 }
 
-/// The range in pieces of some ten thousand samples, as far as blocks have something: from `first` to `last`.
-fn stretches(scan: &Scan<'_>, (first, last): (i64, i64)) -> impl Iterator<Item = TimeRange> {
-    let length = match scan.tier {
-        Tier::Raw => Length::Day,
-        Tier::Minute | Tier::Hour => Length::Month,
-    };
-    let TimeRange { after, until } = scan.range;
-    // A row begins up to an hour before the first sample that it is made of.
-    let first = first.saturating_sub(HOUR_MS).max(after.as_millis().saturating_add(1));
-    let last = last.min(until.as_millis());
-    let spans = first.div_euclid(length.millis())..=last.div_euclid(length.millis());
-    spans.filter(move |_| first <= last).map(move |number| {
-        let (start, end) = (number * length.millis() - 1, (number + 1) * length.millis() - 1);
-        TimeRange {
-            after: Timestamp::from_millis(start.max(after.as_millis())),
-            until: Timestamp::from_millis(end.min(until.as_millis())),
+/// The range in pieces of some ten thousand samples of a series, as far as blocks have something.
+struct Stretches {
+    range: TimeRange,
+    length: Length,
+    /// Numbers of spans of this length, since 1970.
+    numbers: BTreeSet<i64>,
+}
+
+impl Stretches {
+    fn new(scan: &Scan<'_>) -> Self {
+        let length = match scan.tier {
+            Tier::Raw => Length::Day,
+            Tier::Minute | Tier::Hour => Length::Month,
+        };
+        Self { range: scan.range, length, numbers: BTreeSet::new() }
+    }
+
+    fn add(&mut self, summary: &Summary) {
+        let TimeRange { after, until } = self.range;
+        // A row begins up to an hour before the first sample that it is made of.
+        let first = summary.first_ms.saturating_sub(HOUR_MS).max(after.as_millis().saturating_add(1));
+        let last = summary.last_ms.min(until.as_millis());
+        if first <= last {
+            self.numbers.extend(Span::of(self.length, first).number..=Span::of(self.length, last).number);
         }
-    })
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = TimeRange> {
+        self.numbers.iter().map(|&number| {
+            let end = Span { length: self.length, number }.end_ms();
+            let start = end.saturating_sub(self.length.millis());
+            let [after, until] = [start, end].map(|edge| Timestamp::from_millis(edge.saturating_sub(1)));
+            TimeRange { after: after.max(self.range.after), until: until.min(self.range.until) }
+        })
+    }
 }
