@@ -1,6 +1,6 @@
 //! What files say of series and samples, whatever their format.
 
-use std::{io, path::Path, sync::Arc};
+use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 use belfry_common::{
     limits,
@@ -85,6 +85,47 @@ impl SeriesText {
     }
 }
 
+/// Bytes of texts that are remembered of a file, with some for each to find it again: four million series of 200 bytes.
+const KNOWN_BYTES_MAX: usize = 1 << 30;
+const BYTES_PER_KNOWN: usize = 64;
+
+/// The numbers of a file's series by what the file calls them; a file in which there is no end of them is refused.
+#[derive(Debug)]
+pub(super) struct KnownSeries {
+    numbers: HashMap<Box<[u8]>, Option<u32>>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Default for KnownSeries {
+    fn default() -> Self {
+        Self { numbers: HashMap::new(), bytes: 0, bytes_max: KNOWN_BYTES_MAX }
+    }
+}
+
+impl KnownSeries {
+    /// The number of a series, if it has come before; none in it if it is not wanted.
+    pub(super) fn get(&self, text: &[u8]) -> Option<Option<u32>> {
+        self.numbers.get(text).copied()
+    }
+
+    /// Remembers a series.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(super) fn insert(&mut self, text: &[u8], number: Option<u32>) -> Result<(), String> {
+        self.bytes += text.len() + BYTES_PER_KNOWN;
+        if self.bytes > self.bytes_max {
+            return Err(format!(
+                "the labels of its series take more than {} MiB: import a part of the metrics at a time",
+                self.bytes_max >> 20
+            ));
+        }
+        self.numbers.insert(text.into(), number);
+        Ok(())
+    }
+}
+
 /// The time of so many seconds since 1970, to the millisecond.
 pub(super) fn time_of(seconds: f64) -> Option<Timestamp> {
     let millis = (seconds * 1000.0).round();
@@ -109,5 +150,19 @@ pub(crate) fn read(
             "CSV is for people and spreadsheets, and cannot be imported: export as Parquet or OpenMetrics".to_owned(),
         )
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_series_are_remembered_up_to_a_limit() {
+        let mut known = KnownSeries { bytes_max: 2 * (BYTES_PER_KNOWN + 1), ..KnownSeries::default() };
+        assert_eq!(known.insert(b"a", Some(7)), Ok(()));
+        assert_eq!(known.insert(b"b", None), Ok(()));
+        assert_eq!((known.get(b"a"), known.get(b"b"), known.get(b"c")), (Some(Some(7)), Some(None), None));
+        assert!(known.insert(b"c", Some(8)).unwrap_err().contains("a part of the metrics"));
     }
 }

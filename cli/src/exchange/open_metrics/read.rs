@@ -12,12 +12,14 @@ use std::{
 use belfry_common::{limits, model::Kind};
 use belfry_store::Sample;
 
-use crate::exchange::intake::{FileError, Intake, SeriesText, time_of};
+use crate::exchange::intake::{FileError, Intake, KnownSeries, SeriesText, time_of};
 
 /// 32 labels of 512 bytes, each escaped, and an exemplar.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Families that are described. An agent has about 400 metrics.
 const FAMILIES_MAX: usize = 100_000;
+/// Types of families by which kinds of metrics are told apart.
+const KINDS: [&str; 5] = ["counter", "gauge", "info", "histogram", "summary"];
 /// Lines after which progress is told.
 const LINES_TOLD: u64 = 10_000;
 
@@ -30,7 +32,7 @@ pub(in crate::exchange) fn read(
     intake: &mut dyn Intake,
     progress: &dyn Fn(u64),
 ) -> anyhow::Result<()> {
-    let mut reader = Reader { intake, families: HashMap::new(), known: HashMap::new() };
+    let mut reader = Reader { intake, families: HashMap::new(), known: KnownSeries::default() };
     let mut lines = Lines { file, buffer: Vec::new(), line: 0, bytes: 0 };
     let mut has_ended = false;
     while let Some(line) = lines.next()? {
@@ -105,9 +107,8 @@ impl<R: BufRead> Lines<R> {
 struct Reader<'a> {
     intake: &'a mut dyn Intake,
     /// Type and help by the family's name.
-    families: HashMap<String, (String, String)>,
-    /// Series by their text in the file.
-    known: HashMap<Box<str>, Option<u32>>,
+    families: HashMap<String, (&'static str, String)>,
+    known: KnownSeries,
 }
 
 impl Reader<'_> {
@@ -120,12 +121,12 @@ impl Reader<'_> {
         }
         let end = series_end(line)?;
         let (series, rest) = line.split_at(end);
-        let number = match self.known.get(series) {
-            Some(number) => *number,
+        let number = match self.known.get(series.as_bytes()) {
+            Some(number) => number,
             None => {
                 let text = self.series(series)?;
                 let number = self.intake.series(&text).map_err(Trouble::Refused)?;
-                self.known.insert(series.into(), number);
+                self.known.insert(series.as_bytes(), number)?;
                 number
             }
         };
@@ -139,13 +140,17 @@ impl Reader<'_> {
     fn comment(&mut self, comment: &str) -> Result<(), Trouble> {
         let mut words = comment.splitn(3, ' ');
         let (word, name, text) = (words.next(), words.next(), words.next().unwrap_or_default());
-        let Some(name) = name.filter(|_| matches!(word, Some("TYPE" | "HELP"))) else { return Ok(()) };
+        // No series has a name longer than a metric's.
+        let is_possible = |name: &&str| name.len() <= limits::METRIC_NAME_BYTES_MAX;
+        let Some(name) = name.filter(|_| matches!(word, Some("TYPE" | "HELP"))).filter(is_possible) else {
+            return Ok(());
+        };
         if self.families.len() >= FAMILIES_MAX && !self.families.contains_key(name) {
             return Err(format!("more than {FAMILIES_MAX} families are described").into());
         }
         let (kind, help) = self.families.entry(name.to_owned()).or_default();
         if word == Some("TYPE") {
-            text.clone_into(kind);
+            *kind = KINDS.into_iter().find(|known| *known == text.trim_end()).unwrap_or_default();
         } else {
             let end = text.floor_char_boundary(limits::HELP_BYTES_MAX);
             *help = unescaped(text.get(..end).unwrap_or_default());
@@ -167,14 +172,14 @@ impl Reader<'_> {
         let suffixes = ["", "_total", "_info", "_bucket", "_count", "_sum", "_created"];
         let found = suffixes.iter().find_map(|suffix| {
             let family = name.strip_suffix(suffix)?;
-            self.families.get(family).map(|(kind, help)| (*suffix, kind.as_str(), help.as_str()))
+            self.families.get(family).map(|(kind, help)| (*suffix, *kind, help.as_str()))
         });
         let is_total = name.ends_with("_total");
         match found {
             Some(("" | "_total", "counter", help)) => (Kind::Counter, help),
             Some(("_info" | "", "info", help)) => (Kind::Info, help),
             Some(("_bucket" | "_count" | "_sum", "histogram" | "summary", help)) => (Kind::Counter, help),
-            Some((_, "unknown" | "untyped" | "", help)) if is_total => (Kind::Counter, help),
+            Some((_, "", help)) if is_total => (Kind::Counter, help),
             Some((_, _, help)) => (Kind::Gauge, help),
             None => (if is_total { Kind::Counter } else { Kind::Gauge }, ""),
         }

@@ -3,14 +3,16 @@
 //! A family's type and help stand before its first sample; samples of one series follow each other. What is missing has no form here: it is
 //! left out, and counted.
 
-use std::io::Write as _;
+use std::{borrow::Cow, io::Write as _};
 
 use belfry_common::model::{Kind, Metric};
 use belfry_promql::{Labels, METRIC_NAME};
 use belfry_store::Sample;
 
-use crate::exchange::{Sink, SinkError, Target, Written, put_number};
-use crate::render::text::{escape, is_harmful};
+use crate::{
+    exchange::{Sink, SinkError, Target, Written, put_number},
+    render::text::{escape, is_harmful},
+};
 
 /// Writes OpenMetrics text.
 pub(in crate::exchange) struct Writer {
@@ -36,7 +38,9 @@ impl Sink for Writer {
             let (family, kind) = family(metric);
             writeln!(self.target, "# TYPE {family} {kind}")?;
             if !metric.help.is_empty() {
-                writeln!(self.target, "# HELP {family} {}", escaped(&metric.help))?;
+                let help = escaped(&metric.help);
+                let shown = self.target.shown(&help);
+                writeln!(self.target, "# HELP {family} {shown}")?;
             }
         }
         self.series.clear();
@@ -93,7 +97,7 @@ fn escaped(text: &str) -> String {
 
 impl Target {
     /// A terminal would act on some characters: there they are spelled out, though that is another text then.
-    fn shown<'a>(&self, text: &'a str) -> std::borrow::Cow<'a, str> {
+    fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.is_terminal() && text.contains(is_harmful) { escape(text).into() } else { text.into() }
     }
 }

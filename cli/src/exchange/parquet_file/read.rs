@@ -19,7 +19,7 @@ use parquet::{
 use super::{Description, METRICS, schema};
 use crate::exchange::{
     ENDED,
-    intake::{FileError, Intake, SeriesText},
+    intake::{FileError, Intake, KnownSeries, SeriesText},
 };
 
 /// Rows that are put together at once.
@@ -37,7 +37,7 @@ pub(in crate::exchange) fn read(path: &Path, intake: &mut dyn Intake, progress: 
     let file = SerializedFileReader::new(File::open(path)?).map_err(unreadable)?;
     check_schema(&file)?;
     let declared = declared(&file)?;
-    let mut rows = Rows { intake, declared, known: HashMap::new(), last: None };
+    let mut rows = Rows { intake, declared, known: KnownSeries::default(), last: None };
     let mut bytes = 0;
     for number in 0..file.num_row_groups() {
         let group = file.get_row_group(number).map_err(unreadable)?;
@@ -108,7 +108,7 @@ struct Rows<'a> {
     intake: &'a mut dyn Intake,
     declared: HashMap<String, Vec<Arc<Metric>>>,
     /// By all of its texts, each with its length.
-    known: HashMap<Vec<u8>, Option<u32>>,
+    known: KnownSeries,
     /// The series of the row before: mostly that of the next, too.
     last: Option<(Texts, Option<u32>)>,
 }
@@ -170,11 +170,11 @@ impl Rows<'_> {
         let texts: Texts = (metric.clone(), labels.map(|(name, value)| (name.clone(), value.clone())).collect());
         let key = key(&texts);
         let number = match self.known.get(&key) {
-            Some(number) => *number,
+            Some(number) => number,
             None => {
                 let series = self.text(&texts).map_err(FileError::Content)?;
                 let number = self.intake.series(&series)?;
-                self.known.insert(key, number);
+                self.known.insert(&key, number).map_err(FileError::Content)?;
                 number
             }
         };
