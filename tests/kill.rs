@@ -19,7 +19,7 @@ use std::{
 };
 
 use belfry_common::{clock, model::Timestamp};
-use belfry_store::{StoreFiles, Tier};
+use belfry_store::{Keys, StoreFiles, Tier};
 use belfry_tests::{
     agent::Agent,
     collector::Collector,
@@ -155,7 +155,7 @@ impl Campaign {
         self.agent.stop().await;
         let data = self.collector.data_directory();
         eventually("blocks are merged", RECOVERY, async || {
-            let files = StoreFiles::open(&data).unwrap();
+            let files = StoreFiles::open(&data, &Keys::default()).unwrap();
             files.blocks().any(|block| block.tier == Tier::Raw && block.is_final).then_some(())
         })
         .await;

@@ -19,7 +19,7 @@ use belfry_common::{
     quic::{self, EndpointError},
     stages::Stages,
 };
-use belfry_store::{Maintainer, NodeId, Store};
+use belfry_store::{Maintainer, NodeId, Store, StoreOptions};
 use quinn::Endpoint;
 use tokio::{net::TcpListener, runtime::Handle, sync::oneshot};
 use tracing::{info, warn};
@@ -38,6 +38,7 @@ use crate::{
     series::StoreReader,
     services::Services,
     state::{State, StateError, nodes},
+    store_keys::KeySource,
     writer::{Writer, writer},
     xid_files,
 };
@@ -68,6 +69,7 @@ impl Collector {
         // First, so that a mistake in them is refused before anything is touched.
         let rules = settings.rules.load()?;
         let catalogue = Arc::new(xid_files::load(&settings.xid_catalogue)?);
+        let keys = settings.keys.as_ref().map(KeySource::read).transpose()?.unwrap_or_default();
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -75,7 +77,8 @@ impl Collector {
             .with_context(|| format!("failed to create the data directory `{}`", directory.display()))?;
         refuse_lost_database(directory)?;
         let state = State::open(directory)?;
-        let (store, recovery) = Store::open(directory, settings.store, now).context("failed to open the store")?;
+        let options = StoreOptions { keys, ..settings.store.clone() };
+        let (store, recovery) = Store::open(directory, options, now).context("failed to open the store")?;
         if !recovery.is_clean() {
             let (journal, blocks) = (&recovery.journal, &recovery.blocks);
             warn!(torn = ?journal.torn, damages = ?journal.damages, quarantined = blocks.quarantined, "store was damaged: what can be read is kept");

@@ -13,7 +13,7 @@ use belfry_common::{
 use belfry_store::{HeadOptions, MaintainOptions, RetentionOptions, StoreOptions, TierRetention};
 use serde::Deserialize;
 
-use crate::{listen::AdmissionLimits, paths, rule_files::RuleFiles, xid_files};
+use crate::{listen::AdmissionLimits, paths, rule_files::RuleFiles, store_keys::KeySource, xid_files};
 
 /// Leaf certificates: short, because they renew themselves.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -50,6 +50,7 @@ struct StoreFile {
     minutes_size_max: Option<ByteSize>,
     hours_age_max: Option<Span>,
     hours_size_max: Option<ByteSize>,
+    key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,7 +83,10 @@ pub(crate) struct Settings {
     pub(crate) rules: RuleFiles,
     /// A file that goes before the catalogue that ships.
     pub(crate) xid_catalogue: PathBuf,
+    /// Without its keys.
     pub(crate) store: StoreOptions,
+    /// Whose files are encrypted if there is one.
+    pub(crate) keys: Option<KeySource>,
     pub(crate) admission: AdmissionLimits,
     pub(crate) limits: Limits,
     pub(crate) certificate_life: Duration,
@@ -97,6 +101,7 @@ impl Default for Settings {
             rules: RuleFiles { patterns: Vec::new(), with_pack: true },
             xid_catalogue: xid_files::LOCAL.into(),
             store: StoreOptions::default(),
+            keys: None,
             admission: AdmissionLimits::default(),
             limits: Limits { series_per_node: limits::SERIES_PER_NODE_DEFAULT },
             certificate_life: CERTIFICATE_LIFE,
@@ -193,6 +198,7 @@ impl Settings {
             rules: RuleFiles { patterns: file.rules, with_pack: file.shipped_rules.unwrap_or(true) },
             xid_catalogue: file.xid_catalogue.unwrap_or(default.xid_catalogue),
             store,
+            keys: file.store.key_file.map(KeySource::from),
             admission,
             limits,
             certificate_life,
@@ -226,7 +232,7 @@ mod tests {
         check(
             "[store]\nmemory_windows = \"1h\"",
             &expect![
-                "collector.toml:2: unknown field `memory_windows`, expected one of `memory_window`, `memory_max`, `flush_interval`, `journal_age_max`, `journal_size_max`, `raw_age_max`, `raw_size_max`, `minutes_age_max`, `minutes_size_max`, `hours_age_max`, `hours_size_max`; did you mean `memory_window`?"
+                "collector.toml:2: unknown field `memory_windows`, expected one of `memory_window`, `memory_max`, `flush_interval`, `journal_age_max`, `journal_size_max`, `raw_age_max`, `raw_size_max`, `minutes_age_max`, `minutes_size_max`, `hours_age_max`, `hours_size_max`, `key_file`; did you mean `memory_window`?"
             ],
         );
         check(
@@ -274,6 +280,7 @@ mod tests {
                     minutes_size_max: Some(_),
                     hours_age_max: Some(_),
                     hours_size_max: Some(_),
+                    key_file: Some(_),
                 },
             limits:
                 LimitsFile {
@@ -295,6 +302,8 @@ mod tests {
         for tier in [&mut retention.raw, &mut retention.minute, &mut retention.hour] {
             assert!(tier.bytes_max.take().is_some());
         }
+        // Nor is there a key by default.
+        assert!(settings.keys.take().is_some());
         let expected = Settings {
             data_directory: "/var/lib/belfry".into(),
             rules: RuleFiles { patterns: settings.rules.patterns.clone(), ..default.rules.clone() },

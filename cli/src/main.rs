@@ -31,6 +31,7 @@ mod serve;
 mod services;
 mod simulate;
 mod state;
+mod store_keys;
 mod writer;
 mod xid;
 mod xid_files;

@@ -1,6 +1,6 @@
 //! `belfry store`: what is on disk, whether it is as it was written, and how it goes to other programs.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use belfry_common::{
     clock,
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::node::Node;
 
-const BLOCK: &str = "block tier first last series samples bytes written_at merged";
+const BLOCK: &str = "block tier first last series samples bytes written_at merged key";
 
 #[tokio::test]
 async fn what_is_on_disk_is_shown_and_a_flipped_bit_is_found() {
@@ -67,6 +67,48 @@ async fn a_directory_without_a_store_is_named() {
     let said = cli.run(&["store", "info", "--data-dir", collector.scratch().to_str().unwrap()]).await;
     let error = said.refused(1);
     assert!(error.contains("blocks") && error.contains("data directory"), "{error}");
+}
+
+#[tokio::test]
+async fn an_encrypted_store_is_read_with_its_keys_alone_and_a_new_key_replaces_the_old() {
+    let mut collector = Collector::prepare("");
+    let keys = collector.scratch().join("store.keys");
+    let write_keys = |text: &str| {
+        fs::write(&keys, text).unwrap();
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let config = format!("[store]\nkey_file = {:?}", keys.to_str().unwrap());
+    let (old, new) = ("01".repeat(32), "ab".repeat(32));
+    write_keys(&old);
+    collector.configure(&config);
+    collector.restart().await;
+    let cli = Cli::admin(&collector);
+    let data = collector.data_directory();
+    cli.json(&["simulate", "--nodes", "1", "--series", "500", "--duration", "3s", "--keep"]).await;
+    collector.stop().await;
+
+    let said = store(&cli, &data, &["info"]).await.refused(1);
+    assert!(said.contains("is encrypted with key") && said.contains("store.key_file"), "{said}");
+    let with_keys = ["--key-file", keys.to_str().unwrap()];
+    let info = done(&cli, &data, &[&["info"], &with_keys[..]].concat()).await;
+    assert!(info.contains("1 block encrypted with key"), "{info}");
+    assert!(done(&cli, &data, &[&["verify"], &with_keys[..]].concat()).await.contains("all as they were written"));
+    let export = ["export", "node_*", "--to", "-", "--format", "csv"];
+    let before = done(&cli, &data, &[&export, &with_keys[..]].concat()).await;
+    assert!(csv_rows(&before).len() >= 50, "{before}");
+
+    write_keys(&new);
+    let said = collector.refuse_to_start().await;
+    assert!(said.contains("is encrypted with key") && said.contains("below the newest"), "{said}");
+    write_keys(&format!("{new}\n{old}\n"));
+    collector.restart().await;
+    collector.stop().await;
+    let info = done(&cli, &data, &[&["info", "-o", "csv"], &with_keys[..]].concat()).await;
+    let keys_used: Vec<String> = csv_rows(&info).iter().map(|row| row["key"].clone()).collect();
+    assert!(keys_used.len() >= 2 && keys_used.first() != keys_used.last(), "{info}");
+    assert_eq!(done(&cli, &data, &[&export, &with_keys[..]].concat()).await, before);
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(collector.refuse_to_start().await.contains("chmod 600"));
 }
 
 /// A collector that has stopped, with five seconds of four series of two nodes on its disk; a reading has failed.

@@ -14,7 +14,7 @@ use belfry_common::{
     identity::Identity,
     model::{Batch, Epoch, Timestamp},
 };
-use belfry_store::{StoreFiles, Summary, Tier};
+use belfry_store::{Keys, StoreFiles, Summary, Tier};
 use belfry_tests::{
     cli::Cli,
     collector::{Collector, Lines},
@@ -75,7 +75,7 @@ fn batches(two: [Batch; 2]) -> Batch {
 async fn merged_block(collector: &Collector, time: Timestamp) -> (PathBuf, Summary) {
     let data = collector.data_directory();
     let block = eventually("the hour is merged", SOON, async || {
-        let files = StoreFiles::open(&data).unwrap();
+        let files = StoreFiles::open(&data, &Keys::default()).unwrap();
         let is_it = |block: &&Summary| {
             let Summary { tier, first_ms, last_ms, is_final, .. } = block;
             *tier == Tier::Raw && *is_final && (*first_ms..=*last_ms).contains(&time.as_millis())
@@ -193,7 +193,7 @@ async fn a_failed_fsync_of_a_block_ends_the_collector() {
     let log = collector.process().log();
     assert!(log.contains("maintenance") && log.contains("Input/output error"), "the log says why: {log}");
     drop(tracer);
-    let files = StoreFiles::open(&collector.data_directory()).unwrap();
+    let files = StoreFiles::open(&collector.data_directory(), &Keys::default()).unwrap();
     assert!(files.damaged().is_empty(), "{files:?}");
 
     collector.restart().await;
@@ -260,7 +260,7 @@ async fn blocks_are_checked_beside_a_running_collector() {
             let said = cli.done(&[&store[..], &["verify"]].concat()).await;
             assert!(said.contains("as they were written") || said.contains("no blocks"), "{said}");
             cli.done(&[&store[..], &["info", "--by", "metric", "-o", "csv"]].concat()).await;
-            let files = StoreFiles::open(&data).unwrap();
+            let files = StoreFiles::open(&data, &Keys::default()).unwrap();
             merged = files.blocks().filter(|block| block.tier == Tier::Raw && block.is_final).count();
         }
     };

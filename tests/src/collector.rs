@@ -115,6 +115,14 @@ impl Collector {
         self.ready().await;
     }
 
+    /// Starts it although it cannot start; what it says of that.
+    pub async fn refuse_to_start(&mut self) -> String {
+        self.launch();
+        let status = self.process_mut().end(SOON).await;
+        assert!(!status.success(), "the collector should not have started");
+        self.process().log()
+    }
+
     /// Waits until the collector answers.
     pub async fn ready(&mut self) {
         let directory = self.data_directory();

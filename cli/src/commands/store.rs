@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::Context as _;
 use belfry_common::{error_chain::ErrorChain, model::Timestamp};
-use belfry_store::{NodeId, StoreFiles, Use};
+use belfry_store::{KeyNumber, NodeId, StoreFiles, Use};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,9 @@ use crate::{
         table::{Cell, Column, Fit, Table},
         units::{bytes, count},
     },
-    state, xid_files,
+    state,
+    store_keys::KeySource,
+    xid_files,
 };
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +45,9 @@ pub(crate) struct Args {
     /// The collector's data directory [default: that of the configuration]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// The keys that its files are encrypted with [default: `store.key_file` of the configuration]
+    #[arg(long, global = true, value_name = "FILE")]
+    key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -75,19 +80,21 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
         settings.data_directory.clone_from(directory);
     }
     let directory = settings.data_directory.clone();
+    let keys = args.key_file.clone().map(KeySource::from).or(settings.keys);
+    let keys = keys.as_ref().map(KeySource::read).transpose()?.unwrap_or_default();
     let output = global.output(Format::Table);
     match &args.command {
-        Command::Info { by } => info(&StoreFiles::open(&directory)?, &directory, *by, &output),
-        Command::Verify => verify(&StoreFiles::open(&directory)?, &output),
+        Command::Info { by } => info(&StoreFiles::open(&directory, &keys)?, &directory, *by, &output),
+        Command::Verify => verify(&StoreFiles::open(&directory, &keys)?, &output),
         Command::Export(args) => {
             let (args, catalogue) = (args.clone(), xid_files::load(&settings.xid_catalogue)?);
-            let work = move |stop: &AtomicBool| export::run(&args, &directory, &catalogue, output, stop);
+            let work = move |stop: &AtomicBool| export::run(&args, (&directory, &keys), &catalogue, output, stop);
             let is_whole = until_interrupted(global, work)?;
             Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
         }
         Command::Import(args) => {
             let (args, kept) = (args.clone(), settings.store.maintain.retention);
-            until_interrupted(global, move |stop: &AtomicBool| import::run(&args, &directory, &kept, stop))?;
+            until_interrupted(global, move |stop: &AtomicBool| import::run(&args, (&directory, &keys), &kept, stop))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -155,7 +162,21 @@ fn info(files: &StoreFiles, directory: &Path, by: By, output: &Output) -> anyhow
     if output.format == Format::Table && !files.quarantined().is_empty() {
         output.print(&format!("{quarantined} in quarantine: not served, kept as found\n"))?;
     }
+    if let Some(encryption) = encryption(files).filter(|_| output.format == Format::Table) {
+        output.print(&encryption)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many blocks are encrypted with which key, if any is: which keys are needed, and whether a change of keys is through.
+fn encryption(files: &StoreFiles) -> Option<String> {
+    let mut by_key: BTreeMap<Option<KeyNumber>, usize> = BTreeMap::new();
+    files.blocks().for_each(|block| *by_key.entry(block.key).or_default() += 1);
+    let words = by_key.iter().map(|(key, blocks)| match key {
+        Some(key) => format!("{} encrypted with key {key}", count(*blocks, "block")),
+        None => format!("{} not encrypted", count(*blocks, "block")),
+    });
+    by_key.keys().any(Option::is_some).then(|| words.collect::<Vec<_>>().join(", ") + "\n")
 }
 
 fn print<T: Listed + Serialize>(rows: &[T], output: &Output) -> anyhow::Result<()> {
@@ -215,6 +236,8 @@ struct BlockRow {
     bytes: u64,
     written_at: String,
     merged: bool,
+    /// The number of the key that it is encrypted with.
+    key: Option<String>,
 }
 
 impl From<&belfry_store::Summary> for BlockRow {
@@ -230,6 +253,7 @@ impl From<&belfry_store::Summary> for BlockRow {
             bytes: block.bytes,
             written_at: time(block.created_ms),
             merged: block.is_final,
+            key: block.key.map(|key| key.to_string()),
         }
     }
 }
@@ -247,13 +271,14 @@ const BLOCK_COLUMNS: &[Column] = &[
 
 impl Listed for BlockRow {
     const CSV_NAMES: &'static [&'static str] =
-        &["block", "tier", "first", "last", "series", "samples", "bytes", "written_at", "merged"];
+        &["block", "tier", "first", "last", "series", "samples", "bytes", "written_at", "merged", "key"];
 
     fn csv_row(&self) -> Vec<String> {
         let numbers = [self.series, self.samples, self.bytes].map(|number| number.to_string());
         let [series, samples, bytes] = numbers;
         let (block, tier, first, last) = (self.block.clone(), self.tier.clone(), self.first.clone(), self.last.clone());
-        vec![block, tier, first, last, series, samples, bytes, self.written_at.clone(), self.merged.to_string()]
+        let (written_at, key) = (self.written_at.clone(), self.key.clone().unwrap_or_default());
+        vec![block, tier, first, last, series, samples, bytes, written_at, self.merged.to_string(), key]
     }
 
     fn table(list: &[Self], look: &Look) -> String {

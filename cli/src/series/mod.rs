@@ -3,6 +3,7 @@
 pub(crate) mod dcgm;
 mod jobs;
 pub(crate) mod origin;
+mod wanted;
 pub(crate) mod wishes;
 mod xid;
 
@@ -13,14 +14,13 @@ use std::{
 };
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
-use belfry_promql::{
-    Labels, METRIC_NAME, MatchOp, Matcher, Needed, ReadError, ReadRequest, STALE_NAN, Sample, Series, SeriesReader,
-};
+use belfry_promql::{Labels, METRIC_NAME, Matcher, ReadError, ReadRequest, STALE_NAN, Sample, Series, SeriesReader};
 use belfry_store::{Condition, Grain, Head, NodeId, Pick, ReadLimits, Reader, Selected, Selection, TimeRange};
 use rustc_hash::FxHashMap;
 
 use crate::{fleet::Fleet, gpu_jobs::GpuJobs, xid::Catalogue};
 use dcgm::{Alias, Fact, Facts, Gathered};
+use wanted::Wanted;
 
 /// The label that names the node.
 pub(crate) const INSTANCE: &str = "instance";
@@ -124,70 +124,6 @@ impl SeriesReader for StoreReader {
             *self.buffers.lock().unwrap_or_else(PoisonError::into_inner) = buffers;
         }
         Ok(())
-    }
-}
-
-/// A request, taken apart.
-struct Wanted<'a> {
-    /// The only name that can match, if there is one.
-    metric: Option<&'a str>,
-    /// What else is asked of the name.
-    names: Vec<&'a Matcher>,
-    instance: Vec<&'a Matcher>,
-    /// Of all other labels, the name among them unless it is `metric`.
-    others: Vec<&'a Matcher>,
-    range: TimeRange,
-    pick: Pick,
-}
-
-impl<'a> Wanted<'a> {
-    /// `None` if nothing can match.
-    fn of(request: &ReadRequest<'a>) -> Option<Self> {
-        let range = TimeRange {
-            after: Timestamp::from_millis(request.start_ms),
-            until: Timestamp::from_millis(request.end_ms),
-        };
-        let (names, instance, others) = (Vec::new(), Vec::new(), Vec::new());
-        let mut wanted = Self { metric: None, names, instance, others, range, pick: pick(request.needed) };
-        for matcher in request.matchers {
-            match matcher.name() {
-                METRIC_NAME if matcher.op() == MatchOp::Equal && wanted.metric.is_none() => {
-                    wanted.metric = Some(matcher.value());
-                }
-                METRIC_NAME => {
-                    wanted.names.push(matcher);
-                    wanted.others.push(matcher);
-                }
-                INSTANCE => wanted.instance.push(matcher),
-                name if name == JOB.0 && matcher.matches(JOB.1) => {}
-                name if name == JOB.0 => return None,
-                _ => wanted.others.push(matcher),
-            }
-        }
-        Some(wanted)
-    }
-
-    fn selection<'b>(
-        &'b self,
-        metric: Option<&'b str>,
-        filter: &'b dyn Fn(&SeriesDefinition) -> bool,
-    ) -> Selection<'b> {
-        Selection { metric, conditions: &[], filter, range: self.range, pick: self.pick, grain: Grain::Raw }
-    }
-
-    /// Whether series of this name are asked for.
-    fn may_be(&self, name: &str) -> bool {
-        self.metric.is_none_or(|metric| metric == name) && self.names.iter().all(|matcher| matcher.matches(name))
-    }
-
-    /// Names of DCGM's that are asked for. Who asks for series of whatever name does not ask for the same twice.
-    fn aliases(&self) -> impl Iterator<Item = &'static Alias> {
-        let is_named = self.metric.map_or_else(
-            || self.names.iter().any(|matcher| matcher.value().contains(dcgm::WORD)),
-            |metric| metric.starts_with(dcgm::PREFIX),
-        );
-        let all = if is_named { dcgm::ALIASES } else { &[] };
-        all.iter().filter(|alias| self.may_be(alias.name))
     }
 }
 
@@ -331,14 +267,6 @@ fn is_as_stored(name: &str, is_own: bool) -> bool {
 /// Whether series of this name are not in any tick, but made from others when they are read.
 pub(crate) fn is_made_when_read(metric: &str) -> bool {
     metric == jobs::METRIC || metric.starts_with(dcgm::PREFIX)
-}
-
-fn pick(needed: Needed) -> Pick {
-    match needed {
-        Needed::All => Pick::All,
-        Needed::Newest => Pick::Newest,
-        Needed::EachStep { end_ms, step_ms } => Pick::EachStep { end: Timestamp::from_millis(end_ms), step_ms },
-    }
 }
 
 fn sample(sample: &belfry_store::Sample) -> Sample {

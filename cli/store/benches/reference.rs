@@ -1,7 +1,7 @@
 //! What an hour of the reference data costs in the store: bytes on disk, CPU, time to read.
 //!
-//! `cargo bench -p belfry-store --bench reference -- [NODES] [SECONDS] [DIRECTORY]`, 20 nodes and an hour by default. No network is in the
-//! way: see `belfry simulate --reference` for that. CPU is this process' own, in nanoseconds a sample. A directory is kept, and when it
+//! `cargo bench -p belfry-store --bench reference -- [NODES] [SECONDS] [DIRECTORY] [--encrypted]`, 20 nodes and an hour by default. No
+//! network is in the way: see `belfry simulate --reference` for that. CPU is this process' own, in nanoseconds a sample. A directory is kept, and when it
 //! is there already only its reading is measured.
 
 #![expect(
@@ -11,7 +11,10 @@
     reason = "a benchmark prints, and fails by panicking"
 )]
 
-use std::{collections::BTreeMap, fs, ops::ControlFlow, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fs, ops::ControlFlow, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use belfry_common::{
     clock,
@@ -20,7 +23,7 @@ use belfry_common::{
 };
 use belfry_reference::Values;
 use belfry_store::{
-    Aggregate, Condition, Entry, Grain, MaintainOptions, NodeId, Pick, ReadLimits, Selected, Selection, Store,
+    Aggregate, Condition, Entry, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Selected, Selection, Store,
     StoreOptions, Tier, TimeRange,
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -77,23 +80,35 @@ fn rss_kib() -> u64 {
 
 fn main() {
     // Cargo adds a flag of its own.
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let is_encrypted = arguments.iter().any(|argument| argument == "--encrypted");
+    arguments.retain(|argument| argument != "--encrypted");
+    let keys = if is_encrypted { keys() } else { Keys::default() };
     let number = |place: usize| arguments.get(place).map(|argument| argument.parse().unwrap());
     let (nodes, seconds) = (number(0).unwrap_or(20), number(1).unwrap_or(3600));
     match arguments.get(2).map(Path::new) {
-        Some(kept) if kept.exists() => queries(kept, nodes, seconds),
-        Some(kept) => measure(kept, nodes, seconds),
-        None => measure(tempfile::tempdir().unwrap().path(), nodes, seconds),
+        Some(kept) if kept.exists() => queries(kept, keys, nodes, seconds),
+        Some(kept) => measure(kept, keys, nodes, seconds),
+        None => measure(tempfile::tempdir().unwrap().path(), keys, nodes, seconds),
     }
 }
 
+/// The same key each time, so that what is kept can be read.
+fn keys() -> Keys {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    fs::write(&path, "07".repeat(32)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    Keys::read(&path).unwrap()
+}
+
 /// Fills a store, and reads it.
-fn measure(directory: &Path, nodes: u64, seconds: u64) {
+fn measure(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
     let samples = (nodes * seconds) as f64 * 500.0;
     println!("{nodes} nodes x 500 series x {seconds} s: {:.1} million samples", samples / 1e6);
     let maintain = MaintainOptions { merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
-    let options = StoreOptions { maintain, ..StoreOptions::default() };
-    let (mut store, _) = Store::open(directory, options, Timestamp::from_millis(START)).unwrap();
+    let options = StoreOptions { maintain, keys: keys.clone(), ..StoreOptions::default() };
+    let (mut store, _) = Store::open(directory, options.clone(), Timestamp::from_millis(START)).unwrap();
     let maintainer = store.maintainer();
     let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, store.head().pool())).collect();
     let (mut ingest, mut maintain) = (Duration::ZERO, Duration::ZERO);
@@ -142,7 +157,7 @@ fn measure(directory: &Path, nodes: u64, seconds: u64) {
         println!("{:3} on disk          {:6.4} bytes a sample, index included", tier.as_str(), bytes as f64 / samples);
     }
     drop((store, maintainer));
-    queries(directory, nodes, seconds);
+    queries(directory, keys, nodes, seconds);
 }
 
 fn bytes(directory: &Path) -> u64 {
@@ -150,9 +165,9 @@ fn bytes(directory: &Path) -> u64 {
 }
 
 /// Reads as a collector does that was started long after: everything comes from disk.
-fn queries(directory: &Path, nodes: u64, seconds: u64) {
+fn queries(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
     let later = Timestamp::from_millis(START + 2 * 3_600_000);
-    let (store, _) = Store::open(directory, StoreOptions::default(), later).unwrap();
+    let (store, _) = Store::open(directory, StoreOptions { keys, ..StoreOptions::default() }, later).unwrap();
     let all: Vec<NodeId> = (1..=nodes as u32).map(NodeId).collect();
     let reader = store.reader();
     let mut selected = Selected::default();

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 use belfry_common::storage::{Disk, Failure, Storage, failure};
 
 use crate::{
-    NodeId,
+    Keys, NodeId,
     block::{Block, BlockError, Cache, Catalog, Summary, Tier},
     shelf,
 };
@@ -52,19 +52,19 @@ impl StoreFiles {
     /// Lists the blocks of a collector's data directory.
     ///
     /// # Errors
-    /// [`Failure`] when the directory cannot be read. What is damaged is listed as such.
-    pub fn open(directory: &Path) -> Result<Self, Failure> {
-        Self::open_in(&blocks_of(directory)?)
+    /// [`BlockError`] when the directory cannot be read, or a block is encrypted with another key. What is damaged is listed as such.
+    pub fn open(directory: &Path, keys: &Keys) -> Result<Self, BlockError> {
+        Self::open_in(&blocks_of(directory)?, keys)
     }
 
     /// As [`Self::open`], and keeps all blocks open: together they have each sample, whatever a collector merges meanwhile.
     ///
     /// # Errors
     /// [`BlockError::Io`]
-    pub fn hold(directory: &Path) -> Result<Self, BlockError> {
+    pub fn hold(directory: &Path, keys: &Keys) -> Result<Self, BlockError> {
         let storage = blocks_of(directory)?;
         for _ in 0..LISTINGS_MAX {
-            let files = Self::open_in(&storage)?;
+            let files = Self::open_in(&storage, keys)?;
             match files.blocks.iter().try_for_each(|block| block.keep_open()) {
                 Ok(()) if !files.is_behind => return Ok(files),
                 Err(error) if !is_gone(&error) => return Err(error),
@@ -76,7 +76,7 @@ impl StoreFiles {
         Err(Failure { operation: "list", path: storage.path().to_owned(), source }.into())
     }
 
-    pub(crate) fn open_in(storage: &Arc<dyn Storage>) -> Result<Self, Failure> {
+    pub(crate) fn open_in(storage: &Arc<dyn Storage>, keys: &Keys) -> Result<Self, BlockError> {
         let cache = Arc::new(Cache::new(CACHE_BYTES));
         let mut files = Self { blocks: Vec::new(), is_behind: false, damaged: Vec::new(), quarantined: Vec::new() };
         let list = |folder: &'static str| storage.list(folder).map_err(failure(&**storage, "list", folder));
@@ -84,10 +84,11 @@ impl StoreFiles {
             if !shelf::is_block(&name) {
                 continue;
             }
-            match Block::open(storage, &cache, &name) {
+            match Block::open(storage, &cache, keys, &name) {
                 Ok(block) => files.blocks.push(Arc::new(block)),
                 // A collector has merged it meanwhile.
                 Err(error) if is_gone(&error) => files.is_behind = true,
+                Err(error @ BlockError::Key { .. }) => return Err(error),
                 Err(error) => files.damaged.push((name, error)),
             }
         }

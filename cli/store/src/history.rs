@@ -9,8 +9,9 @@ use belfry_common::{
 };
 
 use crate::{
-    Entry, NodeId,
+    Entry, Keys, NodeId,
     record::{Context, Record},
+    sealing::Opener,
 };
 
 /// What one record of the journal says. A batch that was stored twice comes twice.
@@ -32,13 +33,18 @@ pub enum LogRecord {
 }
 
 /// Calls `visit` with every record that is flushed, from the oldest on; snapshots only repeat what the others say.
-pub(crate) fn read(journal: &Journal, mut visit: impl FnMut(LogRecord)) -> Result<(), ReadError> {
+pub(crate) fn read(journal: &Journal, keys: &Keys, mut visit: impl FnMut(LogRecord)) -> Result<(), ReadError> {
     let Some(first) = journal.segments().first().map(|segment| segment.number) else { return Ok(()) };
     let mut reader = journal.read(Position { segment: first, offset: 0 })?;
     let mut context = Context::new(Arc::default());
+    let mut opener = Opener::new(keys);
     loop {
         match reader.next_record() {
-            Ok(Some(record)) => parse(record.payload, &mut context, &mut visit),
+            Ok(Some(record)) => match opener.open(record) {
+                Ok(Some(payload)) => parse(payload, &mut context, &mut visit),
+                Ok(None) => {}
+                Err(error) => visit(LogRecord::Unreadable(error.to_string())),
+            },
             Ok(None) => return Ok(()),
             Err(error @ ReadError::Damaged { .. }) => visit(LogRecord::Unreadable(ErrorChain(&error).to_string())),
             Err(error) => return Err(error),

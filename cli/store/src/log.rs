@@ -1,7 +1,7 @@
 //! The journal as the collector uses it: encodes batches, remembers which are stored, begins every segment so that
 //! it can be read by itself.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use belfry_common::{
     journal::{Journal, JournalError, Segment},
@@ -14,8 +14,9 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::{
-    Entry, Head, NodeId,
+    Entry, Head, Keys, NodeId,
     record::{self, SnapshotWriter},
+    sealing::{self, SEALED_BYTES, Sealer},
 };
 
 /// Which batches are stored, of every epoch of every node.
@@ -28,6 +29,8 @@ pub(crate) enum LogError {
     Journal(#[from] JournalError),
     #[error("batch contradicts itself")]
     Encode(#[from] EncodeError),
+    #[error("journal cannot be encrypted")]
+    Random(#[source] io::Error),
     #[error("sequence numbers are too scattered")]
     Runs(#[from] TooManyRuns),
     #[error("batch and its definitions take {bytes} bytes, more than the {RECORD_BYTES_MAX} that are stored together")]
@@ -37,6 +40,9 @@ pub(crate) enum LogError {
 #[derive(Debug)]
 pub(crate) struct Log {
     journal: Journal,
+    keys: Keys,
+    /// Of the segment, if it is encrypted.
+    sealer: Option<Sealer>,
     stored: Stored,
     /// One context per node, begun anew in each segment.
     encoders: FxHashMap<NodeId, Encoder>,
@@ -53,9 +59,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(journal: Journal, stored: Stored, began: HashMap<u64, Timestamp>) -> Self {
+    pub(crate) fn new(journal: Journal, keys: Keys, stored: Stored, began: HashMap<u64, Timestamp>) -> Self {
         Self {
             journal,
+            keys,
+            sealer: None,
             stored,
             encoders: FxHashMap::default(),
             layouts: Layouts::default(),
@@ -110,10 +118,10 @@ impl Log {
         within_record(&self.buffer)?;
         while let Some(record) = self.layouts.next_unwritten() {
             within_record(&record)?;
-            self.journal.append(&record)?;
+            sealing::append(&mut self.journal, self.sealer.as_mut(), &record)?;
             self.layouts.written += 1;
         }
-        self.journal.append(&self.buffer)?;
+        sealing::append(&mut self.journal, self.sealer.as_mut(), &self.buffer)?;
         self.added_bytes += self.buffer.len();
         Ok(())
     }
@@ -122,7 +130,7 @@ impl Log {
     pub(crate) fn add_gap(&mut self, node: NodeId, epoch: Epoch, gap: Gap) -> Result<u64, LogError> {
         self.buffer.clear();
         record::write_gap(node, epoch, gap, &mut self.buffer);
-        self.journal.append(&self.buffer)?;
+        sealing::append(&mut self.journal, self.sealer.as_mut(), &self.buffer)?;
         let stored = self.stored.entry((node, epoch)).or_default();
         let news = stored.missing_of(gap.first..=gap.last);
         stored.insert(gap.first..=gap.last)?;
@@ -188,7 +196,7 @@ impl Log {
         }
         // A disk that is full in the middle of it is waited for.
         while let Some(record) = self.beginning.as_ref().and_then(|records| records.last()) {
-            self.journal.append(record)?;
+            sealing::append(&mut self.journal, self.sealer.as_mut(), record)?;
             self.beginning.as_mut().and_then(Vec::pop);
         }
         Ok(())
@@ -198,7 +206,8 @@ impl Log {
     fn make_beginning(&mut self, head: &Head, now: Timestamp) -> Result<Vec<Vec<u8>>, LogError> {
         self.encoders.clear();
         self.layouts = Layouts::default();
-        let mut records = Vec::new();
+        self.sealer = Sealer::new(&self.keys).map_err(LogError::Random)?;
+        let mut records: Vec<Vec<u8>> = self.sealer.iter().map(Sealer::record).collect();
         let mut snapshot = SnapshotWriter::new(now);
         for (&(node, epoch), set) in &self.stored {
             records.extend(snapshot.add(node, epoch, set));
@@ -259,6 +268,6 @@ impl Layouts {
 }
 
 fn within_record(record: &[u8]) -> Result<(), LogError> {
-    let bytes = record.len();
+    let bytes = record.len() + SEALED_BYTES;
     if bytes <= RECORD_BYTES_MAX { Ok(()) } else { Err(LogError::TooLarge { bytes }) }
 }

@@ -157,7 +157,9 @@ impl Maintainer {
     pub fn compact(&self, now: Timestamp) -> Result<bool, BlockError> {
         let blocks = self.shelf.blocks();
         let summaries: Vec<&Summary> = blocks.iter().map(|block| block.summary()).collect();
-        let Some(job) = compact::next(&summaries, &self.options.compact, now) else { return Ok(false) };
+        let merge = compact::next(&summaries, &self.options.compact, now);
+        let job = merge.or_else(|| compact::next_with_other_key(&summaries, self.shelf.keys().newest()));
+        let Some(job) = job else { return Ok(false) };
         drop(blocks);
         let pacer = Pacer::new(self.options.merge_bytes_per_second);
         let pace = |bytes| {

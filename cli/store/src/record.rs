@@ -11,6 +11,8 @@
 //!             (of a node every group that had a tick after `since`)
 //! 6 begun     nothing: all that a segment begins with stands before this
 //! ```
+//! In a store that is encrypted a segment begins with one that says so, and each of these is in another one: see [`crate::sealing`].
+//!
 //! Every segment begins with a snapshot of what is stored, so that deleting older segments loses no knowledge of
 //! duplicates, and with what is newest of each group, so that a start knows it without reading on before; batches of one node in one
 //! segment are one codec context, the first a reset. A layout stands before the first batch that names it, once for all nodes that have

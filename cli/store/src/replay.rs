@@ -27,12 +27,13 @@ use rustc_hash::FxHashMap;
 use tracing::{error, info};
 
 use crate::{
-    Head, HeadOptions, NodeId, Summary,
+    Head, HeadOptions, Keys, NodeId, StoreError, Summary,
     block::{Block, BlockError},
     head::Elsewhere,
     log::Stored,
     maintain::SILENCE_MS_MAX,
     record::{Context, Record},
+    sealing::{Opener, UnsealError},
 };
 
 /// Threads that decode; the journal is not read faster than this many take it.
@@ -65,10 +66,15 @@ pub(crate) struct Start {
 }
 
 /// Decides where to begin: what is in no block is read.
-pub(crate) fn start(journal: &Journal, blocks: &[Arc<Block>], now: Timestamp) -> Result<Start, BlockError> {
+pub(crate) fn start(
+    journal: &Journal,
+    keys: &Keys,
+    blocks: &[Arc<Block>],
+    now: Timestamp,
+) -> Result<Start, StoreError> {
     let mut began = HashMap::new();
     for segment in journal.segments() {
-        began.extend(snapshot_time(journal, segment.number).map(|time| (segment.number, time)));
+        began.extend(snapshot_time(journal, keys, segment.number)?.map(|time| (segment.number, time)));
     }
     // Blocks that know of later segments than there are were written beside another journal.
     let is_of_this = |told: u64| told > 0 && journal.segments().last().is_some_and(|active| told <= active.number);
@@ -77,7 +83,8 @@ pub(crate) fn start(journal: &Journal, blocks: &[Arc<Block>], now: Timestamp) ->
     let first = journal.segments().iter().map(|segment| segment.number).find(|number| began.contains_key(number));
     let segment = first.map(|first| first.max(stored_before));
     let position = segment.map(|segment| Position { segment, offset: 0 });
-    let elsewhere = Elsewhere::in_blocks(blocks, now.plus_millis(-SILENCE_MS_MAX))?;
+    let elsewhere = Elsewhere::in_blocks(blocks, now.plus_millis(-SILENCE_MS_MAX));
+    let elsewhere = elsewhere.map_err(|error| StoreError::Blocks(error.into()))?;
     let made = || blocks.iter().filter(|block| block.summary().replaced.is_empty());
     let of_head = made().filter(told).map(|block| block.number()).max().unwrap_or(0);
     let is_imported_since = made().any(|block| block.number() > of_head);
@@ -105,7 +112,7 @@ impl Elsewhere {
 /// Reads back what a restarted collector must know: a head with what is in no block, and what was stored.
 ///
 /// Segments before the start only tell when they began: the snapshot that it begins with has what else they knew.
-pub(crate) fn replay(journal: &Journal, options: HeadOptions, start: Start) -> (Head, Replayed) {
+pub(crate) fn replay(journal: &Journal, keys: &Keys, options: HeadOptions, start: Start) -> (Head, Replayed) {
     let Start { position, stored_before, began, elsewhere, is_imported_since } = start;
     let head = Head::beside(options, elsewhere);
     let mut replayed = Replayed { began, ..Replayed::default() };
@@ -113,34 +120,49 @@ pub(crate) fn replay(journal: &Journal, options: HeadOptions, start: Start) -> (
         let beginning = Beginning {
             segment: position.segment,
             is_in_blocks: stored_before > 0,
-            has_newest: stored_before > 0 && !is_imported_since && is_begun(journal, position),
+            has_newest: stored_before > 0 && !is_imported_since && is_begun(journal, keys, position),
         };
-        let batches = run(journal, beginning, &head, &mut replayed);
+        let batches = run((journal, keys), beginning, &head, &mut replayed);
         info!(batches, unreadable = replayed.unreadable, "journal replayed");
     }
     (head, replayed)
 }
 
-fn snapshot_time(journal: &Journal, segment: u64) -> Option<Timestamp> {
-    let mut reader = journal.read(Position { segment, offset: 0 }).ok()?;
-    let record = reader.next_record().ok()??;
-    if record.position.segment != segment {
-        return None;
+/// When a segment began, if it says so.
+///
+/// # Errors
+/// It is encrypted, and nobody has the key: that is for the operator to mend, and no damage.
+fn snapshot_time(journal: &Journal, keys: &Keys, segment: u64) -> Result<Option<Timestamp>, StoreError> {
+    let Ok(mut reader) = journal.read(Position { segment, offset: 0 }) else { return Ok(None) };
+    let mut opener = Opener::new(keys);
+    while let Ok(Some(record)) = reader.next_record() {
+        if record.position.segment != segment {
+            return Ok(None);
+        }
+        match opener.open(record) {
+            Ok(None) => {}
+            Ok(Some(payload)) => {
+                let Ok(Record::Snapshot { time, .. }) = Record::parse(payload) else { return Ok(None) };
+                return Ok(Some(time));
+            }
+            Err(UnsealError::Key(key)) => return Err(StoreError::Key { segment, key }),
+            Err(UnsealError::NotSealed) => return Ok(None),
+        }
     }
-    match Record::parse(record.payload) {
-        Ok(Record::Snapshot { time, .. }) => Some(time),
-        _ => None,
-    }
+    Ok(None)
 }
 
 /// Whether all that a segment begins with is there.
-fn is_begun(journal: &Journal, position: Position) -> bool {
+fn is_begun(journal: &Journal, keys: &Keys, position: Position) -> bool {
     let Ok(mut reader) = journal.read(position) else { return false };
+    let mut opener = Opener::new(keys);
     while let Ok(Some(record)) = reader.next_record() {
-        match Record::parse(record.payload) {
-            _ if record.position.segment != position.segment => return false,
-            Ok(Record::Begun) => return true,
-            Ok(Record::Snapshot { .. } | Record::Layout { .. } | Record::Newest { .. }) => {}
+        if record.position.segment != position.segment {
+            return false;
+        }
+        match opener.open(record).map(|payload| payload.map(Record::parse)) {
+            Ok(Some(Ok(Record::Begun))) => return true,
+            Ok(None | Some(Ok(Record::Snapshot { .. } | Record::Layout { .. } | Record::Newest { .. }))) => {}
             _ => return false,
         }
     }
@@ -179,7 +201,7 @@ enum OfNode {
 }
 
 /// Reads from a position on; how many batches were new.
-fn run(journal: &Journal, beginning: Beginning, head: &Head, replayed: &mut Replayed) -> u64 {
+fn run((journal, keys): (&Journal, &Keys), beginning: Beginning, head: &Head, replayed: &mut Replayed) -> u64 {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
     thread::scope(|scope| {
         let mut queues = Vec::new();
@@ -191,7 +213,7 @@ fn run(journal: &Journal, beginning: Beginning, head: &Head, replayed: &mut Repl
             let share = thread::Builder::new().name("replay".into()).spawn_scoped(scope, share);
             shares.push(share.expect("a process that cannot have a thread at its start cannot run"));
         }
-        replayed.unreadable += deal(journal, beginning.segment, &queues);
+        replayed.unreadable += deal(journal, Opener::new(keys), beginning.segment, &queues);
         drop(queues);
         let mut batches = 0;
         for share in shares {
@@ -206,7 +228,7 @@ fn run(journal: &Journal, beginning: Beginning, head: &Head, replayed: &mut Repl
 }
 
 /// Gives every thread what it needs; how many records were unreadable.
-fn deal(journal: &Journal, segment: u64, queues: &[SyncSender<Work>]) -> u64 {
+fn deal(journal: &Journal, mut opener: Opener, segment: u64, queues: &[SyncSender<Work>]) -> u64 {
     let mut unreadable = 0;
     let mut damaged = |error: &dyn std::error::Error| {
         unreadable += 1;
@@ -237,7 +259,16 @@ fn deal(journal: &Journal, segment: u64, queues: &[SyncSender<Work>]) -> u64 {
                 return unreadable;
             }
         };
-        match Record::parse(record.payload) {
+        let in_segment = record.position.segment;
+        let payload = match opener.open(record) {
+            Ok(Some(payload)) => payload,
+            Ok(None) => continue,
+            Err(error) => {
+                damaged(&error);
+                continue;
+            }
+        };
+        match Record::parse(payload) {
             Ok(Record::Snapshot { time, stored }) => {
                 queues.iter().for_each(|queue| drop(queue.send(Work::OfAll(OfAll::Snapshot { time }))));
                 stored.into_iter().for_each(|(node, epoch, set)| one(node, OfNode::Stored(epoch, set)));
@@ -248,7 +279,7 @@ fn deal(journal: &Journal, segment: u64, queues: &[SyncSender<Work>]) -> u64 {
                 queues.iter().for_each(|queue| drop(queue.send(layout())));
             }
             Ok(Record::Newest { node, since, body }) => {
-                let news = Some(since).filter(|_| record.position.segment == segment);
+                let news = Some(since).filter(|_| in_segment == segment);
                 one(node, OfNode::Newest(body.into(), news));
             }
             Ok(Record::Batch { node, key, received, body }) => one(node, OfNode::Batch(key, received, body.into())),

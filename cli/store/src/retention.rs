@@ -98,6 +98,7 @@ mod tests {
             bytes,
             created_ms: 0,
             is_final: true,
+            key: None,
             journal_segment: 0,
             replaced: Vec::new(),
         }

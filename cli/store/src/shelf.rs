@@ -12,21 +12,22 @@
 //! ```
 //! Readers hold a list of blocks, each of which stays on disk until the last reader lets go of it.
 
-use std::{
-    io,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use belfry_common::{
     error_chain::ErrorChain,
-    storage::{Failure, Lock, Storage, StorageFile, failure, path_of, write_all_at},
+    storage::{Failure, Lock, Storage, failure, path_of},
 };
 use tracing::{error, warn};
 
-use crate::block::{Block, BlockError, BlockWriter, Cache, Header, Origin, Pace, Strings, Tier, read_exact_at};
+use crate::{
+    block::{Block, BlockError, BlockWriter, Cache, Origin, Pace, Strings, Tier},
+    keys::Keys,
+    scratch::Scratch,
+};
 
 const LOCK: &str = "lock";
 /// Where damaged blocks are kept.
@@ -68,6 +69,7 @@ impl From<Failure> for ShelfError {
 pub(crate) struct Shelf {
     storage: Arc<dyn Storage>,
     cache: Arc<Cache>,
+    keys: Keys,
     blocks: RwLock<Blocks>,
     next: AtomicU64,
     quarantined: AtomicU64,
@@ -84,14 +86,19 @@ impl Shelf {
     /// Opens the blocks of a folder, and removes or moves aside what is none.
     ///
     /// # Errors
-    /// [`ShelfError`]: in use, of a newer version, or unreadable. Damage is no error: it is moved to the quarantine.
-    pub(crate) fn open(storage: Arc<dyn Storage>, cache_bytes: usize) -> Result<(Self, ShelfRecovery), ShelfError> {
+    /// [`ShelfError`]: in use, of a newer version, of another key, or unreadable. Damage is no error: it is moved to the quarantine.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        keys: &Keys,
+        cache_bytes: usize,
+    ) -> Result<(Self, ShelfRecovery), ShelfError> {
         let lock = storage.lock(LOCK).map_err(failure(&*storage, "lock", LOCK))?;
         let lock = lock.ok_or_else(|| ShelfError::Locked(path_of(&*storage, "")))?;
         let cache = Arc::new(Cache::new(cache_bytes));
         let shelf = Self {
             storage,
             cache,
+            keys: keys.clone(),
             blocks: RwLock::new(Arc::new([])),
             next: AtomicU64::new(1),
             quarantined: AtomicU64::new(0),
@@ -120,7 +127,7 @@ impl Shelf {
                         storage.remove(&entry.name).map_err(failure(storage, "remove", &entry.name))?;
                         recovery.unfinished += 1;
                     }
-                    Kind::Block => match Block::open(&self.storage, &self.cache, &entry.name) {
+                    Kind::Block => match Block::open(&self.storage, &self.cache, &self.keys, &entry.name) {
                         Ok(block) if block.number() == number => blocks.push(Arc::new(block)),
                         Ok(block) => {
                             self.quarantine(&entry.name, &block.damaged("its number is not that of its name"));
@@ -175,7 +182,7 @@ impl Shelf {
     ) -> Result<Arc<Block>, BlockError> {
         let number = self.next.fetch_add(1, Relaxed);
         let (unfinished, name) = (name_of(number, Kind::Unfinished), name_of(number, Kind::Block));
-        let written = self.write_file(&unfinished, Header { tier, number }, strings, pace, fill);
+        let written = self.write_file(&unfinished, (tier, number), strings, pace, fill);
         let replaced = match written {
             Ok(replaced) => replaced,
             Err(error) => {
@@ -187,7 +194,7 @@ impl Shelf {
         let storage = &*self.storage;
         storage.rename(&unfinished, &name).map_err(failure(storage, "rename", &unfinished))?;
         storage.sync_folder("").map_err(failure(storage, "sync", ""))?;
-        let block = Arc::new(Block::open(&self.storage, &self.cache, &name)?);
+        let block = Arc::new(Block::open(&self.storage, &self.cache, &self.keys, &name)?);
         self.replace(&replaced, Some(&block));
         Ok(block)
     }
@@ -195,12 +202,13 @@ impl Shelf {
     fn write_file(
         &self,
         unfinished: &str,
-        header: Header,
+        (tier, number): (Tier, u64),
         strings: &Strings,
         pace: Pace<'_>,
         fill: impl FnOnce(&mut BlockWriter<'_>) -> Result<Origin, BlockError>,
     ) -> Result<Vec<u64>, BlockError> {
-        let mut writer = BlockWriter::create(&*self.storage, unfinished, header, strings, pace)?;
+        let what = (tier, number, &self.keys);
+        let mut writer = BlockWriter::create(&*self.storage, unfinished, what, strings, pace)?;
         let origin = fill(&mut writer)?;
         let replaced = origin.replaced.clone();
         writer.finish(origin)?;
@@ -213,8 +221,7 @@ impl Shelf {
     /// [`BlockError::Io`]
     pub(crate) fn scratch(&self) -> Result<Scratch, BlockError> {
         let name = name_of(self.next.fetch_add(1, Relaxed), Kind::Unfinished);
-        let file = self.storage.create(&name).map_err(failure(&*self.storage, "create", &name))?;
-        Ok(Scratch { storage: Arc::clone(&self.storage), name, file })
+        Scratch::create(Arc::clone(&self.storage), name, &self.keys)
     }
 
     /// Takes blocks out of service; their files go with their last readers.
@@ -268,6 +275,11 @@ impl Shelf {
         }
     }
 
+    /// The keys that its blocks are encrypted with.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// Blocks in the quarantine.
     pub(crate) fn quarantined(&self) -> u64 {
         self.quarantined.load(Relaxed)
@@ -276,35 +288,6 @@ impl Shelf {
     /// Bytes of indexes in memory.
     pub(crate) fn cache_bytes(&self) -> usize {
         self.cache.bytes()
-    }
-}
-
-/// A file that goes with its owner.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    storage: Arc<dyn Storage>,
-    name: String,
-    file: Box<dyn StorageFile>,
-}
-
-impl Scratch {
-    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
-        let (_, result) = write_all_at(&*self.file, bytes, offset);
-        Ok(result.map_err(failure(&*self.storage, "write", &self.name))?)
-    }
-
-    /// Fills the buffer from this offset.
-    pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
-        let read = read_exact_at(&*self.file, buffer, offset);
-        let read = read.and_then(|is_whole| if is_whole { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
-        Ok(read.map_err(failure(&*self.storage, "read", &self.name))?)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // The next start would remove it, too.
-        drop(self.storage.remove(&self.name));
     }
 }
 

@@ -7,7 +7,7 @@ use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_store::{
-    Aggregate, BlockError, CompactOptions, Grain, MaintainOptions, NodeId, Pick, ReadLimits, Sample, Selected, Selection,
+    Aggregate, BlockError, CompactOptions, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Sample, Selected, Selection,
     Store, StoreFiles, StoreOptions, Tier, TimeRange,
 };
 use libfuzzer_sys::fuzz_target;
@@ -54,7 +54,7 @@ fn put_crc(bytes: &mut [u8], at: usize) {
 }
 
 fn count(directory: &Path) {
-    let files = StoreFiles::open(directory).expect("a sound disk");
+    let files = StoreFiles::open(directory, &Keys::default()).expect("a sound disk");
     let is_damage = |error: &BlockError| matches!(error, BlockError::Damaged { .. } | BlockError::Version { .. });
     let counted = files.metrics().map(drop).and(files.nodes().map(drop));
     assert!(counted.as_ref().err().is_none_or(is_damage), "{counted:?}");

@@ -20,7 +20,7 @@ use belfry_common::{
     clock,
     model::{SeriesDefinition, Timestamp},
 };
-use belfry_store::{NodeId, Sample, Scan, StoreFiles, Tier, TimeRange, Use};
+use belfry_store::{Keys, NodeId, Sample, Scan, StoreFiles, Tier, TimeRange, Use};
 
 use super::progress;
 use crate::{
@@ -135,14 +135,14 @@ impl Args {
 /// Exports until it is done or told to stop; whether nothing was damaged.
 pub(super) fn run(
     args: &Args,
-    directory: &Path,
+    (directory, keys): (&Path, &Keys),
     catalogue: &Catalogue,
     output: Output,
     stop: &AtomicBool,
 ) -> anyhow::Result<bool> {
     let format = args.format()?;
     let wishes = Wishes::parse(&args.selectors).map_err(|error| UsageError(error.to_string()))?;
-    let files = StoreFiles::hold(directory)?;
+    let files = StoreFiles::hold(directory, keys)?;
     let nodes = Nodes::read(&files, directory, &wishes)?;
     let mut metrics = files.metrics().context("a block became unreadable")?;
     metrics.retain(|name, _| wishes.may_be_of_metric(name));

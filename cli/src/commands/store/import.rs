@@ -19,7 +19,7 @@ use belfry_common::{
     clock, limits,
     model::{Metric, Resolution, SeriesDefinition, Timestamp},
 };
-use belfry_store::{BlockError, ImportError, Imported, Importer, NodeId, RetentionOptions, Sample, Tier};
+use belfry_store::{BlockError, ImportError, Imported, Importer, Keys, NodeId, RetentionOptions, Sample, Tier};
 
 use super::{progress, progress_parts};
 use crate::{
@@ -63,13 +63,18 @@ impl Args {
 }
 
 /// Imports until it is done or told to stop.
-pub(super) fn run(args: &Args, directory: &Path, kept: &RetentionOptions, stop: &AtomicBool) -> anyhow::Result<()> {
+pub(super) fn run(
+    args: &Args,
+    (directory, keys): (&Path, &Keys),
+    kept: &RetentionOptions,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
     let formats: Vec<Format> = args.files.iter().map(|file| args.format_of(file)).collect::<Result<_, _>>()?;
     let names = state::node_names(directory).map_err(anyhow::Error::from_boxed);
     let names = names.context("the names of nodes cannot be read")?;
     let nodes: BTreeMap<String, NodeId> = names.into_iter().map(|(id, name)| (name, store_id(id))).collect();
     let node = args.node.as_ref().map(|name| known_node(&nodes, name)).transpose()?;
-    let importer = Importer::open(directory)?;
+    let importer = Importer::open(directory, keys)?;
     let mut import = Import::new(args, importer, (nodes, node), (kept, clock::now()), stop)?;
     let bytes = args.files.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
     let bar = progress(bytes, "reading");

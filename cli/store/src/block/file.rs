@@ -3,18 +3,20 @@
 //! ```text
 //! block   = header, pages and indexes of one metric after the other, axes, strings, catalog, trailer
 //! header  = magic "BELFRYB\n" · version u16 · tier u8 · cipher u8 · key u32 · number u64 · salt 32 bytes · 0 u32 · CRC u32
+//!           (cipher 0: none, key and salt are 0; 1: AES-256-GCM)
 //! trailer = catalog: offset u64, bytes u32, CRC u32 · CRC of all before the trailer u32 · 0 u32 · magic "\nBLOCK\n\0"
 //!           · CRC of the trailer before this u32 · 0 u32
 //! ```
 //! 64 and 40 bytes, integers little-endian, CRC32C. The magic's bytes, the version and both lengths stay what they are in all
 //! versions.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use belfry_common::{model::Resolution, storage::Failure};
 use thiserror::Error;
 
 use super::{bytes::Malformed, catalog::Section};
+use crate::keys::{Cipher, FileSeal, KeyNumber, Keys, Purpose};
 
 pub(crate) const HEADER_BYTES: usize = 64;
 pub(crate) const TRAILER_BYTES: usize = 40;
@@ -22,6 +24,8 @@ pub(crate) const TRAILER_BYTES: usize = 40;
 const VERSION: u16 = 1;
 const MAGIC: &[u8; 8] = b"BELFRYB\n";
 const END_MAGIC: &[u8; 8] = b"\nBLOCK\n\0";
+const PLAIN: u8 = 0;
+const AES_256_GCM: u8 = 1;
 
 /// A catalog or index beyond this is not read. Two million series of a metric take some 40 MB.
 pub(crate) const SECTION_BYTES_MAX: u32 = 1 << 29;
@@ -99,6 +103,14 @@ pub enum BlockError {
         /// Its version.
         found: u16,
     },
+    /// The file is encrypted, and its key is not among those that there are.
+    #[error("`{}` is encrypted with key {key}, which is not among the keys of `store.key_file`: add it there, below the newest", .path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The number of its key.
+        key: KeyNumber,
+    },
     /// The work was broken off because the process ends. It is begun again at the next start.
     #[error("stopped")]
     Stopped,
@@ -117,7 +129,7 @@ impl BlockError {
         match self {
             Self::Io(failure) => matches!(
                 failure.source.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
             ),
             _ => false,
         }
@@ -129,6 +141,7 @@ impl BlockError {
 pub(crate) struct Header {
     pub(crate) tier: Tier,
     pub(crate) number: u64,
+    pub(crate) seal: Option<FileSeal>,
 }
 
 /// Why the first bytes are none of a block.
@@ -139,16 +152,35 @@ pub(crate) enum HeaderError {
 }
 
 impl Header {
+    /// The header of a new block, and what its parts are encrypted with if there are keys.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub(crate) fn new(tier: Tier, number: u64, keys: &Keys) -> io::Result<(Self, Option<Cipher>)> {
+        let seal = keys.new_seal()?;
+        let header = Self { tier, number, seal };
+        Ok((header, header.cipher(keys).unwrap_or_default()))
+    }
+
+    /// What the parts are encrypted with, if they are; an error if that key is not among these.
+    pub(crate) fn cipher(self, keys: &Keys) -> Result<Option<Cipher>, KeyNumber> {
+        let Some(seal) = self.seal else { return Ok(None) };
+        // Parts are of this block and tier, and no other.
+        keys.cipher(Purpose::Block, &seal, &self.encode()).map(Some)
+    }
+
     pub(crate) fn encode(self) -> [u8; HEADER_BYTES] {
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[self.tier.code(), 0]);
-        out.extend_from_slice(&0_u32.to_le_bytes());
+        let (cipher, FileSeal { key, salt }) = self.seal.map_or((PLAIN, FileSeal::NONE), |seal| (AES_256_GCM, seal));
+        out.extend_from_slice(&[self.tier.code(), cipher]);
+        out.extend_from_slice(&key.0.to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&salt);
         out.resize(HEADER_BYTES - 4, 0);
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
-        out.try_into().expect("64 bytes: 8 + 2 + 2 + 4 + 8, filled to 60, and 4")
+        out.try_into().expect("64 bytes: 8 + 2 + 2 + 4 + 8 + 32, filled to 60, and 4")
     }
 
     pub(crate) fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, HeaderError> {
@@ -162,13 +194,14 @@ impl Header {
             return Err(HeaderError::Malformed);
         }
         let [tier, cipher] = fields.take().ok_or(HeaderError::Malformed)?;
-        if version != VERSION || cipher != 0 {
+        if version != VERSION || !matches!(cipher, PLAIN | AES_256_GCM) {
             return Err(HeaderError::Version(version));
         }
         let tier = Tier::ALL.into_iter().find(|known| known.code() == tier).ok_or(HeaderError::Malformed)?;
-        let _key: [u8; 4] = fields.take().ok_or(HeaderError::Malformed)?;
+        let key = fields.take().map(u32::from_le_bytes).map(KeyNumber).ok_or(HeaderError::Malformed)?;
         let number = fields.take().map(u64::from_le_bytes).ok_or(HeaderError::Malformed)?;
-        Ok(Self { tier, number })
+        let salt = fields.take().ok_or(HeaderError::Malformed)?;
+        Ok(Self { tier, number, seal: Some(FileSeal { key, salt }).filter(|_| cipher == AES_256_GCM) })
     }
 }
 
@@ -231,7 +264,8 @@ impl Fields<'_> {
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header { tier: Tier::Minute, number: 0x0102_0304 };
+    const HEADER: Header =
+        Header { tier: Tier::Minute, number: 0x0102_0304, seal: Some(FileSeal { key: KeyNumber(5), salt: [6; 32] }) };
 
     #[test]
     fn both_ends_come_back_and_no_bit_of_them_can_flip_unnoticed() {

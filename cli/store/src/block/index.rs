@@ -163,11 +163,17 @@ struct ColumnIndex {
 pub(crate) type Run = std::ops::Range<u32>;
 
 impl MetricIndex {
-    /// Reads the section of a metric with as many labels, in a block with as many columns, whose data begins at `offset`.
+    /// Reads the section of a metric with as many labels, in a block with as many columns, whose pages begin at `offset` and have each so many
+    /// bytes more than is in them.
     ///
     /// # Errors
     /// [`Malformed`]
-    pub(crate) fn parse(section: &[u8], labels: usize, columns: usize, offset: u64) -> Result<Self, Malformed> {
+    pub(crate) fn parse(
+        section: &[u8],
+        labels: usize,
+        columns: usize,
+        (offset, tag_bytes): (u64, u32),
+    ) -> Result<Self, Malformed> {
         let mut bytes = Bytes(section);
         let definitions = bytes.count()?;
         let labels = (0..labels).map(|_| differences(&mut bytes, definitions)).collect::<Result<_, _>>()?;
@@ -201,16 +207,16 @@ impl MetricIndex {
         let columns = (0..columns).map(|_| ColumnIndex::take(&mut bytes, &pages)).collect::<Result<_, _>>()?;
         bytes.end()?;
         let mut index = Self { labels, series_of, nodes, chunks_of, axes, pages, columns };
-        index.place_pages(offset)?;
+        index.place_pages(offset, tag_bytes)?;
         Ok(index)
     }
 
-    fn place_pages(&mut self, mut offset: u64) -> Result<(), Malformed> {
+    fn place_pages(&mut self, mut offset: u64, tag_bytes: u32) -> Result<(), Malformed> {
         for page in 0..self.pages.len() - 1 {
             for column in &mut self.columns {
                 let page = column.pages.get_mut(page).ok_or(Malformed)?;
                 page.offset = offset;
-                offset = offset.checked_add(u64::from(page.bytes)).ok_or(Malformed)?;
+                offset = offset.checked_add(u64::from(page.bytes) + u64::from(tag_bytes)).ok_or(Malformed)?;
             }
         }
         Ok(())
@@ -333,7 +339,7 @@ mod tests {
 
     #[test]
     fn series_and_chunks_are_found_again() {
-        let index = MetricIndex::parse(&builder().encode(), 2, 2, 1000).unwrap();
+        let index = MetricIndex::parse(&builder().encode(), 2, 2, (1000, 0)).unwrap();
         assert_eq!(index.definitions(), 2);
         assert_eq!((index.label(1, 0), index.label(1, 1), index.label(2, 0)), (Some(5), Some(2), None));
         assert_eq!(index.nodes(index.series_of(0)), [NodeId(1), NodeId(7)]);
@@ -352,7 +358,7 @@ mod tests {
     fn an_index_cut_short_is_refused() {
         let section = builder().encode();
         for end in 0..section.len() {
-            assert_eq!(MetricIndex::parse(&section[..end], 2, 2, 0), Err(Malformed));
+            assert_eq!(MetricIndex::parse(&section[..end], 2, 2, (0, 0)), Err(Malformed));
         }
     }
 
@@ -368,7 +374,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn garbage_never_panics(bytes: Vec<u8>, labels in 0..3_usize, columns in 0..6_usize) {
-            let _ = MetricIndex::parse(&bytes, labels, columns, u64::MAX - 50);
+            let _ = MetricIndex::parse(&bytes, labels, columns, (u64::MAX - 50, 16));
         }
     }
 }

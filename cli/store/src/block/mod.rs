@@ -26,7 +26,7 @@ pub(crate) use axis::Axes;
 pub(crate) use cache::Cache;
 pub(crate) use catalog::{Catalog, metric_order};
 pub(crate) use column::{ENDED, Piece, Scratch, encode as encode_column, encode_pieces};
-pub(crate) use file::{Header, column_resolution};
+pub(crate) use file::column_resolution;
 pub(crate) use find::{FoundMetric, FoundSeries};
 pub(crate) use index::MetricIndex;
 pub(crate) use reader::{Block, PageReader, read_exact_at};

@@ -24,7 +24,12 @@ use super::{
     strings::Strings,
     writer::Pace,
 };
-use crate::{partition::Span, pick::Places, selection::Sample};
+use crate::{
+    keys::{Cipher, KeyNumber, Keys, NotSealed, TAG_BYTES},
+    partition::Span,
+    pick::Places,
+    selection::Sample,
+};
 
 /// A block on disk. Nothing of its index is in memory before it is asked for.
 pub(crate) struct Block {
@@ -34,6 +39,7 @@ pub(crate) struct Block {
     header: Header,
     trailer: Trailer,
     summary: Summary,
+    cipher: Option<Cipher>,
     /// Its file, if it is to be read whatever becomes of its name.
     kept_open: OnceLock<Arc<dyn StorageFile>>,
     /// Its file is removed with the last who reads it.
@@ -67,6 +73,8 @@ pub struct Summary {
     pub created_ms: i64,
     /// Nothing more of its span is expected.
     pub is_final: bool,
+    /// The key that it is encrypted with, if it is.
+    pub key: Option<KeyNumber>,
     pub(crate) journal_segment: u64,
     pub(crate) replaced: Vec<u64>,
 }
@@ -76,7 +84,12 @@ impl Block {
     ///
     /// # Errors
     /// [`BlockError`]
-    pub(crate) fn open(storage: &Arc<dyn Storage>, cache: &Arc<Cache>, name: &str) -> Result<Self, BlockError> {
+    pub(crate) fn open(
+        storage: &Arc<dyn Storage>,
+        cache: &Arc<Cache>,
+        keys: &Keys,
+        name: &str,
+    ) -> Result<Self, BlockError> {
         let file: Arc<dyn StorageFile> =
             storage.open(name, Access::Read).map_err(failure(&**storage, "open", name))?.into();
         let bytes = file.len().map_err(failure(&**storage, "read the length of", name))?;
@@ -94,7 +107,9 @@ impl Block {
         let at = bytes.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| damaged("it is cut short"))?;
         read(&mut trailer, at)?;
         let trailer = Trailer::parse(&trailer).map_err(|Malformed| damaged("its trailer"))?;
-        let Header { tier, number } = header;
+        let cipher = header.cipher(keys);
+        let cipher = cipher.map_err(|key| BlockError::Key { path: path_of(&**storage, name), key })?;
+        let Header { tier, number, seal } = header;
         let summary = Summary {
             number,
             tier,
@@ -105,12 +120,13 @@ impl Block {
             series: 0,
             created_ms: 0,
             is_final: false,
+            key: seal.map(|seal| seal.key),
             journal_segment: 0,
             replaced: Vec::new(),
         };
         let (storage, cache, name) = (Arc::clone(storage), Arc::clone(cache), name.to_owned());
         let (kept_open, is_doomed) = (OnceLock::new(), AtomicBool::new(false));
-        let mut block = Self { storage, cache, name, header, trailer, summary, kept_open, is_doomed };
+        let mut block = Self { storage, cache, name, header, trailer, summary, cipher, kept_open, is_doomed };
         block.summarise()?;
         Ok(block)
     }
@@ -205,7 +221,7 @@ impl Block {
     /// As [`Self::index`], for who needs it once.
     pub(crate) fn index_once(&self, entry: &MetricEntry) -> Result<MetricIndex, BlockError> {
         let (labels, columns) = (entry.metric.label_names.len(), self.header.tier.columns());
-        let parse = |section: &[u8]| MetricIndex::parse(section, labels, columns, entry.data);
+        let parse = |section: &[u8]| MetricIndex::parse(section, labels, columns, (entry.data, self.tag_bytes()));
         self.parse(entry.index, "the index of a metric", parse)
     }
 
@@ -224,9 +240,25 @@ impl Block {
         if !is_inside || section.bytes > SECTION_BYTES_MAX {
             return Err(self.damaged(what));
         }
-        let mut bytes = vec![0; section.bytes as usize];
-        self.read(&mut bytes, section.offset)?;
-        if is_intact(&bytes, section.crc) { Ok(bytes) } else { Err(self.damaged(what)) }
+        let mut bytes = Vec::new();
+        self.read_part(section, what, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads a part, checks and decrypts it.
+    fn read_part(&self, part: Section, what: &'static str, buffer: &mut Vec<u8>) -> Result<(), BlockError> {
+        buffer.resize(part.bytes as usize, 0);
+        self.read(buffer, part.offset)?;
+        if !is_intact(buffer, part.crc) {
+            return Err(self.damaged(what));
+        }
+        let Some(cipher) = &self.cipher else { return Ok(()) };
+        cipher.open(part.offset, buffer).map_err(|NotSealed| self.damaged(what))
+    }
+
+    /// What encryption adds to each part.
+    fn tag_bytes(&self) -> u32 {
+        if self.cipher.is_some() { TAG_BYTES as u32 } else { 0 }
     }
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
@@ -241,13 +273,11 @@ impl Block {
 
     /// Reads and checks a page into `buffer`.
     pub(crate) fn page(&self, page: Page, buffer: &mut Vec<u8>) -> Result<(), BlockError> {
-        let is_inside = page.offset.checked_add(page.bytes.into()).is_some_and(|end| end <= self.summary.bytes);
-        if !is_inside {
-            return Err(self.damaged("the index of a metric"));
-        }
-        buffer.resize(page.bytes as usize, 0);
-        self.read(buffer, page.offset)?;
-        if is_intact(buffer, page.crc) { Ok(()) } else { Err(self.damaged("a page of samples")) }
+        let Page { offset, bytes, crc } = page;
+        let bytes = bytes.checked_add(self.tag_bytes());
+        let is_inside = |bytes: &u32| offset.checked_add((*bytes).into()).is_some_and(|end| end <= self.summary.bytes);
+        let bytes = bytes.filter(is_inside).ok_or_else(|| self.damaged("the index of a metric"))?;
+        self.read_part(Section { offset, bytes, crc }, "a page of samples", buffer)
     }
 
     /// Reads every byte and compares it with its checksums, and understands every index.

@@ -15,7 +15,10 @@ use super::{
     index::IndexBuilder,
     strings::Strings,
 };
-use crate::NodeId;
+use crate::{
+    NodeId,
+    keys::{Cipher, Keys},
+};
 
 /// A page is full from here on. What is read of one series is a page, so that it is not larger; what is read of all series of a metric is
 /// one page after the other, so that it is not smaller.
@@ -77,16 +80,17 @@ impl<'a> BlockWriter<'a> {
     pub(crate) fn create(
         storage: &'a dyn Storage,
         name: &'a str,
-        header: Header,
+        (tier, number, keys): (Tier, u64, &Keys),
         strings: &'a Strings,
         pace: Pace<'a>,
     ) -> Result<Self, BlockError> {
+        let (header, cipher) = Header::new(tier, number, keys).map_err(failure(storage, "encrypt", name))?;
         let handle = storage.create(name).map_err(failure(storage, "create", name))?;
-        let mut file = File { storage, name, handle, pace, buffer: Vec::new(), written: 0, crc: 0 };
+        let mut file = File { storage, name, handle, cipher, pace, buffer: Vec::new(), written: 0, crc: 0 };
         file.put(&header.encode())?;
         let catalog = Catalog { first: i64::MAX, last: i64::MIN, ..Catalog::default() };
         let axes = AxisWriter::default();
-        Ok(Self { file, tier: header.tier, strings, axes, catalog, nodes: FxHashMap::default(), metric: None })
+        Ok(Self { file, tier, strings, axes, catalog, nodes: FxHashMap::default(), metric: None })
     }
 
     /// The number of an axis with these times.
@@ -153,19 +157,20 @@ impl<'a> BlockWriter<'a> {
 
     fn end_page(&mut self) -> Result<(), BlockError> {
         let Some(open) = self.metric.as_mut().filter(|open| open.page_chunks > 0) else { return Ok(()) };
-        open.index.page(open.page_chunks, open.pages.iter().map(|page| crc32c::crc32c(page)));
-        open.page_chunks = 0;
+        let mut crcs = Vec::with_capacity(open.pages.len());
         for page in &mut open.pages {
-            self.file.put(page)?;
+            crcs.push(self.file.put_sealed(page)?);
             page.clear();
         }
+        open.index.page(open.page_chunks, crcs.into_iter());
+        open.page_chunks = 0;
         Ok(())
     }
 
     fn end_metric(&mut self) -> Result<(), BlockError> {
         self.end_page()?;
         let Some(open) = self.metric.take().filter(|open| open.index.series_count() > 0) else { return Ok(()) };
-        let index = self.file.put_section(&open.index.encode())?;
+        let index = self.file.put_section(open.index.encode())?;
         let OpenMetric { metric, data, readings, .. } = open;
         self.catalog.readings += readings;
         self.catalog.metrics.push(MetricEntry { metric, series: open.index.series_count(), readings, data, index });
@@ -179,15 +184,15 @@ impl<'a> BlockWriter<'a> {
     pub(crate) fn finish(mut self, origin: Origin) -> Result<(), BlockError> {
         self.end_metric()?;
         let mut catalog = self.catalog;
-        catalog.axes = self.file.put_section(&self.axes.finish())?;
-        catalog.strings = self.file.put_section(&self.strings.encode())?;
+        catalog.axes = self.file.put_section(self.axes.finish())?;
+        catalog.strings = self.file.put_section(self.strings.encode())?;
         catalog.nodes = self.nodes.into_values().collect();
         catalog.nodes.sort_unstable_by_key(|entry| entry.node);
         catalog.journal_segment = origin.journal_segment;
         catalog.replaced = origin.replaced;
         catalog.created = origin.created;
         catalog.is_final = origin.is_final;
-        let section = self.file.put_section(&catalog.encode())?;
+        let section = self.file.put_section(catalog.encode())?;
         let trailer = Trailer { catalog: section, crc: self.file.crc_so_far() };
         self.file.put(&trailer.encode())?;
         self.file.finish()
@@ -199,6 +204,7 @@ struct File<'a> {
     storage: &'a dyn Storage,
     name: &'a str,
     handle: Box<dyn StorageFile>,
+    cipher: Option<Cipher>,
     pace: Pace<'a>,
     buffer: Vec<u8>,
     written: u64,
@@ -220,12 +226,22 @@ impl File<'_> {
         if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
     }
 
-    fn put_section(&mut self, bytes: &[u8]) -> Result<Section, BlockError> {
-        let length = u32::try_from(bytes.len()).ok().filter(|&length| length <= SECTION_BYTES_MAX);
-        let Some(length) = length else { return Err(self.refused("an index is too large")) };
-        let section = Section { offset: self.offset(), bytes: length, crc: crc32c::crc32c(bytes) };
-        self.put(bytes)?;
-        Ok(section)
+    /// Writes a part, encrypted if the file is, and gives the CRC of what is written.
+    fn put_sealed(&mut self, part: &mut Vec<u8>) -> Result<u32, BlockError> {
+        let offset = self.offset();
+        if let Some(cipher) = &self.cipher {
+            cipher.seal(offset, part, 0);
+        }
+        self.put(part)?;
+        Ok(crc32c::crc32c(part))
+    }
+
+    fn put_section(&mut self, mut part: Vec<u8>) -> Result<Section, BlockError> {
+        let offset = self.offset();
+        let crc = self.put_sealed(&mut part)?;
+        let length = u32::try_from(part.len()).ok().filter(|&length| length <= SECTION_BYTES_MAX);
+        let bytes = length.ok_or_else(|| self.refused("an index is too large"))?;
+        Ok(Section { offset, bytes, crc })
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {

@@ -10,7 +10,7 @@ mod source;
 pub use plan::CompactOptions;
 
 pub(crate) use merge::{CHUNK_TICKS_MAX, run};
-pub(crate) use plan::next;
+pub(crate) use plan::{next, next_with_other_key};
 #[cfg(test)]
 pub(crate) use rows::Rows;
 pub(crate) use rows::row_ms;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use belfry_common::model::Timestamp;
 
 use crate::{
+    KeyNumber,
     block::{Summary, Tier},
     partition::Span,
 };
@@ -46,6 +47,17 @@ pub(crate) fn next(blocks: &[&Summary], options: &CompactOptions, now: Timestamp
     let of_one_span =
         spans.iter().rev().find_map(|((tier, span), blocks)| merge_span(*tier, *span, blocks, options, now));
     of_one_span.or_else(|| Tier::ALL.into_iter().find_map(|tier| merge_longer(&spans, tier, options, now)))
+}
+
+/// A block that is encrypted with another key than this, or not though there is one: it is written again, the newest first. Such that are to
+/// be merged are not: of what two blocks say, that of the later counts, and what is written again is the latest.
+pub(crate) fn next_with_other_key(blocks: &[&Summary], key: Option<KeyNumber>) -> Option<Job> {
+    let overlaps = |a: &Summary, b: &Summary| a.tier == b.tier && a.first_ms <= b.last_ms && b.first_ms <= a.last_ms;
+    let is_alone = |block: &Summary| blocks.iter().filter(|other| overlaps(block, other)).count() == 1;
+    let is_settled = |block: &Summary| block.is_final || block.tier != Tier::Raw;
+    let others = blocks.iter().filter(|block| block.key != key && is_settled(block) && is_alone(block));
+    let block = others.max_by_key(|block| (block.last_ms, block.number))?;
+    Some(Job { tier: block.tier, sources: vec![block.number], is_final: true })
 }
 
 type Spans<'a> = BTreeMap<(Tier, Span), Vec<&'a Summary>>;
@@ -120,6 +132,7 @@ mod tests {
             bytes: mib << 20,
             created_ms: (created * HOUR_MS as f64) as i64,
             is_final,
+            key: None,
             journal_segment: 0,
             replaced: Vec::new(),
         }
@@ -179,6 +192,30 @@ mod tests {
             (0..30).map(|day| block(day as u64, Tier::Hour, (day * 24, day * 24 + 23), true, 1.0, 1)).collect();
         check(&days, 29.0 * 24.0, &expect!["nothing"]);
         check(&days[..3], 721.0, &expect!["1h [0, 1, 2]"]);
+    }
+
+    #[test]
+    fn what_has_another_key_is_written_again_once_it_is_merged() {
+        let key = |number| Some(KeyNumber(number));
+        let mut blocks = [
+            block(1, RAW, (5, 5), true, 5.1, 1),
+            block(2, RAW, (6, 6), true, 6.1, 1),
+            block(3, RAW, (7, 7), false, 7.1, 1),
+            block(4, Tier::Hour, (4, 4), true, 5.1, 1),
+            block(5, Tier::Minute, (4, 4), true, 5.1, 1),
+            block(6, Tier::Minute, (4, 4), true, 6.1, 1),
+        ];
+        let order = |blocks: &mut [Summary], to: Option<KeyNumber>| {
+            let mut order: Vec<u64> = Vec::new();
+            while let Some(job) = next_with_other_key(&blocks.iter().collect::<Vec<_>>(), to) {
+                order.extend(&job.sources);
+                blocks.iter_mut().filter(|block| job.sources.contains(&block.number)).for_each(|block| block.key = to);
+            }
+            order
+        };
+        assert_eq!(order(&mut blocks, key(7)), [2, 1, 4]);
+        assert_eq!(order(&mut blocks, key(7)), []);
+        assert_eq!(order(&mut blocks, key(8)), [2, 1, 4]);
     }
 
     #[test]

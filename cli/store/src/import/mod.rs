@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::{
-    CompactOptions, NodeId, ShelfError,
+    CompactOptions, Keys, NodeId, ShelfError,
     block::{BlockError, BlockWriter, ENDED, Origin, Strings, Summary, Tier, encode_column, metric_order},
     compact::{self, CHUNK_TICKS_MAX},
     partition::HOUR_MS,
@@ -88,15 +88,15 @@ impl Importer {
     ///
     /// # Errors
     /// [`ImportError`]
-    pub fn open(directory: &Path) -> Result<Self, ImportError> {
+    pub fn open(directory: &Path, keys: &Keys) -> Result<Self, ImportError> {
         let path = directory.join("blocks");
         let disk = Disk::create(&path);
         let disk = disk.map_err(|source| ImportError::Directory(Failure { operation: "open", path, source }))?;
-        Self::open_in(Arc::new(disk))
+        Self::open_in(Arc::new(disk), keys)
     }
 
-    pub(crate) fn open_in(storage: Arc<dyn Storage>) -> Result<Self, ImportError> {
-        let (shelf, _) = Shelf::open(storage, CACHE_BYTES).map_err(|error| match error {
+    pub(crate) fn open_in(storage: Arc<dyn Storage>, keys: &Keys) -> Result<Self, ImportError> {
+        let (shelf, _) = Shelf::open(storage, keys, CACHE_BYTES).map_err(|error| match error {
             ShelfError::Locked(_) => ImportError::InUse,
             error @ ShelfError::Block(_) => ImportError::Blocks(error),
         })?;

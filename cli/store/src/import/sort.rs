@@ -14,7 +14,7 @@ use std::{
 use belfry_common::model::Raw;
 
 use super::hour_of;
-use crate::{block::BlockError, shelf::Scratch};
+use crate::{block::BlockError, scratch::Scratch};
 
 const SAMPLE_BYTES: usize = 20;
 /// Samples that are sorted at once: 24 bytes each.
@@ -229,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::shelf::Shelf;
+    use crate::{Keys, scratch::Scratch};
 
     proptest! {
         #[test]
@@ -237,8 +237,8 @@ mod tests {
             samples in proptest::collection::vec((0..4_u32, -3..12_i64, any::<i64>()), 0..200),
             run_samples in 1..50_usize,
         ) {
-            let (shelf, _) = Shelf::open(Arc::new(Simulated::new(1)), 1000).unwrap();
-            let mut spill = Spill::new(shelf.scratch().unwrap()).with_runs_of(run_samples);
+            let scratch = Scratch::create(Arc::new(Simulated::new(1)), "scratch".to_owned(), &Keys::default()).unwrap();
+            let mut spill = Spill::new(scratch).with_runs_of(run_samples);
             let mut expected = BTreeMap::new();
             // Ranks are the other way round than numbers.
             for &(series, minutes, bits) in &samples {

@@ -6,7 +6,7 @@ use belfry_common::{
 };
 
 use super::*;
-use crate::{Aggregate, Scan, StoreFiles, TimeRange};
+use crate::{Aggregate, Keys, Scan, StoreFiles, TimeRange};
 
 const NOW: i64 = 1_700_000_000_000;
 const HOURS: i64 = 30;
@@ -43,7 +43,7 @@ fn import(disk: &Simulated) -> Result<Imported, ImportError> {
 }
 
 fn import_some(disk: &Simulated, is_wanted: impl Fn(u32) -> bool) -> Result<Imported, ImportError> {
-    let mut importer = Importer::open_in(Arc::new(disk.clone()))?;
+    let mut importer = Importer::open_in(Arc::new(disk.clone()), &Keys::default())?;
     let mut known = BTreeMap::new();
     for ((node, name, label), sample) in samples().into_iter().filter(|((node, ..), _)| is_wanted(*node)) {
         let number = match known.get(&(node, name, label)) {
@@ -59,7 +59,7 @@ fn import_some(disk: &Simulated, is_wanted: impl Fn(u32) -> bool) -> Result<Impo
 }
 
 fn read(disk: &Simulated, tier: Tier) -> Content {
-    let files = StoreFiles::open_in(&(Arc::new(disk.clone()) as Arc<dyn Storage>)).unwrap();
+    let files = StoreFiles::open_in(&(Arc::new(disk.clone()) as Arc<dyn Storage>), &Keys::default()).unwrap();
     let nodes: Vec<NodeId> = files.nodes().unwrap().into_keys().collect();
     let mut content = Content::new();
     for metric in files.metrics().unwrap().keys() {
@@ -94,7 +94,7 @@ fn what_is_imported_is_there_with_its_rows_and_once_however_often() {
     let sums: f64 = hours.values().filter_map(|row| row[Aggregate::Sum.column()].ok()).sum();
     let all: f64 = raw.values().filter_map(|values| values[0].ok()).sum();
     assert!((sums - all).abs() < 1e-6, "{sums} {all}");
-    let files = StoreFiles::open_in(&(Arc::new(disk.clone()) as Arc<dyn Storage>)).unwrap();
+    let files = StoreFiles::open_in(&(Arc::new(disk.clone()) as Arc<dyn Storage>), &Keys::default()).unwrap();
     let of = |tier| files.blocks().filter(|block| block.tier == tier).count();
     assert!(of(Tier::Raw) < 10 && of(Tier::Minute) > 0, "merged: {:?}", files.blocks().collect::<Vec<_>>());
     assert!(files.blocks().all(|block| block.is_final || block.tier != Tier::Raw));
@@ -111,7 +111,7 @@ fn what_comes_file_by_file_has_the_same_rows() {
     }
     // A collector removes raw samples that are too old before it does anything else.
     for disk in [&at_once, &by_node] {
-        let (shelf, _) = Shelf::open(Arc::new(disk.clone()), 1000).unwrap();
+        let (shelf, _) = Shelf::open(Arc::new(disk.clone()), &Keys::default(), 1000).unwrap();
         let raw: Vec<u64> = shelf
             .blocks()
             .iter()
@@ -159,8 +159,8 @@ fn a_crash_leaves_whole_hours_and_the_next_import_the_rest() {
 #[test]
 fn a_store_in_use_is_not_touched_and_values_between_two_steps_are_told() {
     let disk = Simulated::new(3);
-    let mut importer = Importer::open_in(Arc::new(disk.clone())).unwrap();
-    assert!(matches!(Importer::open_in(Arc::new(disk)), Err(ImportError::InUse)));
+    let mut importer = Importer::open_in(Arc::new(disk.clone()), &Keys::default()).unwrap();
+    assert!(matches!(Importer::open_in(Arc::new(disk), &Keys::default()), Err(ImportError::InUse)));
     let definition = SeriesDefinition { metric: metric("a"), label_values: ["x".into()].into() };
     let number = importer.series(NodeId(1), Arc::new(definition)).unwrap();
     let mut add = |value| importer.add(number, Sample { time: Timestamp::from_millis(NOW), value: Ok(value) }).unwrap();

@@ -9,7 +9,7 @@ use belfry_common::{
 
 use super::*;
 use crate::{
-    BlockError, CompactOptions, Grain, Pick, ReadLimits, RetentionOptions, Selected, Selection, StoreFiles,
+    BlockError, CompactOptions, Grain, Keys, Pick, ReadLimits, RetentionOptions, Selected, Selection, StoreFiles,
     TierRetention, TimeRange,
 };
 
@@ -215,13 +215,13 @@ fn blocks_that_are_merged_while_somebody_counts_them_are_left_out() {
         add(&mut store, second..second + 1);
         store.maintainer().flush(at(second)).unwrap();
     }
-    let files = StoreFiles::open_in(&(Arc::new(disks[1].clone()) as Arc<dyn Storage>)).unwrap();
+    let files = StoreFiles::open_in(&(Arc::new(disks[1].clone()) as Arc<dyn Storage>), &Keys::default()).unwrap();
     assert_eq!(files.blocks().count(), 300);
     while store.maintainer().compact(at(3 * 3600)).unwrap() {}
     let readings = |counted: Option<crate::Use>| counted.map_or(0, |counted| counted.readings);
     assert!(readings(files.metrics().unwrap().get("m").copied()) <= 300);
     assert!(readings(files.nodes().unwrap().get(&NodeId(1)).copied()) <= 300);
     assert!(files.verify(&|_| Ok(())).unwrap().is_empty());
-    let again = StoreFiles::open_in(&(Arc::new(disks[1].clone()) as Arc<dyn Storage>)).unwrap();
+    let again = StoreFiles::open_in(&(Arc::new(disks[1].clone()) as Arc<dyn Storage>), &Keys::default()).unwrap();
     assert_eq!(readings(again.metrics().unwrap().get("m").copied()), 300);
 }

@@ -2,31 +2,30 @@
 
 use std::{
     collections::HashMap,
-    io, mem,
+    mem,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use belfry_common::{
-    journal::{Journal, JournalError, Options, ReadError, Recovery},
+    journal::{Journal, Options, ReadError, Recovery},
     model::{Batch, BatchKey, Epoch, Gap, Sequence, Timestamp},
     sequences::SequenceSet,
     storage::{Disk as StorageDisk, Storage},
 };
-use thiserror::Error;
 
 use crate::{
-    Head, HeadOptions, LogRecord, MaintainOptions, Maintainer, NodeId, Reader, ShelfError, ShelfRecovery, Summary,
-    history,
-    log::{Log, LogError},
-    maintain::Progress,
-    replay,
-    shelf::Shelf,
+    Head, HeadOptions, Keys, LogRecord, MaintainOptions, Maintainer, NodeId, Reader, ShelfRecovery, Summary, history,
+    log::Log, maintain::Progress, replay, shelf::Shelf,
 };
 
+mod error;
+
+pub use error::StoreError;
+
 /// How much the store keeps.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// In memory.
     pub head: HeadOptions,
@@ -43,6 +42,8 @@ pub struct StoreOptions {
     /// Free bytes of the disk that the journal leaves to others, above all to the database, so that alerts are still evaluated and
     /// told when no more data is taken in. Of a small disk it is a twentieth.
     pub reserve_bytes: u64,
+    /// What the journal and blocks are encrypted with, if they are to be.
+    pub keys: Keys,
 }
 
 impl Default for StoreOptions {
@@ -55,61 +56,7 @@ impl Default for StoreOptions {
             cache_bytes_max: 64 * 1024 * 1024,
             segment_bytes: 64 * 1024 * 1024,
             reserve_bytes: 64 * 1024 * 1024,
-        }
-    }
-}
-
-/// What the store cannot do.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The directory cannot be made.
-    #[error("failed to create `{path}`")]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The blocks cannot be used.
-    #[error("blocks cannot be used")]
-    Blocks(#[source] ShelfError),
-    /// The journal failed; see [`JournalError`] on what still holds.
-    #[error("journal failed")]
-    Journal(#[source] JournalError),
-    /// What is left of the disk is for others.
-    #[error("disk of `{path}` has {free} bytes free, and the last {reserve} are left to the database")]
-    Reserve {
-        /// The journal's directory.
-        path: PathBuf,
-        /// Free bytes.
-        free: u64,
-        /// How many stay free.
-        reserve: u64,
-    },
-    /// The batch itself is unacceptable: it must not be sent again.
-    #[error("batch refused: {0}")]
-    Refused(String),
-}
-
-impl StoreError {
-    /// Whether the same call can succeed later: the disk is full, for example.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Journal(error) => error.is_retryable(),
-            Self::Reserve { .. } => true,
-            _ => false,
-        }
-    }
-}
-
-impl From<LogError> for StoreError {
-    fn from(error: LogError) -> Self {
-        match error {
-            LogError::Journal(error) => Self::Journal(error),
-            LogError::Encode(error) => Self::Refused(error.to_string()),
-            LogError::Runs(error) => Self::Refused(error.to_string()),
-            error @ LogError::TooLarge { .. } => Self::Refused(error.to_string()),
+            keys: Keys::default(),
         }
     }
 }
@@ -216,13 +163,14 @@ impl Store {
         let path = journal.path().to_owned();
         let journal_options = Options { segment_bytes: options.segment_bytes, preallocate, ..Options::default() };
         let (journal, recovery) = Journal::open_in(journal, journal_options).map_err(StoreError::Journal)?;
-        let (shelf, shelf_recovery) = Shelf::open(blocks, options.cache_bytes_max).map_err(StoreError::Blocks)?;
+        let (shelf, shelf_recovery) =
+            Shelf::open(blocks, &options.keys, options.cache_bytes_max).map_err(StoreError::Blocks)?;
         let blocks = shelf.blocks();
-        let start = replay::start(&journal, &blocks, now).map_err(|error| StoreError::Blocks(error.into()))?;
+        let start = replay::start(&journal, &options.keys, &blocks, now)?;
         let stored_before = start.stored_before;
-        let (head, replayed) = replay::replay(&journal, options.head, start);
+        let (head, replayed) = replay::replay(&journal, &options.keys, options.head, start);
         let head = Arc::new(head);
-        let log = Log::new(journal, replayed.stored, replayed.began);
+        let log = Log::new(journal, options.keys.clone(), replayed.stored, replayed.began);
         let progress = Progress::default();
         progress.stored_before.store(stored_before, Relaxed);
         progress.applied_before.store(log.active_segment(), Relaxed);
@@ -387,7 +335,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when a file cannot be read; a record that is damaged is visited as such.
     pub fn read_log(&self, visit: impl FnMut(LogRecord)) -> Result<(), ReadError> {
-        history::read(self.log.journal(), visit)
+        history::read(self.log.journal(), &self.options.keys, visit)
     }
 
     /// What the journal holds now.
@@ -431,5 +379,7 @@ mod tests;
 #[cfg(test)]
 mod model;
 
+#[cfg(test)]
+mod encrypted;
 #[cfg(test)]
 mod faults;

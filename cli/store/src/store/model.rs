@@ -15,7 +15,8 @@ use fastrand::Rng;
 
 use super::*;
 use crate::{
-    Aggregate, CompactOptions, Grain, Pick, ReadLimits, Sample, Scan, Selected, Selection, StoreFiles, Tier, TimeRange,
+    Aggregate, CompactOptions, Grain, Keys, Pick, ReadLimits, Sample, Scan, Selected, Selection, StoreFiles, Tier,
+    TimeRange,
 };
 
 const START: i64 = 1_700_000_000_000;
@@ -36,6 +37,9 @@ struct World {
     /// Added, and not committed: it may be there or not.
     pending: Content,
     counts: Counts,
+    is_encrypted: bool,
+    /// The newest first.
+    keys: Vec<u8>,
 }
 
 /// What a world has gone through.
@@ -71,6 +75,8 @@ impl World {
             random,
             disks,
             store: None,
+            is_encrypted: seed % 2 == 1,
+            keys: Vec::new(),
             now,
             next: [1; 4],
             committed: Content::new(),
@@ -90,7 +96,12 @@ impl World {
         let head = HeadOptions { window_ms: 60_000, bytes_max: 40_000 };
         let compact = CompactOptions { grace_ms: 30_000, quiet_ms: 60_000, blocks_max: 3, block_bytes_max: 60_000 };
         let maintain = MaintainOptions { compact, merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
-        let options = StoreOptions { head, maintain, segment_bytes: 8 * 1024, ..StoreOptions::default() };
+        // Every other world is encrypted, and now and then its keys are rotated.
+        if self.is_encrypted && (self.keys.is_empty() || self.random.u8(0..8) == 0) {
+            self.keys.insert(0, self.keys.len() as u8);
+        }
+        let keys = Keys::of(&self.keys);
+        let options = StoreOptions { head, maintain, segment_bytes: 8 * 1024, keys, ..StoreOptions::default() };
         let (store, recovery) = Store::open_in(journal, blocks, options, false, self.time()).unwrap();
         // A power loss may leave a hole behind what was synced.
         assert!(recovery.journal.damages.iter().all(|damage| damage.kind == DamageKind::Hole), "{recovery:?}");
@@ -229,6 +240,9 @@ impl World {
         let later = Timestamp::from_millis(START + (self.now + 10 * 86_400) * 1000);
         maintainer.flush(later).unwrap();
         while maintainer.compact(later.plus_millis(86_400_000)).unwrap() {}
+        let newest = Keys::of(&self.keys).newest();
+        let blocks = self.store.as_ref().map(|(store, _)| store.blocks()).unwrap_or_default();
+        assert!(blocks.iter().all(|block| block.key == newest), "{blocks:?}");
     }
 
     /// What there is of each minute or hour, against the samples that it was made of.
@@ -263,7 +277,7 @@ impl World {
         let now = self.time();
         self.store.as_mut().unwrap().1.flush(now).unwrap();
         let storage = Arc::new(self.disks[1].clone()) as Arc<dyn Storage>;
-        let files = StoreFiles::open_in(&storage).unwrap();
+        let files = StoreFiles::open_in(&storage, &Keys::of(&self.keys)).unwrap();
         let from = self.now - self.random.i64(0..9000);
         let at = |second: i64| Timestamp::from_millis(START + second * 1000);
         for range in [self.everything(), TimeRange { after: at(from), until: at(from + 4000) }] {

@@ -60,7 +60,7 @@ fn what_is_stored_is_known_after_any_number_of_snapshot_records() {
     let directory = tempfile::tempdir().unwrap();
     let nodes = 60;
     let options = StoreOptions { segment_bytes: 2 * 1024 * 1024, ..options() };
-    let (mut store, _) = Store::open(directory.path(), options, NOW).unwrap();
+    let (mut store, _) = Store::open(directory.path(), options.clone(), NOW).unwrap();
     // Every second number: many runs, together more than one record has room for, and more than one segment.
     for node in 1..=nodes {
         for run in 0..1500 {
@@ -210,7 +210,7 @@ fn what_was_imported_is_found_although_no_segment_says_that_it_is_newest() {
         store.cut(NOW.plus_millis(1_000_000)).unwrap();
     }
     drop(store);
-    let mut importer = Importer::open(directory.path()).unwrap();
+    let mut importer = Importer::open(directory.path(), &Keys::default()).unwrap();
     let metric = Arc::new(Metric::new("imported", Kind::Gauge, Resolution::Float, &[], ""));
     let series = Arc::new(SeriesDefinition { metric, label_values: Box::default() });
     let number = importer.series(NodeId(1), series).unwrap();
@@ -280,7 +280,7 @@ fn a_second_collector_on_the_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let _first = Store::open(directory.path(), options(), NOW).unwrap();
     let error = Store::open(directory.path(), options(), NOW).unwrap_err();
-    assert!(matches!(error, StoreError::Journal(JournalError::Locked { .. })), "{error:?}");
+    assert!(matches!(error, StoreError::Journal(belfry_common::journal::JournalError::Locked { .. })), "{error:?}");
 }
 
 #[test]

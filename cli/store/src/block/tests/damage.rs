@@ -24,7 +24,7 @@ fn a_flipped_bit_anywhere_is_noticed_and_costs_its_block_alone() {
         flipped[at] ^= 1 << (at % 8);
         disk.create(FIRST).unwrap().write_at(&flipped, 0).unwrap();
         disk.create("0000000000000002.block").unwrap().write_at(&second, 0).unwrap();
-        let shelf = match Shelf::open(Arc::new(disk.clone()), 1 << 20) {
+        let shelf = match Shelf::open(Arc::new(disk.clone()), &Keys::default(), 1 << 20) {
             Ok((shelf, recovery)) => {
                 assert!(recovery.blocks + recovery.quarantined == 2, "byte {at}: {recovery:?}");
                 shelf
@@ -58,7 +58,7 @@ fn a_block_cut_short_anywhere_goes_to_the_quarantine() {
     for length in 0..first.len() {
         let disk = Simulated::new(1);
         disk.create(FIRST).unwrap().write_at(&first[..length], 0).unwrap();
-        let (shelf, recovery) = Shelf::open(Arc::new(disk), 1 << 20).unwrap();
+        let (shelf, recovery) = Shelf::open(Arc::new(disk), &Keys::default(), 1 << 20).unwrap();
         assert_eq!((shelf.blocks().len(), recovery.quarantined), (0, 1), "{length} bytes");
     }
 }
@@ -71,7 +71,7 @@ fn a_block_of_a_newer_version_is_refused_and_left_alone() {
     first[60..64].copy_from_slice(&crc.to_le_bytes());
     let disk = Simulated::new(1);
     disk.create(FIRST).unwrap().write_at(&first, 0).unwrap();
-    let error = Shelf::open(Arc::new(disk.clone()), 1 << 20).unwrap_err();
+    let error = Shelf::open(Arc::new(disk.clone()), &Keys::default(), 1 << 20).unwrap_err();
     assert!(error.to_string().contains("format 2"), "{error}");
     assert_eq!(disk.contents(FIRST), Some(first));
 }
@@ -82,14 +82,14 @@ fn what_was_not_finished_or_is_replaced_goes_at_the_start_and_numbers_are_not_us
     disk.kill();
     disk.create("0000000000000009.tmp").unwrap();
     disk.create("notes.txt").unwrap();
-    let (open, recovery) = Shelf::open(Arc::new(disk.clone()), 1 << 20).unwrap();
+    let (open, recovery) = Shelf::open(Arc::new(disk.clone()), &Keys::default(), 1 << 20).unwrap();
     assert_eq!((recovery.blocks, recovery.unfinished, recovery.replaced), (2, 1, 0));
     // A crash after the rename: the block that replaces is there, and so are the others.
     let held = open.blocks();
     let merged = write(&open, &content(9), &[1, 2]).unwrap();
     assert_eq!(merged.number(), 10);
     disk.kill();
-    let (again, recovery) = Shelf::open(Arc::new(disk.clone()), 1 << 20).unwrap();
+    let (again, recovery) = Shelf::open(Arc::new(disk.clone()), &Keys::default(), 1 << 20).unwrap();
     assert_eq!((recovery.blocks, recovery.replaced), (1, 2));
     assert_eq!(again.blocks()[0].number(), 10);
     assert_eq!(disk.names(), ["000000000000000a.block", "notes.txt"]);
@@ -100,7 +100,7 @@ fn what_was_not_finished_or_is_replaced_goes_at_the_start_and_numbers_are_not_us
 fn a_second_owner_is_refused() {
     let (disk, _) = two_blocks();
     let first = shelf(&disk);
-    assert!(Shelf::open(Arc::new(disk.clone()), 1 << 20).is_err());
+    assert!(Shelf::open(Arc::new(disk.clone()), &Keys::default(), 1 << 20).is_err());
     drop(first);
-    assert!(Shelf::open(Arc::new(disk), 1 << 20).is_ok());
+    assert!(Shelf::open(Arc::new(disk), &Keys::default(), 1 << 20).is_ok());
 }

@@ -9,7 +9,12 @@ use crate::compact::Rows;
 
 /// Writes a block and reads the golden one, which must be of the same content. `is_exact`: no byte may differ.
 fn check(name: &str, tier: Tier, columns: &[Content], is_exact: bool) {
+    check_with(&Keys::default(), name, tier, columns, is_exact);
+}
+
+fn check_with(keys: &Keys, name: &str, tier: Tier, columns: &[Content], is_exact: bool) {
     let disk = Simulated::new(1);
+    let shelf = |disk: &Simulated| Shelf::open(Arc::new(disk.clone()), keys, 1 << 20).unwrap().0;
     let block = write_columns(&shelf(&disk), tier, columns, &[]).unwrap();
     let written = disk.contents(block.name()).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/block/tests").join(name);
@@ -63,6 +68,12 @@ fn samples_as_they_come() {
 #[test]
 fn samples_as_they_are_merged() {
     check("v1-packed.block", Tier::Raw, &[packed()], false);
+}
+
+/// Each file has other random bytes.
+#[test]
+fn encrypted_samples() {
+    check_with(&Keys::of(&[7]), "v1-encrypted.block", Tier::Raw, &[content(5)], false);
 }
 
 #[test]

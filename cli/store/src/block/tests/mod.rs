@@ -7,7 +7,7 @@ use belfry_common::{
 
 use super::*;
 use crate::{
-    NodeId, Pick,
+    Keys, NodeId, Pick,
     selection::{Condition, Grain, Selection, TimeRange},
     shelf::Shelf,
 };
@@ -86,7 +86,7 @@ fn write_columns(shelf: &Shelf, tier: Tier, columns: &[Content], replaced: &[u64
 }
 
 fn shelf(disk: &Simulated) -> Shelf {
-    Shelf::open(Arc::new(disk.clone()), 1 << 20).unwrap().0
+    Shelf::open(Arc::new(disk.clone()), &Keys::default(), 1 << 20).unwrap().0
 }
 
 fn all(filter: &dyn Fn(&SeriesDefinition) -> bool) -> Selection<'_> {
