@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
 };
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
@@ -37,6 +38,7 @@ pub(crate) struct StoreReader {
     label_sets: Arc<Mutex<LabelSets>>,
     /// Of the reader that reads now; another one at the same time makes its own.
     buffers: Arc<Mutex<Buffers>>,
+    limits: ReadLimits,
 }
 
 /// Gets each series with its node and that node's name.
@@ -45,7 +47,11 @@ type NamedVisitor<'a> =
 
 /// What one query may read from disk. The engine counts what it keeps in memory; this bounds what it lets pass: a day of one metric of
 /// 5,000 nodes with 8 GPUs is 3.5 billion samples and 3 GB.
-const READ_LIMITS: ReadLimits = ReadLimits { series: 2_000_000, samples: 4_000_000_000, bytes: 8 * 1024 * 1024 * 1024 };
+fn read_limits() -> ReadLimits {
+    // The other half is for what arrives meanwhile.
+    let threads = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    ReadLimits { series: 2_000_000, samples: 4_000_000_000, bytes: 8 * 1024 * 1024 * 1024, threads }
+}
 
 /// Rules read far less of a node; who once reads much more gives the memory back.
 const BUFFERS_BYTES_KEPT: usize = 4 * 1024 * 1024;
@@ -62,7 +68,15 @@ struct Buffers {
 
 impl StoreReader {
     pub(crate) fn new(store: Reader, fleet: Arc<Fleet>, catalogue: Arc<Catalogue>, gpu_jobs: Arc<GpuJobs>) -> Self {
-        Self { store, fleet, catalogue, gpu_jobs, label_sets: Arc::default(), buffers: Arc::default() }
+        Self {
+            store,
+            fleet,
+            catalogue,
+            gpu_jobs,
+            label_sets: Arc::default(),
+            buffers: Arc::default(),
+            limits: read_limits(),
+        }
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -172,7 +186,7 @@ impl StoreReader {
         visitor: NamedVisitor<'_>,
     ) -> Result<ControlFlow<()>, ReadError> {
         let numbers: Vec<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
-        let visited = self.store.visit(&numbers, selection, READ_LIMITS, selected, &mut |node, definition, samples| {
+        let visited = self.store.visit(&numbers, selection, self.limits, selected, &mut |node, definition, samples| {
             let place = nodes.binary_search_by_key(&node, |(known, _)| *known);
             let name = place.ok().and_then(|place| nodes.get(place)).map_or("", |(_, name)| &**name);
             visitor(node, name, definition, samples)

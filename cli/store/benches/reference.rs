@@ -171,17 +171,23 @@ fn queries(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
     let all: Vec<NodeId> = (1..=nodes as u32).map(NodeId).collect();
     let reader = store.reader();
     let mut selected = Selected::default();
-    let mut run = |what: &str, nodes: &[NodeId], selection: &Selection<'_>| {
+    let mut run = |what: &str, nodes: &[NodeId], selection: &Selection<'_>, threads: usize| {
         let (mut times, mut spent) = (Vec::new(), Vec::new());
         let (mut series, mut samples) = (0, 0);
         for _ in 0..9 {
             (series, samples) = (0, 0);
             let (began, began_cpu) = (clock::monotonic(), cpu());
-            let visited = reader.visit(nodes, selection, ReadLimits::NONE, &mut selected, &mut |_, _, found| {
-                series += 1;
-                samples += found.len();
-                ControlFlow::Continue(())
-            });
+            let visited = reader.visit(
+                nodes,
+                selection,
+                ReadLimits { threads, ..ReadLimits::NONE },
+                &mut selected,
+                &mut |_, _, found| {
+                    series += 1;
+                    samples += found.len();
+                    ControlFlow::Continue(())
+                },
+            );
             let _ = visited.unwrap();
             times.push(began.elapsed());
             spent.push(cpu() - began_cpu);
@@ -206,20 +212,14 @@ fn queries(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
         pick: Pick::Newest,
         grain: Grain::Raw,
     };
-    run("latest of one metric, all nodes", &all, &base);
-    run("the hour of one metric, all nodes", &all, &Selection { range: range(-1), pick: Pick::All, ..base });
+    run("latest of one metric, all nodes", &all, &base, 1);
+    let hour = Selection { range: range(-1), pick: Pick::All, ..base };
+    run("the hour of one metric, all nodes", &all, &hour, 1);
+    run("the same on two threads", &all, &hour, 2);
     let each_step = Pick::EachStep { end: at(end), step_ms: 15_000 };
-    run(
-        "the hour of one metric at a step of 15 s, all nodes",
-        &all,
-        &Selection { range: range(-1), pick: each_step, ..base },
-    );
+    run("the same at a step of 15 s, on one", &all, &Selection { pick: each_step, ..hour }, 1);
     let rows = Grain::Rows(Tier::Minute, Aggregate::Max);
-    run(
-        "the hour of one metric in minutes, all nodes",
-        &all,
-        &Selection { range: range(-1), pick: Pick::All, grain: rows, ..base },
-    );
+    run("the same in minutes", &all, &Selection { grain: rows, ..hour }, 1);
     let third = |value: &str| value == "3";
     let conditions = [Condition { label: "gpu", fits: &third }];
     let one = Selection {
@@ -229,5 +229,5 @@ fn queries(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
         pick: Pick::All,
         ..base
     };
-    run("the hour of one series", &all[..1], &one);
+    run("the hour of one series", &all[..1], &one, 1);
 }

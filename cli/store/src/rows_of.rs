@@ -12,7 +12,7 @@ use crate::{
     block::{Block, Tier},
     compact::row_ms,
     partition::HOUR_MS,
-    selection::{Aggregate, Grain, Sample, Selection, TimeRange, put_in_order},
+    selection::{Aggregate, Extent, Grain, Sample, Selection, TimeRange, put_in_order},
 };
 
 /// Which rows are wanted.
@@ -56,14 +56,14 @@ impl RowsOf {
     }
 
     /// Makes rows of raw samples.
-    pub(crate) fn of_samples(self, samples: &[Sample], selection: &Selection<'_>) -> Vec<Sample> {
+    pub(crate) fn of_samples(self, samples: &[Sample], wanted: Extent) -> Vec<Sample> {
         let row = |sample: &Sample| sample.time.as_millis().div_euclid(self.row_ms);
         let rows = samples.chunk_by(|a, b| row(a) == row(b)).filter_map(|samples| {
             let time = Timestamp::from_millis((row(samples.first()?) + 1).saturating_mul(self.row_ms));
             Some(Sample { time, value: self.value(samples) })
         });
-        let mut rows: Vec<Sample> = rows.filter(|row| selection.range.contains(row.time)).collect();
-        selection.pick.thin(&mut rows, 0);
+        let mut rows: Vec<Sample> = rows.filter(|row| wanted.range.contains(row.time)).collect();
+        wanted.pick.thin(&mut rows, 0);
         rows
     }
 
@@ -87,15 +87,15 @@ impl RowsOf {
         samples: &mut Vec<Sample>,
         from_blocks: &mut Vec<Sample>,
         hours: &BTreeSet<i64>,
-        selection: &Selection<'_>,
+        wanted: Extent,
     ) {
         let is_theirs = |sample: &Sample| hours.contains(&sample.time.as_millis().div_euclid(HOUR_MS));
         samples.retain(|sample| !is_theirs(sample));
-        let made = self.of_samples(samples, &Selection { pick: Pick::All, ..*selection });
+        let made = self.of_samples(samples, Extent { pick: Pick::All, ..wanted });
         from_blocks.retain(is_theirs);
         // A row stands at its beginning in a block, and is known at its end.
         from_blocks.iter_mut().for_each(|row| row.time = row.time.plus_millis(self.row_ms));
-        from_blocks.retain(|row| selection.range.contains(row.time));
+        from_blocks.retain(|row| wanted.range.contains(row.time));
         samples.clear();
         samples.append(from_blocks);
         samples.extend(made);

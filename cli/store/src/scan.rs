@@ -3,7 +3,11 @@
 //! Series come one after the other, each in stretches of time that follow each other. What is in memory is the indexes of one metric, where
 //! the series of some nodes are, and one stretch. Rows come with all of their columns.
 
-use std::{cell::RefCell, collections::BTreeSet, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    ops::ControlFlow,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
 
@@ -12,7 +16,7 @@ use crate::{
     block::{Block, BlockError, Summary, Tier},
     compact::row_ms,
     partition::{HOUR_MS, Length, Span},
-    reading::{Buffers, Gathered, Part, Parts, ReadError, Source, is_wanted},
+    reading::{Buffers, Failed, Gathered, Part, Parts, ReadError, Source, is_wanted},
     rows_of::RowsOf,
     selection::{Aggregate, Grain, Sample, Selection, TimeRange},
 };
@@ -45,9 +49,6 @@ impl std::fmt::Debug for Scan<'_> {
 /// the same times, which are the beginnings of the rows.
 pub type ColumnVisitor<'a> = &'a mut dyn FnMut(NodeId, &Arc<SeriesDefinition>, &[Vec<Sample>]) -> ControlFlow<()>;
 
-/// Told of a block that cannot be read, as in [`Part`].
-type Failed<'a> = &'a dyn Fn(&Block, BlockError) -> Result<(), BlockError>;
-
 impl StoreFiles {
     /// Visits the series of a metric, each once, in ascending stretches of its samples; of two samples of one time that of the later block
     /// counts. Blocks in which damage is found are read no further and given back.
@@ -55,10 +56,10 @@ impl StoreFiles {
     /// # Errors
     /// [`ReadError`]; some series may have been visited by then.
     pub fn scan(&self, scan: &Scan<'_>, visitor: ColumnVisitor<'_>) -> Result<Vec<(String, BlockError)>, ReadError> {
-        let damaged = RefCell::new(Vec::new());
+        let damaged = Mutex::new(Vec::new());
         let failed = |block: &Block, error| match error {
             BlockError::Damaged { .. } => {
-                damaged.borrow_mut().push((block.name().to_owned(), error));
+                damaged.lock().unwrap_or_else(PoisonError::into_inner).push((block.name().to_owned(), error));
                 Ok(())
             }
             error => Err(error),
@@ -70,7 +71,7 @@ impl StoreFiles {
                 break;
             }
         }
-        Ok(damaged.into_inner())
+        Ok(damaged.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many places in blocks the series of a metric have.
@@ -105,7 +106,7 @@ impl StoreFiles {
         let mut stretches = Stretches::new(scan);
         for block in blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)) {
             stretches.add(block.summary());
-            let found = block.find(&whole, Some(scan.nodes)).and_then(|found| gathered.add_block(block, found));
+            let found = block.find(&whole, Some(scan.nodes)).and_then(|found| gathered.add_block(block, &found));
             found.or_else(|error| failed(block, error))?;
         }
         let mut stretch = Stretch::new(scan.tier);
@@ -148,8 +149,8 @@ impl Stretch {
                 let selection = selection(scan, aggregate);
                 let rows = RowsOf::of(&selection);
                 let widened = rows.map_or(selection, |rows| rows.widened(&selection));
-                let part = Part { selection: &selection, widened: &widened, rows, hours, failed };
-                parts.read(sources, &[], &part, &mut self.buffers)?;
+                let part = Part { wanted: selection.extent(), widened: widened.extent(), rows, hours };
+                parts.read(sources, &[], part, &mut self.buffers, failed)?;
                 std::mem::swap(column, &mut self.buffers.samples);
                 let row_ms = row_ms(scan.tier).unwrap_or(0);
                 column.iter_mut().for_each(|sample| sample.time = sample.time.plus_millis(-row_ms));

@@ -44,6 +44,19 @@ pub struct Selection<'a> {
     pub grain: Grain,
 }
 
+/// What of each series is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) range: TimeRange,
+    pub(crate) pick: Pick,
+}
+
+impl Selection<'_> {
+    pub(crate) fn extent(&self) -> Extent {
+        Extent { range: self.range, pick: self.pick }
+    }
+}
+
 /// How coarse samples may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grain {

@@ -84,7 +84,7 @@ fn query(directory: &Path) {
             assert!(samples.is_sorted_by(|a, b| a.time < b.time));
             ControlFlow::Continue(())
         };
-        let limits = ReadLimits { series: 10_000, samples: 1_000_000, bytes: 1 << 20 };
+        let limits = ReadLimits { series: 10_000, samples: 1_000_000, bytes: 1 << 20, threads: 2 };
         drop(store.reader().visit(&nodes, &selection, limits, &mut Selected::default(), &mut visitor));
     }
 }

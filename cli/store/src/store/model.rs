@@ -218,6 +218,7 @@ impl World {
 
     fn samples(&self, range: TimeRange, grain: Grain, pick: Pick) -> BTreeMap<(u32, String), Vec<Sample>> {
         let (store, _) = self.store.as_ref().unwrap();
+        let limits = ReadLimits { threads: 1 + self.now as usize % 3, ..ReadLimits::NONE };
         let mut found = BTreeMap::new();
         let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, pick, grain };
         let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
@@ -227,8 +228,7 @@ impl World {
             assert_eq!(before, None, "each series once");
             std::ops::ControlFlow::Continue(())
         };
-        let visited =
-            store.reader().visit(&nodes, &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+        let visited = store.reader().visit(&nodes, &selection, limits, &mut Selected::default(), &mut visitor);
         assert!(visited.unwrap().is_continue());
         found
     }

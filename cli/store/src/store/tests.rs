@@ -233,6 +233,41 @@ fn what_was_imported_is_found_although_no_segment_says_that_it_is_newest() {
     assert_eq!(found, [7.0, 62.0]);
 }
 
+#[test]
+fn threads_read_the_same_in_the_same_order_and_within_the_same_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    let nodes: Vec<NodeId> = (1..=40).map(NodeId).collect();
+    for (node, sequence) in nodes.iter().flat_map(|node| (1..=50).map(move |sequence| (node.0, sequence))) {
+        store.add(entry(&layout(), node, sequence)).unwrap();
+    }
+    store.commit().unwrap();
+    store.maintainer().flush(NOW).unwrap();
+    drop(store);
+    let (store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
+    let selection =
+        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+    let read = |limits: ReadLimits, series_max: usize| {
+        let mut read = Vec::new();
+        let mut visitor = |node: NodeId, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+            read.push((node, samples.to_vec()));
+            if read.len() < series_max { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+        };
+        let visited = store.reader().visit(&nodes, &selection, limits, &mut Selected::default(), &mut visitor);
+        visited.map(|_| read).map_err(|error| error.to_string())
+    };
+    let alone = read(ReadLimits::NONE, usize::MAX).unwrap();
+    assert_eq!(alone.iter().map(|(_, samples)| samples.len()).sum::<usize>(), 40 * 50);
+    for threads in [2, 3, 100] {
+        let together = ReadLimits { threads, ..ReadLimits::NONE };
+        assert_eq!(read(together, usize::MAX).unwrap(), alone);
+        assert_eq!(read(together, 7).unwrap(), alone[..7]);
+        let error = read(ReadLimits { samples: 1000, ..together }, usize::MAX).unwrap_err();
+        assert!(error.contains("1000 samples"), "{error}");
+    }
+}
+
 /// Thousands of nodes may come and go in a day.
 #[test]
 fn nodes_that_are_silent_leave_memory_and_stay_on_disk() {

@@ -1,0 +1,288 @@
+//! What was found of some nodes, series by series, and how it is decoded.
+
+use std::{
+    collections::BTreeSet,
+    ops::{ControlFlow, Range},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use belfry_common::model::SeriesDefinition;
+use rustc_hash::FxHashMap;
+
+use super::{ReadError, ReadLimits, Visitor, parallel};
+use crate::{
+    NodeId, Pick,
+    block::{
+        Axes, Block, BlockError, FoundMetric, FoundSeries, MetricIndex, PageReader, Scratch, Summary, column_resolution,
+    },
+    head::Selected,
+    pick::Places,
+    rows_of::RowsOf,
+    selection::{Extent, Sample, put_in_order},
+};
+
+/// What is read of each series, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) wanted: Extent,
+    /// What of the raw samples that takes.
+    pub(crate) widened: Extent,
+    pub(crate) rows: Option<RowsOf>,
+    /// The hours of which there are rows.
+    pub(crate) hours: &'a BTreeSet<i64>,
+}
+
+/// Told of a block that cannot be read; unless that is the end, the rest is read without it.
+pub(crate) type Failed<'a> = &'a (dyn Fn(&Block, BlockError) -> Result<(), BlockError> + Sync);
+
+/// What was found of some nodes, series by series, before it is decoded.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    definitions: FxHashMap<Arc<SeriesDefinition>, u32>,
+    places: FxHashMap<(u32, NodeId), usize>,
+    pub(crate) series: Vec<Parts>,
+    pub(crate) sources: Vec<Source>,
+    /// Samples of the head.
+    samples: Vec<Sample>,
+    /// Series that some block has.
+    pub(super) from_disk: u64,
+}
+
+/// Where the samples of one series are.
+pub(crate) struct Parts {
+    pub(crate) definition: Arc<SeriesDefinition>,
+    pub(crate) node: NodeId,
+    /// Block by block: source, metric in it, series in that.
+    blocks: Vec<(u32, u32, u32)>,
+    head: Range<usize>,
+}
+
+impl Gathered {
+    fn parts(&mut self, node: NodeId, definition: &Arc<SeriesDefinition>) -> Option<&mut Parts> {
+        let next = self.definitions.len() as u32;
+        let number = match self.definitions.get(definition) {
+            Some(&number) => number,
+            None => {
+                self.definitions.insert(Arc::clone(definition), next);
+                next
+            }
+        };
+        let series = &mut self.series;
+        let place = *self.places.entry((number, node)).or_insert_with(|| {
+            series.push(Parts { definition: Arc::clone(definition), node, blocks: Vec::new(), head: 0..0 });
+            series.len() - 1
+        });
+        self.series.get_mut(place)
+    }
+
+    pub(super) fn add_head(&mut self, node: NodeId, selected: &Selected) {
+        for (definition, samples) in selected.iter() {
+            let from = self.samples.len();
+            self.samples.extend_from_slice(samples);
+            let range = from..self.samples.len();
+            if let Some(parts) = self.parts(node, definition) {
+                parts.head = range;
+            }
+        }
+    }
+
+    pub(crate) fn add_block(&mut self, block: &Arc<Block>, found: &[FoundMetric]) -> Result<(), BlockError> {
+        let source = Source::new(block, found)?;
+        let place = self.sources.len() as u32;
+        for (metric, of_metric) in (0..).zip(found) {
+            for FoundSeries { definition, node, number } in &of_metric.series {
+                let Some(parts) = self.parts(*node, definition) else { continue };
+                parts.blocks.push((place, metric, *number));
+                self.from_disk += u64::from(matches!(parts.blocks.as_slice(), [_]));
+            }
+        }
+        self.sources.push(source);
+        Ok(())
+    }
+
+    pub(super) fn visit(
+        mut self,
+        part: Part<'_>,
+        limits: ReadLimits,
+        failed: Failed<'_>,
+        visitor: Visitor<'_>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        // What stands in one page is read together.
+        self.series.sort_by_key(|parts| parts.blocks.first().copied());
+        let Self { series, mut sources, samples: of_head, .. } = self;
+        let (spent, mut buffers) = (Spent::new(limits), Buffers::default());
+        for (done, parts) in (1..).zip(&series) {
+            let cost = parts.read(&mut sources, &of_head, part, &mut buffers, failed)?;
+            spent.add(cost)?;
+            let samples = &buffers.samples;
+            if !samples.is_empty() && visitor(parts.node, &parts.definition, samples).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let rest = series.get(done..).unwrap_or_default();
+            if let Some(plan) = parallel::Plan::of(rest.len(), cost, limits.threads) {
+                return plan.visit(rest, &sources, &of_head, (part, &spent, failed), visitor);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// What reading took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cost {
+    /// Decoded.
+    pub(super) samples: u64,
+    bytes: u64,
+}
+
+/// What a read has taken so far, and may take.
+#[derive(Debug)]
+pub(super) struct Spent {
+    samples: AtomicU64,
+    bytes: AtomicU64,
+    limits: ReadLimits,
+}
+
+impl Spent {
+    fn new(limits: ReadLimits) -> Self {
+        Self { samples: AtomicU64::new(0), bytes: AtomicU64::new(0), limits }
+    }
+
+    pub(super) fn add(&self, cost: Cost) -> Result<(), ReadError> {
+        let of = |spent: &AtomicU64, more, what, limit| {
+            let all = spent.fetch_add(more, Relaxed).saturating_add(more);
+            if all > limit { Err(ReadError::Limit { what, limit }) } else { Ok(()) }
+        };
+        of(&self.samples, cost.samples, "samples", self.limits.samples)?;
+        of(&self.bytes, cost.bytes, "bytes", self.limits.bytes)
+    }
+}
+
+/// Memory for one series after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// What was read last.
+    pub(crate) samples: Vec<Sample>,
+    rows: Vec<Sample>,
+}
+
+impl Parts {
+    /// Reads a part of the series into `buffers.samples`, in order. `of_head` has the samples of the head, of all series.
+    pub(crate) fn read(
+        &self,
+        sources: &mut [Source],
+        of_head: &[Sample],
+        part: Part<'_>,
+        buffers: &mut Buffers,
+        failed: Failed<'_>,
+    ) -> Result<Cost, ReadError> {
+        let Part { wanted, widened, rows, hours } = part;
+        let Buffers { samples, rows: from_rows } = buffers;
+        samples.clear();
+        from_rows.clear();
+        let of_head = of_head.get(self.head.clone()).unwrap_or_default();
+        let newest_of_head = of_head.last().filter(|_| wanted.pick == Pick::Newest && rows.is_none());
+        let is_older = |block: &Summary| newest_of_head.is_some_and(|newest| newest.time.as_millis() > block.last_ms);
+        let mut cost = Cost::default();
+        for &(source, metric, number) in &self.blocks {
+            let Some(source) = sources.get_mut(source as usize).filter(|source| !source.has_failed) else { continue };
+            let summary = source.block.summary();
+            if is_older(summary) {
+                continue;
+            }
+            let (column, out) = match rows.filter(|rows| rows.tier == summary.tier) {
+                Some(rows) => (rows.aggregate.column(), &mut *from_rows),
+                None => (0, &mut *samples),
+            };
+            if let Err(error) = source.read((metric, number, column), &self.definition, widened, (out, &mut cost)) {
+                source.has_failed = true;
+                failed(&source.block, error)?;
+            }
+        }
+        samples.extend_from_slice(of_head);
+        put_in_order(samples, 0);
+        if let Some(rows) = rows {
+            rows.join(samples, from_rows, hours, wanted);
+        }
+        wanted.pick.thin(samples, 0);
+        Ok(cost)
+    }
+}
+
+/// A block that is read series by series.
+pub(crate) struct Source {
+    block: Arc<Block>,
+    /// It cannot be read, and the rest is read without it.
+    pub(crate) has_failed: bool,
+    axes: Arc<Axes>,
+    /// Of the metrics of which series were found.
+    indexes: Vec<Arc<MetricIndex>>,
+    pages: PageReader,
+    /// The axis decoded last: neighbouring series mostly share one.
+    axis: Option<Axis>,
+    scratch: Scratch,
+}
+
+/// The times of an axis, and where those are that are wanted.
+struct Axis {
+    number: u32,
+    wanted: Extent,
+    times: Vec<i64>,
+    places: Places,
+}
+
+impl Source {
+    fn new(block: &Arc<Block>, found: &[FoundMetric]) -> Result<Self, BlockError> {
+        let axes = block.axes(&*block.catalog()?)?;
+        Ok(Self::reading(block, axes, found.iter().map(|metric| Arc::clone(&metric.index)).collect()))
+    }
+
+    fn reading(block: &Arc<Block>, axes: Arc<Axes>, indexes: Vec<Arc<MetricIndex>>) -> Self {
+        let pages = PageReader::new(Arc::clone(block));
+        let (axis, scratch) = (None, Scratch::default());
+        Self { block: Arc::clone(block), has_failed: false, axes, indexes, pages, axis, scratch }
+    }
+
+    /// Another one of the same block, for another thread.
+    pub(super) fn again(&self) -> Self {
+        Self::reading(&self.block, Arc::clone(&self.axes), self.indexes.clone())
+    }
+
+    /// Appends the samples of a series that are wanted.
+    fn read(
+        &mut self,
+        (metric, number, column): (u32, u32, usize),
+        definition: &SeriesDefinition,
+        wanted: Extent,
+        (samples, cost): (&mut Vec<Sample>, &mut Cost),
+    ) -> Result<(), BlockError> {
+        let malformed = || self.block.damaged("the index of a metric");
+        let Some(index) = self.indexes.get(metric as usize) else { return Ok(()) };
+        let bytes_before = self.pages.bytes();
+        for chunk in index.chunks_of(number) {
+            let axis = index.axis(chunk).ok_or_else(malformed)?;
+            let span = self.axes.span(axis).map_err(|_| malformed())?;
+            if !wanted.range.overlaps(span.first, span.last) {
+                continue;
+            }
+            let known = match self.axis.take().filter(|known| (known.number, known.wanted) == (axis, wanted)) {
+                Some(known) => known,
+                None => {
+                    let times = self.axes.times(axis).map_err(|_| self.block.damaged("its axes"))?;
+                    let places = wanted.pick.places(&times, wanted.range);
+                    Axis { number: axis, wanted, times, places }
+                }
+            };
+            let Axis { times, places, .. } = self.axis.insert(known);
+            let tier = self.block.summary().tier;
+            let resolution = column_resolution(tier, column, definition.metric.resolution);
+            self.pages.samples(index, (column, chunk), resolution, (times, places), &mut self.scratch, samples)?;
+            cost.samples += times.len() as u64;
+        }
+        cost.bytes += self.pages.bytes() - bytes_before;
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Reading series from the head and from blocks, as one.
+//!
+//! What the head has is read first and the list of blocks is taken after that: what leaves the head is in a block before. So nothing is
+//! missed, and what is found twice counts once. Blocks stay on disk for as long as somebody reads them, whatever compaction does
+//! meanwhile.
+
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
+
+use belfry_common::model::SeriesDefinition;
+
+use crate::{
+    Head, NodeId,
+    block::{Block, BlockError, Summary, Tier},
+    head::Selected,
+    rows_of::{RowsOf, hours_of},
+    selection::{Sample, Selection},
+    shelf::Shelf,
+};
+
+mod gathered;
+mod parallel;
+
+pub(crate) use gathered::{Buffers, Failed, Gathered, Part, Parts, Source};
+
+/// What one read may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Series from disk.
+    pub series: u64,
+    /// Samples from disk that are decoded, wanted or not.
+    pub samples: u64,
+    /// Bytes from disk.
+    pub bytes: u64,
+    /// Threads that decode, if there is much to decode; with 1 it is the caller alone.
+    pub threads: usize,
+}
+
+impl ReadLimits {
+    /// For whoever has limits of its own.
+    pub const NONE: Self = Self { series: u64::MAX, samples: u64::MAX, bytes: u64::MAX, threads: 1 };
+}
+
+/// Why a read has no complete answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// More than may be read at once.
+    #[error("a query may read {limit} {what} from disk: ask for fewer series or a shorter range")]
+    Limit {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// A thread could not be had.
+    #[error("no thread can be started to read with")]
+    Thread(#[source] std::io::Error),
+    /// A block could not be read. One that is damaged is out of service by now: the same read again is answered without it.
+    #[error("a block could not be read")]
+    Block(#[from] BlockError),
+}
+
+/// Reads a store. Clones read the same one.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    head: Arc<Head>,
+    shelf: Arc<Shelf>,
+}
+
+/// What there is on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BlockStatistics {
+    /// Blocks and their bytes, in the order of [`Tier::ALL`].
+    pub tiers: [(u64, u64); 3],
+    /// Blocks that were moved aside because of damage.
+    pub quarantined: u64,
+    /// Bytes of indexes that are kept in memory.
+    pub index_bytes: u64,
+}
+
+/// Gets each series with its samples in ascending order of time, until it breaks off.
+pub type Visitor<'a> = &'a mut dyn FnMut(NodeId, &Arc<SeriesDefinition>, &[Sample]) -> ControlFlow<()>;
+
+impl Reader {
+    pub(crate) fn new(head: Arc<Head>, shelf: Arc<Shelf>) -> Self {
+        Self { head, shelf }
+    }
+
+    /// The newest values and the last minutes.
+    #[must_use]
+    pub fn head(&self) -> &Arc<Head> {
+        &self.head
+    }
+
+    /// What there is on disk.
+    #[must_use]
+    pub fn statistics(&self) -> BlockStatistics {
+        let mut statistics = BlockStatistics {
+            quarantined: self.shelf.quarantined(),
+            index_bytes: self.shelf.cache_bytes() as u64,
+            ..BlockStatistics::default()
+        };
+        for block in self.shelf.blocks().iter() {
+            let place = Tier::ALL.iter().position(|tier| *tier == block.summary().tier).unwrap_or_default();
+            if let Some((blocks, bytes)) = statistics.tiers.get_mut(place) {
+                *blocks += 1;
+                *bytes += block.summary().bytes;
+            }
+        }
+        statistics
+    }
+
+    /// Visits the series of these nodes, which ascend, each once. `selected` is memory to be used again.
+    ///
+    /// # Errors
+    /// [`ReadError`]; some series may have been visited by then.
+    pub fn visit(
+        &self,
+        nodes: &[NodeId],
+        selection: &Selection<'_>,
+        limits: ReadLimits,
+        selected: &mut Selected,
+        visitor: Visitor<'_>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        let rows = RowsOf::of(selection);
+        let widened = rows.map_or(*selection, |rows| rows.widened(selection));
+        let mut elsewhere = Vec::new();
+        let mut gathered = Gathered::default();
+        for &node in nodes {
+            if self.head.select_beside_blocks(node, &widened, selected) {
+                for (definition, samples) in selected.iter() {
+                    let made = rows.map(|rows| rows.of_samples(samples, selection.extent()));
+                    let samples = made.as_deref().unwrap_or(samples);
+                    if !samples.is_empty() && visitor(node, definition, samples).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+            } else {
+                elsewhere.push(node);
+                gathered.add_head(node, selected);
+            }
+        }
+        if elsewhere.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let blocks = self.shelf.blocks();
+        let hours = rows.map(|rows| rows.hours(&blocks)).unwrap_or_default();
+        for block in blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)) {
+            let found = block.find(selection, Some(&elsewhere)).and_then(|found| gathered.add_block(block, &found));
+            found.map_err(|error| self.quarantined(block, error))?;
+            if gathered.from_disk > limits.series {
+                return Err(ReadError::Limit { what: "series", limit: limits.series });
+            }
+        }
+        let part = Part { wanted: selection.extent(), widened: widened.extent(), rows, hours: &hours };
+        let failed = |block: &Block, error| Err(self.quarantined(block, error));
+        gathered.visit(part, limits, &failed, visitor)
+    }
+
+    /// Takes a block out of service if it is damaged.
+    fn quarantined(&self, block: &Block, error: BlockError) -> BlockError {
+        if let BlockError::Damaged { .. } = error {
+            self.shelf.quarantine_block(block, &error);
+        }
+        error
+    }
+}
+
+/// Whether something of a block is asked for: rows where there are some, raw samples where there are none.
+pub(crate) fn is_wanted(block: &Block, selection: &Selection<'_>, rows: Option<RowsOf>, hours: &BTreeSet<i64>) -> bool {
+    let Summary { tier, first_ms, last_ms, .. } = block.summary();
+    let in_range = selection.range.overlaps(*first_ms, *last_ms);
+    let has_raw = || hours_of(*first_ms, *last_ms).any(|hour| !hours.contains(&hour));
+    in_range && (rows.is_some_and(|rows| rows.tier == *tier) || *tier == Tier::Raw && has_raw())
+}
