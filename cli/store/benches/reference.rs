@@ -23,8 +23,8 @@ use belfry_common::{
 };
 use belfry_reference::Values;
 use belfry_store::{
-    Aggregate, Condition, Entry, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Selected, Selection, Store,
-    StoreOptions, Tier, TimeRange,
+    Aggregate, Condition, Entry, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Reader, Selected, Selection,
+    Store, StoreOptions, Tier, TimeRange,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -133,6 +133,7 @@ fn measure(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
         per_sample(ingest),
         rss_kib() as f64 * 1024.0 / (nodes as f64 * 500.0)
     );
+    queries_of_memory(&store, nodes, seconds);
     let end = Timestamp::from_millis(START + seconds as i64 * 1000);
     // As after a kill: nothing was put into blocks at last.
     drop((store, maintainer));
@@ -164,30 +165,29 @@ fn bytes(directory: &Path) -> u64 {
     fs::read_dir(directory.join("blocks")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
 }
 
-/// Reads as a collector does that was started long after: everything comes from disk.
-fn queries(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
-    let later = Timestamp::from_millis(START + 2 * 3_600_000);
-    let (store, _) = Store::open(directory, StoreOptions { keys, ..StoreOptions::default() }, later).unwrap();
-    let all: Vec<NodeId> = (1..=nodes as u32).map(NodeId).collect();
-    let reader = store.reader();
-    let mut selected = Selected::default();
-    let mut run = |what: &str, nodes: &[NodeId], selection: &Selection<'_>, threads: usize| {
+/// What queries of one store are measured with.
+struct Queries {
+    reader: Reader,
+    selected: Selected,
+}
+
+impl Queries {
+    fn new(store: &Store) -> Self {
+        Self { reader: store.reader(), selected: Selected::default() }
+    }
+
+    fn run(&mut self, what: &str, nodes: &[NodeId], selection: &Selection<'_>, threads: usize) {
         let (mut times, mut spent) = (Vec::new(), Vec::new());
         let (mut series, mut samples) = (0, 0);
+        let limits = ReadLimits { threads, ..ReadLimits::NONE };
         for _ in 0..9 {
             (series, samples) = (0, 0);
             let (began, began_cpu) = (clock::monotonic(), cpu());
-            let visited = reader.visit(
-                nodes,
-                selection,
-                ReadLimits { threads, ..ReadLimits::NONE },
-                &mut selected,
-                &mut |_, _, found| {
-                    series += 1;
-                    samples += found.len();
-                    ControlFlow::Continue(())
-                },
-            );
+            let visited = self.reader.visit(nodes, selection, limits, &mut self.selected, &mut |_, _, found| {
+                series += 1;
+                samples += found.len();
+                ControlFlow::Continue(())
+            });
             let _ = visited.unwrap();
             times.push(began.elapsed());
             spent.push(cpu() - began_cpu);
@@ -199,35 +199,67 @@ fn queries(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
         println!(
             "{what}: {series} series, {samples} samples, first {first:.2?}, median {median:.2?}, {spent:.2?} of CPU"
         );
-    };
-    let at = |second: i64| Timestamp::from_millis(START + second * 1000);
-    let end = seconds as i64 - 1;
-    let range = |after: i64| TimeRange { after: at(after), until: at(end) };
-    let metric = Some("gpu_power_watts");
-    let base = Selection {
-        metric,
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_millis(START + second * 1000)
+}
+
+/// The newest samples of one metric.
+fn newest(end: i64) -> Selection<'static> {
+    Selection {
+        metric: Some("gpu_power_watts"),
         conditions: &[],
         filter: &|_| true,
-        range: range(end - 300),
+        range: TimeRange { after: at(end - 300), until: at(end) },
         pick: Pick::Newest,
         grain: Grain::Raw,
-    };
-    run("latest of one metric, all nodes", &all, &base, 1);
-    let hour = Selection { range: range(-1), pick: Pick::All, ..base };
-    run("the hour of one metric, all nodes", &all, &hour, 1);
-    run("the same on two threads", &all, &hour, 2);
+    }
+}
+
+fn all(nodes: u64) -> Vec<NodeId> {
+    (1..=nodes as u32).map(NodeId).collect()
+}
+
+/// Reads what a collector has in memory.
+fn queries_of_memory(store: &Store, nodes: u64, seconds: u64) {
+    let (mut queries, nodes) = (Queries::new(store), all(nodes));
+    let newest = newest(seconds as i64 - 1);
+    queries.run("in memory: latest of one metric", &nodes, &newest, 1);
+    let of_third = |series: &SeriesDefinition| series.label_values.iter().any(|value| &**value == "3");
+    queries.run(
+        "in memory: latest of all of GPU 3",
+        &nodes,
+        &Selection { metric: None, filter: &of_third, ..newest },
+        1,
+    );
+}
+
+/// Reads as a collector does that was started long after: everything comes from disk.
+fn queries(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
+    let later = Timestamp::from_millis(START + 2 * 3_600_000);
+    let (store, _) = Store::open(directory, StoreOptions { keys, ..StoreOptions::default() }, later).unwrap();
+    let (mut queries, all) = (Queries::new(&store), all(nodes));
+    let end = seconds as i64 - 1;
+    let base = newest(end);
+    queries.run("latest of one metric", &all, &base, 1);
+    // At another time it is in no table of newest values.
+    queries.run("latest of one metric, a minute before", &all, &newest(end - 60), 1);
+    let hour = Selection { range: TimeRange { after: at(end - 3600), until: at(end) }, pick: Pick::All, ..base };
+    queries.run("an hour of one metric", &all, &hour, 1);
+    queries.run("an hour of one metric, on two threads", &all, &hour, 2);
     let each_step = Pick::EachStep { end: at(end), step_ms: 15_000 };
-    run("the same at a step of 15 s, on one", &all, &Selection { pick: each_step, ..hour }, 1);
+    queries.run("an hour of one metric at a step of 15 s", &all, &Selection { pick: each_step, ..hour }, 1);
     let rows = Grain::Rows(Tier::Minute, Aggregate::Max);
-    run("the same in minutes", &all, &Selection { grain: rows, ..hour }, 1);
+    queries.run("an hour of one metric in minutes", &all, &Selection { grain: rows, ..hour }, 1);
     let third = |value: &str| value == "3";
     let conditions = [Condition { label: "gpu", fits: &third }];
     let one = Selection {
         conditions: &conditions,
         filter: &|series| &*series.label_values[0] == "3",
-        range: range(-1),
-        pick: Pick::All,
-        ..base
+        range: TimeRange { after: at(-1), until: at(end) },
+        ..hour
     };
-    run("the hour of one series", &all[..1], &one, 1);
+    queries.run("all of one series", &all[..1], &one, 1);
 }
