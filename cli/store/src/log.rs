@@ -143,8 +143,15 @@ impl Log {
     }
 
     /// The segment that is written to; 0 before the first record.
-    pub(crate) fn active_segment(&self) -> u64 {
+    fn active_segment(&self) -> u64 {
         self.journal.segments().last().map_or(0, |segment| segment.number)
+    }
+
+    /// The newest segment that has something; 0 if none has. Where blocks end is said by one that can tell what is newest.
+    pub(crate) fn newest_segment(&self) -> u64 {
+        let segments = self.journal.segments();
+        let empty = usize::from(self.journal.segment_is_empty());
+        segments.iter().rev().nth(empty).or_else(|| segments.last()).map_or(0, |segment| segment.number)
     }
 
     /// Begins a new segment if the present one began before `horizon`: a segment can only go as a whole.

@@ -28,7 +28,7 @@ use tracing::{error, info};
 
 use crate::{
     Head, HeadOptions, Keys, NodeId, StoreError, Summary,
-    block::{Block, BlockError},
+    block::{Block, BlockError, Tier},
     head::Elsewhere,
     log::Stored,
     maintain::SILENCE_MS_MAX,
@@ -85,7 +85,9 @@ pub(crate) fn start(
     let position = segment.map(|segment| Position { segment, offset: 0 });
     let elsewhere = Elsewhere::in_blocks(blocks, now.plus_millis(-SILENCE_MS_MAX));
     let elsewhere = elsewhere.map_err(|error| StoreError::Blocks(error.into()))?;
-    let made = || blocks.iter().filter(|block| block.summary().replaced.is_empty());
+    // Neither rows nor what is merged: these are made of others.
+    let is_made = |block: &&Arc<Block>| block.summary().tier == Tier::Raw && block.summary().replaced.is_empty();
+    let made = || blocks.iter().filter(is_made);
     let of_head = made().filter(told).map(|block| block.number()).max().unwrap_or(0);
     let is_imported_since = made().any(|block| block.number() > of_head);
     Ok(Start { position, stored_before, began, elsewhere, is_imported_since })

@@ -42,6 +42,8 @@ pub(crate) type Failed<'a> = &'a (dyn Fn(&Block, BlockError) -> Result<(), Block
 #[derive(Default)]
 pub(crate) struct Gathered {
     definitions: FxHashMap<Arc<SeriesDefinition>, u32>,
+    /// The same by address, as far as they were met there: one is mostly that of many nodes. They are kept, so that no other has the address.
+    by_address: FxHashMap<usize, (Arc<SeriesDefinition>, u32)>,
     places: FxHashMap<(u32, NodeId), usize>,
     pub(crate) series: Vec<Parts>,
     pub(crate) sources: Vec<Source>,
@@ -62,12 +64,14 @@ pub(crate) struct Parts {
 
 impl Gathered {
     fn parts(&mut self, node: NodeId, definition: &Arc<SeriesDefinition>) -> Option<&mut Parts> {
-        let next = self.definitions.len() as u32;
-        let number = match self.definitions.get(definition) {
-            Some(&number) => number,
+        let address = Arc::as_ptr(definition) as usize;
+        let number = match self.by_address.get(&address) {
+            Some(&(_, number)) => number,
             None => {
-                self.definitions.insert(Arc::clone(definition), next);
-                next
+                let next = self.definitions.len() as u32;
+                let number = *self.definitions.entry(Arc::clone(definition)).or_insert(next);
+                self.by_address.insert(address, (Arc::clone(definition), number));
+                number
             }
         };
         let series = &mut self.series;

@@ -173,7 +173,7 @@ impl Store {
         let log = Log::new(journal, options.keys.clone(), replayed.stored, replayed.began);
         let progress = Progress::default();
         progress.stored_before.store(stored_before, Relaxed);
-        progress.applied_before.store(log.active_segment(), Relaxed);
+        progress.applied_before.store(log.newest_segment(), Relaxed);
         let store = Self {
             path,
             options,
@@ -291,7 +291,7 @@ impl Store {
         for entry in &self.pending {
             self.head.apply(entry.node, &entry.batch, entry.received);
         }
-        self.progress.applied_before.store(self.log.active_segment(), Relaxed);
+        self.progress.applied_before.store(self.log.newest_segment(), Relaxed);
         mem::take(&mut self.pending)
     }
 

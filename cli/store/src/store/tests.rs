@@ -197,6 +197,13 @@ fn what_is_newest_is_known_from_the_beginning_of_a_segment() {
     // Only what the segment has besides may be in no block.
     store.maintainer().flush(later).unwrap();
     assert_eq!(store.blocks().last().map(|block| (block.series, block.readings)), Some((1, 1)));
+    // Merging says nothing new, and rows are made of what is there.
+    let much_later = later.plus_millis(7_200_000);
+    while store.maintainer().compact(much_later).unwrap() {}
+    assert!(store.blocks().iter().any(|block| block.tier == crate::Tier::Minute));
+    drop(store);
+    let (store, _) = Store::open(directory.path(), options(), later).unwrap();
+    assert!(store.head().select_beside_blocks(NodeId(1), &selection, &mut Selected::default()), "blocks are not read");
 }
 
 #[test]
