@@ -3,7 +3,12 @@
 //! Nothing is changed and nothing is locked: a collector may run on them meanwhile. What it has only in memory, the last minutes, is not
 //! here.
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use belfry_common::storage::{Disk, Failure, Storage, failure};
 
@@ -16,14 +21,14 @@ use crate::{
 /// Indexes are mostly read once here; tables of texts again for each metric.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// How often the folder is listed anew because a collector has merged what was listed.
-const LISTINGS_MAX: usize = 20;
+pub(crate) const LISTINGS_MAX: usize = 20;
 
 /// The blocks of a directory.
 #[derive(Debug)]
 pub struct StoreFiles {
     pub(crate) blocks: Vec<Arc<Block>>,
-    /// A block was gone before it was opened: a collector has merged it, and the one in its place may not be listed.
-    is_behind: bool,
+    /// The names that were listed.
+    listed: BTreeSet<String>,
     /// Files that are no blocks though they should be, with the reason.
     damaged: Vec<(String, BlockError)>,
     quarantined: Vec<String>,
@@ -59,6 +64,8 @@ impl StoreFiles {
 
     /// As [`Self::open`], and keeps all blocks open: together they have each sample, whatever a collector merges meanwhile.
     ///
+    /// The folder lists the same names before and after: what is in neither list was made during the first and merged during the second.
+    ///
     /// # Errors
     /// [`BlockError::Io`]
     pub fn hold(directory: &Path, keys: &Keys) -> Result<Self, BlockError> {
@@ -66,36 +73,32 @@ impl StoreFiles {
         for _ in 0..LISTINGS_MAX {
             let files = Self::open_in(&storage, keys)?;
             match files.blocks.iter().try_for_each(|block| block.keep_open()) {
-                Ok(()) if !files.is_behind => return Ok(files),
+                Ok(()) if shelf::names(&*storage)? == files.listed => return Ok(files),
                 Err(error) if !is_gone(&error) => return Err(error),
                 _ => {}
             }
         }
-        let source =
-            io::Error::new(io::ErrorKind::ResourceBusy, "blocks are merged faster than they are listed: try again");
-        Err(Failure { operation: "list", path: storage.path().to_owned(), source }.into())
+        Err(too_busy(&*storage).into())
     }
 
     pub(crate) fn open_in(storage: &Arc<dyn Storage>, keys: &Keys) -> Result<Self, BlockError> {
         let cache = Arc::new(Cache::new(CACHE_BYTES));
-        let mut files = Self { blocks: Vec::new(), is_behind: false, damaged: Vec::new(), quarantined: Vec::new() };
-        let list = |folder: &'static str| storage.list(folder).map_err(failure(&**storage, "list", folder));
-        for name in list("")?.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name) {
-            if !shelf::is_block(&name) {
-                continue;
-            }
-            match Block::open(storage, &cache, keys, &name) {
+        let listed = shelf::names(&**storage)?;
+        let mut files = Self { blocks: Vec::new(), listed, damaged: Vec::new(), quarantined: Vec::new() };
+        for name in &files.listed {
+            match Block::open(storage, &cache, keys, name) {
                 Ok(block) => files.blocks.push(Arc::new(block)),
                 // A collector has merged it meanwhile.
-                Err(error) if is_gone(&error) => files.is_behind = true,
+                Err(error) if is_gone(&error) => {}
                 Err(error @ BlockError::Key { .. }) => return Err(error),
-                Err(error) => files.damaged.push((name, error)),
+                Err(error) => files.damaged.push((name.clone(), error)),
             }
         }
         let replaced: Vec<u64> = files.blocks.iter().flat_map(|block| block.summary().replaced.clone()).collect();
         files.blocks.retain(|block| !replaced.contains(&block.number()));
         files.blocks.sort_by_key(|block| (block.summary().tier, block.summary().first_ms, block.number()));
-        let quarantine = list(shelf::QUARANTINE)?.into_iter().map(|entry| entry.name);
+        let quarantine = storage.list(shelf::QUARANTINE).map_err(failure(&**storage, "list", shelf::QUARANTINE))?;
+        let quarantine = quarantine.into_iter().map(|entry| entry.name);
         files.quarantined = quarantine.filter(|name| shelf::is_block(name)).collect();
         Ok(files)
     }
@@ -188,7 +191,7 @@ impl StoreFiles {
 }
 
 /// The folder of blocks of a collector's data directory.
-fn blocks_of(directory: &Path) -> Result<Arc<dyn Storage>, Failure> {
+pub(crate) fn blocks_of(directory: &Path) -> Result<Arc<dyn Storage>, Failure> {
     let path = directory.join("blocks");
     if !path.is_dir() {
         let source =
@@ -200,6 +203,13 @@ fn blocks_of(directory: &Path) -> Result<Arc<dyn Storage>, Failure> {
 }
 
 /// Whether a collector has merged a block, and removed it.
-fn is_gone(error: &BlockError) -> bool {
+pub(crate) fn is_gone(error: &BlockError) -> bool {
     matches!(error, BlockError::Io(failure) if failure.source.kind() == io::ErrorKind::NotFound)
+}
+
+/// The folder was never the same twice.
+pub(crate) fn too_busy(storage: &dyn Storage) -> Failure {
+    let source =
+        io::Error::new(io::ErrorKind::ResourceBusy, "blocks are merged faster than they are listed: try again");
+    Failure { operation: "list", path: storage.path().to_owned(), source }
 }

@@ -12,9 +12,12 @@
 //! ```
 //! Readers hold a list of blocks, each of which stays on disk until the last reader lets go of it.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use belfry_common::{
@@ -306,7 +309,19 @@ fn name_of(number: u64, kind: Kind) -> String {
 
 /// Whether a file of this name is a block.
 pub(crate) fn is_block(name: &str) -> bool {
-    matches!(parse_name(name), Some((_, Kind::Block)))
+    block_number(name).is_some()
+}
+
+/// The number of the block in a file of this name.
+pub(crate) fn block_number(name: &str) -> Option<u64> {
+    parse_name(name).filter(|(_, kind)| *kind == Kind::Block).map(|(number, _)| number)
+}
+
+/// The blocks that a folder has now.
+pub(crate) fn names(storage: &dyn Storage) -> Result<BTreeSet<String>, Failure> {
+    let entries = storage.list("").map_err(failure(storage, "list", ""))?;
+    let files = entries.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name);
+    Ok(files.filter(|name| is_block(name)).collect())
 }
 
 fn parse_name(name: &str) -> Option<(u64, Kind)> {
