@@ -76,7 +76,11 @@ impl Storage for Disk {
         for entry in entries {
             let entry = entry?;
             // Of the link itself where it is one.
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // Somebody has removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             let name = entry.file_name().to_string_lossy().into_owned();
             list.push(Entry { name, is_file: metadata.is_file(), bytes: metadata.len() });
         }
@@ -158,5 +162,36 @@ impl StorageFile for DiskFile {
             // Advice: a file system that cannot follow it reads from its cache, as if we had not asked.
             let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_goes_while_it_is_listed_is_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::create(directory.path()).unwrap();
+        drop(disk.create("stays").unwrap());
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in (0..50).cycle().take_while(|_| !is_done.load(Relaxed)) {
+                    drop(disk.create(&format!("goes-{number}")).unwrap());
+                    disk.remove(&format!("goes-{number}")).unwrap();
+                }
+            });
+            let lists: Vec<_> = (0..5000).map(|_| disk.list("")).collect();
+            is_done.store(true, Relaxed);
+            for list in lists {
+                assert!(list.unwrap().iter().any(|entry| entry.name == "stays"));
+            }
+        });
     }
 }
