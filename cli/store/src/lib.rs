@@ -8,6 +8,7 @@
 //! [`Reader`].
 #![warn(missing_docs)]
 
+mod backup;
 mod block;
 mod compact;
 mod files;
@@ -32,6 +33,10 @@ mod selection;
 mod shelf;
 mod store;
 
+pub use backup::{
+    BackupError, BackupProgress, Checksum, Copied, Known, Step, StoreCopy, StoreFile, back_up, check_file, copy_file,
+    open_file,
+};
 pub use block::{BlockError, MetricEntry, NodeEntry, Summary, Tier};
 pub use compact::CompactOptions;
 pub use files::{StoreFiles, Use};

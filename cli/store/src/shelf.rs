@@ -317,6 +317,11 @@ pub(crate) fn block_number(name: &str) -> Option<u64> {
     parse_name(name).filter(|(_, kind)| *kind == Kind::Block).map(|(number, _)| number)
 }
 
+/// What the file of a block is called.
+pub(crate) fn block_name(number: u64) -> String {
+    name_of(number, Kind::Block)
+}
+
 /// The blocks that a folder has now.
 pub(crate) fn names(storage: &dyn Storage) -> Result<BTreeSet<String>, Failure> {
     let entries = storage.list("").map_err(failure(storage, "list", ""))?;

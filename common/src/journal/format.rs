@@ -50,12 +50,14 @@ impl fmt::Display for Position {
 }
 
 /// Name of a segment's file.
-pub(super) fn segment_name(number: u64) -> String {
+#[must_use]
+pub fn segment_name(number: u64) -> String {
     format!("{number:016x}{SUFFIX}")
 }
 
 /// Number of the segment that a file's name stands for, or `None` for a foreign name.
-pub(super) fn segment_number(name: &str) -> Option<u64> {
+#[must_use]
+pub fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     let number = u64::from_str_radix(digits, 16).ok()?;
     ((1..=SEGMENT_NUMBER_MAX).contains(&number) && segment_name(number) == name).then_some(number)

@@ -149,8 +149,9 @@ mod writer;
 mod tests;
 
 pub use error::{JournalError, ReadError};
-pub use format::Position;
+pub use format::{Position, segment_name, segment_number};
 pub use reader::{Reader, Record};
 pub use recovery::{Damage, DamageKind, Evidence, Recovery, Torn};
+pub use segment::end_of_records;
 pub use table::Segment;
 pub use writer::{Journal, Options, Removed, SEGMENT_BYTES_MAX};

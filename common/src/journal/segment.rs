@@ -4,7 +4,7 @@ use std::io;
 
 use super::error::{JournalError, Trouble};
 use super::format::{HeaderError, SEGMENT_HEADER_BYTES, Seed, SegmentHeader, is_header_begun, segment_name};
-use super::scan;
+use super::scan::{self, After, Scanner};
 use super::window::Window;
 use crate::storage::{Access, Storage, StorageFile, failure, path_of, write_all_at};
 
@@ -94,6 +94,27 @@ pub(super) fn preallocate(file: &dyn StorageFile, file_bytes: u64, wanted: u64) 
         // Part of it may have been reserved: give it back.
         Err(_) => file.set_len(file_bytes).map(|()| file_bytes),
     }
+}
+
+/// Where the records of a segment end, if nothing but zeros or a torn write follows: the file may be cut there. Reads only, and of a journal
+/// that nobody writes.
+///
+/// # Errors
+/// [`JournalError::Version`] and [`JournalError::Io`].
+pub fn end_of_records(storage: &dyn Storage, number: u64) -> Result<Option<u32>, JournalError> {
+    let Beginning::Valid { seed, .. } = beginning(storage, number)? else { return Ok(None) };
+    let name = segment_name(number);
+    let file = storage.open(&name, Access::Read).map_err(failure(storage, "open", &name)).map_err(JournalError::Io)?;
+    let file_bytes = file.len().map_err(failure(storage, "read", &name)).map_err(JournalError::Io)?;
+    let mut window = Window::default();
+    let mut scanner = Scanner { file: &*file, file_bytes, seed, window: &mut window };
+    let prefix = scanner.prefix();
+    let is_torn = match prefix.after {
+        After::Nothing => true,
+        After::Garbage { end } => matches!(scanner.survivor(prefix.end, end), Ok(None)),
+        After::Unreadable => false,
+    };
+    Ok(is_torn.then_some(prefix.end))
 }
 
 /// Reads the beginning of segment `number`. A segment of a newer version is an error.

@@ -25,6 +25,7 @@ use super::{
     writer::Pace,
 };
 use crate::{
+    backup::Checksum,
     keys::{Cipher, KeyNumber, Keys, NotSealed, TAG_BYTES},
     partition::Span,
     pick::Places,
@@ -151,6 +152,12 @@ impl Block {
 
     pub(crate) fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// What its file should have, by its trailer.
+    pub(crate) fn checksum(&self) -> Checksum {
+        let crc32c = crc32c::crc32c_append(self.trailer.crc, &self.trailer.encode());
+        Checksum { bytes: self.summary.bytes, crc32c }
     }
 
     pub(crate) fn number(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::*;
 use crate::journal::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, segment_name};
-use crate::journal::{Damage, DamageKind, Evidence, Torn};
+use crate::journal::{Damage, DamageKind, Evidence, Torn, end_of_records};
 use crate::storage::simulated::{EIO, Fault};
 
 use Step::{Append, RemoveOldest, Roll, Sync};
@@ -164,6 +164,30 @@ fn the_newest_segment_cut_at_every_byte_is_torn() {
                 assert_eq!(torn.position, Position { segment: NEWEST, offset });
             }
         }
+    }
+}
+
+#[test]
+fn where_a_segment_may_be_cut_is_told_unless_records_would_go() {
+    for options in option_variants() {
+        let owner = written(options);
+        let ranges = ranges(&owner, NEWEST);
+        let end_of = |tamper: &dyn Fn(&mut Vec<u8>)| {
+            let end = end_of_records(&tampered(&owner, NEWEST, tamper), NEWEST).unwrap();
+            end.map(|end| end as usize)
+        };
+        let all = ranges.last().unwrap().end;
+        assert_eq!(end_of(&|_| ()), Some(all));
+        for cut in SEGMENT_HEADER_BYTES as usize..all {
+            let kept = ranges.iter().rev().map(|range| range.end).find(|end| *end <= cut);
+            let expected = kept.unwrap_or(SEGMENT_HEADER_BYTES as usize);
+            assert_eq!(end_of(&|bytes| bytes.truncate(cut)), Some(expected), "cut at {cut}");
+        }
+        for (number, range) in ranges.iter().enumerate() {
+            let expected = (number + 1 == ranges.len()).then_some(range.start);
+            assert_eq!(end_of(&|bytes| bytes[range.start + 17] ^= 1), expected, "flipped in record {number}");
+        }
+        assert_eq!(end_of(&|bytes| bytes[9] ^= 1), None);
     }
 }
 
