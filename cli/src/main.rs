@@ -4,6 +4,7 @@ mod access;
 mod alerting;
 mod alerts;
 mod api;
+mod backup;
 mod client;
 mod collector;
 mod commands;

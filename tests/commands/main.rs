@@ -8,6 +8,7 @@
 
 mod agent;
 mod alerts;
+mod backup;
 mod doctor;
 mod join;
 mod node;

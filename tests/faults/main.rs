@@ -8,6 +8,7 @@
 )]
 
 mod alerts;
+mod backup;
 mod blocks;
 mod delivery;
 mod identity;

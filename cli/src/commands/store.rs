@@ -1,7 +1,9 @@
 //! `belfry store`: the files of a collector's store. Works on the directory, whether a collector runs on it or not.
 
+mod backup;
 mod export;
 mod import;
+mod restore;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +18,7 @@ use std::{
 
 use anyhow::Context as _;
 use belfry_common::{error_chain::ErrorChain, model::Timestamp};
-use belfry_store::{KeyNumber, NodeId, StoreFiles, Use};
+use belfry_store::{BackupError, KeyNumber, Keys, NodeId, Step, StoreFiles, Use};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,11 @@ enum Command {
     Export(export::Args),
     /// Takes in history from other programs. The collector must be stopped
     Import(import::Args),
+    /// Copies the data directory while the collector runs: samples up to now, nodes, alerts, the authority. What the backup before has is linked;
+    /// ends with 1 if something is damaged
+    Backup(backup::Args),
+    /// Makes a backup a data directory, where there is none: then a collector can start on it
+    Restore(restore::Args),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -80,24 +87,37 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
         settings.data_directory.clone_from(directory);
     }
     let directory = settings.data_directory.clone();
-    let keys = args.key_file.clone().map(KeySource::from).or(settings.keys);
-    let keys = keys.as_ref().map(KeySource::read).transpose()?.unwrap_or_default();
+    let keys = args.key_file.clone().map(KeySource::from).or_else(|| settings.keys.clone());
+    let keys = || keys.as_ref().map_or_else(|| Ok(Keys::default()), KeySource::read);
     let output = global.output(Format::Table);
     match &args.command {
-        Command::Info { by } => info(&StoreFiles::open(&directory, &keys)?, &directory, *by, &output),
-        Command::Verify => verify(&StoreFiles::open(&directory, &keys)?, &output),
+        Command::Info { by } => info(&StoreFiles::open(&directory, &keys()?)?, &directory, *by, &output),
+        Command::Verify => verify(&StoreFiles::open(&directory, &keys()?)?, &output),
         Command::Export(args) => {
-            let (args, catalogue) = (args.clone(), xid_files::load(&settings.xid_catalogue)?);
+            let (args, keys, catalogue) = (args.clone(), keys()?, xid_files::load(&settings.xid_catalogue)?);
             let work = move |stop: &AtomicBool| export::run(&args, (&directory, &keys), &catalogue, output, stop);
-            let is_whole = until_interrupted(global, work)?;
-            Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+            whole(until_interrupted(global, work))
         }
         Command::Import(args) => {
-            let (args, kept) = (args.clone(), settings.store.maintain.retention);
+            let (args, keys, kept) = (args.clone(), keys()?, settings.store.maintain.retention);
             until_interrupted(global, move |stop: &AtomicBool| import::run(&args, (&directory, &keys), &kept, stop))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Backup(args) => {
+            let (args, keys) = (args.clone(), keys()?);
+            let work = move |stop: &AtomicBool| backup::run(&args, (&directory, &keys), output, stop);
+            whole(until_interrupted(global, work))
+        }
+        Command::Restore(args) => {
+            let args = args.clone();
+            whole(until_interrupted(global, move |stop: &AtomicBool| restore::run(&args, &directory, output, stop)))
+        }
     }
+}
+
+/// What was done ends with, if it could leave out what is damaged.
+fn whole(is_whole: anyhow::Result<bool>) -> anyhow::Result<ExitCode> {
+    Ok(if is_whole? { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
 /// Does long work, which is told when somebody interrupts it, so that it can leave nothing half done.
@@ -125,6 +145,17 @@ fn until_interrupted<T: Send + 'static>(
 fn progress(bytes: u64, verb: &str) -> ProgressBar {
     let template = format!("{verb} {{bytes}}/{{total_bytes}} [{{wide_bar}}] {{eta}}");
     bar(bytes, &template)
+}
+
+/// Tells a bar of bytes what is found and done, and whoever does it that it is no longer wanted.
+fn copying<'a>(bar: &'a ProgressBar, stop: &'a AtomicBool) -> impl Fn(Step) -> Result<(), BackupError> + 'a {
+    move |step| {
+        match step {
+            Step::Found(bytes) => bar.inc_length(bytes),
+            Step::Done(bytes) => bar.inc(bytes),
+        }
+        if stop.load(Relaxed) { Err(BackupError::Stopped) } else { Ok(()) }
+    }
 }
 
 /// A bar of hundredths, with what is being done as its message.

@@ -58,11 +58,11 @@ use sqlite::Connection;
 use writer::Writer;
 
 /// The database's name in the data directory.
-const FILE: &str = "belfry.db";
+pub(crate) const FILE: &str = "belfry.db";
 
 /// Locked while a collector has the database open. Not the database itself: closing a second handle to that would drop
 /// the locks that SQLite holds on it.
-const LOCK_FILE: &str = "belfry.db.lock";
+pub(crate) const LOCK_FILE: &str = "belfry.db.lock";
 
 /// A handle to the open database. Clones share it; the last one to go closes it, which blocks for what is still queued:
 /// [`State::shutdown`] first.
@@ -84,6 +84,20 @@ pub(crate) fn node_names(directory: &Path) -> Result<Vec<(nodes::NodeId, String)
     let reader = Connection::open_reader(&Location::File(directory.join(FILE)))?;
     let nodes = reader.snapshot::<_, StateError>(nodes::list)?;
     Ok(nodes.into_iter().map(|node| (node.id, node.name.as_str().to_owned())).collect())
+}
+
+/// Copies a data directory's database, as it is at one instant, to a path where there is nothing. A collector may run on it meanwhile.
+///
+/// # Errors
+/// [`OpenError`] when it cannot be read, or is not as it should be; what is there of the copy is to be thrown away.
+pub(crate) fn back_up(directory: &Path, to: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::File { path: to.to_path_buf(), source };
+    let file = files::open_private(to).map_err(failed)?;
+    // The engine's names are text.
+    let name = to.to_str().ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?;
+    Connection::copy(&Location::File(directory.join(FILE)), name)?;
+    file.sync_all().map_err(failed)?;
+    schema::check(&Connection::open_reader(&Location::File(to.to_path_buf()))?, to)
 }
 
 impl State {

@@ -103,6 +103,15 @@ impl Connection {
         open().map_err(opening(location.path()))
     }
 
+    /// Writes the database, as it is at one instant, into an empty file: one file, whatever is in the WAL, and no writer waits for it.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the engine cannot open the file, or cannot read or write all of it.
+    pub(super) fn copy(location: &Location, to: &str) -> Result<(), OpenError> {
+        let connection = location.open(OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(opening(location.path()))?;
+        connection.execute("VACUUM INTO ?1", [to]).map(drop).map_err(opening(location.path()))
+    }
+
     fn set_up(&self, location: &Location) -> Result<(), StateError> {
         if location.is_file() {
             let mode: String = self.0.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;

@@ -112,10 +112,13 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// The files in which it is kept: made once, never changed, and irreplaceable.
+    pub const FILES: [&str; 2] = [KEY_FILE, CERTIFICATE_FILE];
+
     /// Whether there is something of an authority in this directory.
     #[must_use]
     pub fn exists(directory: &Path) -> bool {
-        [KEY_FILE, CERTIFICATE_FILE].iter().any(|name| directory.join(name).exists())
+        Self::FILES.iter().any(|name| directory.join(name).exists())
     }
 
     /// Loads the authority of this directory, or creates it if there is none.

@@ -1,5 +1,6 @@
 //! The database as a whole: opening, versions, crashes, and the writer with its neighbours.
 
+mod copies;
 mod crashes;
 mod failures;
 mod opening;
