@@ -1,4 +1,4 @@
-//! `belfry store`: what is on disk, whether it is as it was written, and how it goes to other programs.
+//! `belfry store`: what is on disk, whether it is as it was written, how it goes to other programs, and how it is mended.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -259,4 +259,43 @@ async fn history_comes_along_into_another_store_once() {
     other.restart().await;
     other.stop().await;
     assert_eq!(csv(&cli, &data).await, now);
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_moved_aside_and_a_collector_starts_on_the_rest() {
+    let (mut collector, _) = stopped_with_samples().await;
+    let (cli, data) = (Cli::admin(&collector), collector.data_directory());
+    let said = done(&cli, &data, &["repair"]).await;
+    assert!(said.contains("nothing to mend"), "{said}");
+    let entries = fs::read_dir(data.join("blocks")).unwrap().map(|entry| entry.unwrap().path());
+    let block = entries.filter(|path| path.extension().is_some_and(|extension| extension == "block")).min().unwrap();
+    let mut bytes = fs::read(&block).unwrap();
+    bytes[70] ^= 1;
+    fs::write(&block, &bytes).unwrap();
+    fs::write(data.join("blocks/00000000000000ff.tmp"), "half").unwrap();
+
+    let said = store(&cli, &data, &["repair", "-o", "json"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.error.contains("a backup may have"), "{said:?}");
+    let rows: serde_json::Value = serde_json::from_str(&said.output).unwrap();
+    assert_eq!(rows.as_array().map(Vec::len), Some(2), "{rows}");
+    assert_fields(&rows[0], "what file found done tier first last series samples bytes covered_by");
+    assert_eq!(
+        (&rows[0]["what"], &rows[0]["tier"], &rows[0]["covered_by"]),
+        (&json!("block"), &json!("raw"), &json!([]))
+    );
+    assert!(rows[0]["found"].as_str().unwrap().contains("damaged") && rows[0]["samples"].as_u64() > Some(0), "{rows}");
+    assert_time(&rows[0]["first"]);
+    assert_eq!((&rows[1]["file"], &rows[1]["done"]), (&json!("00000000000000ff.tmp"), &json!("removed")));
+    let evidence = data.join("blocks/quarantine").join(block.file_name().unwrap());
+    assert!(fs::read(&evidence).unwrap() == bytes && !block.exists());
+    assert!(done(&cli, &data, &["verify"]).await.contains("as they were written"));
+    assert!(done(&cli, &data, &["repair"]).await.contains("nothing to mend"));
+
+    collector.restart().await;
+    assert_eq!(collector.own_metric("belfry_collector_blocks_quarantined"), 1.0);
+    let refused = store(&cli, &data, &["repair"]).await.refused(1);
+    assert!(refused.contains("stop the collector"), "{refused}");
+    let refused = store(&cli, &collector.scratch().join("none"), &["repair"]).await.refused(1);
+    assert!(refused.contains("data directory"), "{refused}");
 }

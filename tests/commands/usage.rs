@@ -46,6 +46,10 @@ async fn wrong_words_end_with_two() {
         "store export --to x --format xml",
         "store import",
         "store import x.om --node n --node-label host",
+        "store backup",
+        "store backup x --keep 0",
+        "store restore",
+        "store repair x",
     ] {
         let said = belfry.run(&line.split_whitespace().collect::<Vec<_>>()).await;
         assert_eq!(said.code, Some(2), "belfry {line}: {said:?}");

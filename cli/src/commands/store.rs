@@ -3,6 +3,7 @@
 mod backup;
 mod export;
 mod import;
+mod repair;
 mod restore;
 
 use std::{
@@ -72,6 +73,8 @@ enum Command {
     Backup(backup::Args),
     /// Makes a backup a data directory, where there is none: then a collector can start on it
     Restore(restore::Args),
+    /// Moves what is damaged aside, says what is lost with it, and removes what was never finished. The collector must be stopped
+    Repair,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -107,6 +110,10 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
             let (args, keys) = (args.clone(), keys()?);
             let work = move |stop: &AtomicBool| backup::run(&args, (&directory, &keys), output, stop);
             whole(until_interrupted(global, work))
+        }
+        Command::Repair => {
+            let keys = keys()?;
+            whole(until_interrupted(global, move |stop: &AtomicBool| repair::run((&directory, &keys), output, stop)))
         }
         Command::Restore(args) => {
             let args = args.clone();

@@ -14,6 +14,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -95,8 +96,26 @@ impl Shelf {
         keys: &Keys,
         cache_bytes: usize,
     ) -> Result<(Self, ShelfRecovery), ShelfError> {
-        let lock = storage.lock(LOCK).map_err(failure(&*storage, "lock", LOCK))?;
-        let lock = lock.ok_or_else(|| ShelfError::Locked(path_of(&*storage, "")))?;
+        let lock = Self::lock(&*storage)?;
+        Self::open_locked(storage, keys, lock, cache_bytes)
+    }
+
+    /// Takes possession of a folder.
+    ///
+    /// # Errors
+    /// [`ShelfError`]
+    pub(crate) fn lock(storage: &dyn Storage) -> Result<Lock, ShelfError> {
+        let lock = storage.lock(LOCK).map_err(failure(storage, "lock", LOCK))?;
+        lock.ok_or_else(|| ShelfError::Locked(path_of(storage, "")))
+    }
+
+    /// As [`Self::open`], for who has possession of the folder.
+    pub(crate) fn open_locked(
+        storage: Arc<dyn Storage>,
+        keys: &Keys,
+        lock: Lock,
+        cache_bytes: usize,
+    ) -> Result<(Self, ShelfRecovery), ShelfError> {
         let cache = Arc::new(Cache::new(cache_bytes));
         let shelf = Self {
             storage,
@@ -266,14 +285,7 @@ impl Shelf {
     fn quarantine(&self, name: &str, why: &BlockError) {
         error!(block = name, error = %ErrorChain(why), "block is damaged: it is moved to the quarantine, and what it holds is not served");
         self.quarantined.fetch_add(1, Relaxed);
-        let storage = &*self.storage;
-        let moved = storage
-            .create_folder(QUARANTINE)
-            .and_then(|()| storage.sync_folder(""))
-            .and_then(|()| storage.rename(name, &format!("{QUARANTINE}/{name}")))
-            .and_then(|()| storage.sync_folder(QUARANTINE))
-            .and_then(|()| storage.sync_folder(""));
-        if let Err(error) = moved {
+        if let Err(error) = move_aside(&*self.storage, name) {
             warn!(block = name, %error, "damaged block cannot be moved: it stays where it is, out of service");
         }
     }
@@ -294,6 +306,15 @@ impl Shelf {
     }
 }
 
+/// Moves a block to the quarantine, durably.
+pub(crate) fn move_aside(storage: &dyn Storage, name: &str) -> io::Result<()> {
+    storage.create_folder(QUARANTINE)?;
+    storage.sync_folder("")?;
+    storage.rename(name, &format!("{QUARANTINE}/{name}"))?;
+    storage.sync_folder(QUARANTINE)?;
+    storage.sync_folder("")
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Block,
@@ -310,6 +331,11 @@ fn name_of(number: u64, kind: Kind) -> String {
 /// Whether a file of this name is a block.
 pub(crate) fn is_block(name: &str) -> bool {
     block_number(name).is_some()
+}
+
+/// Whether a file of this name is a block that was not finished.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    matches!(parse_name(name), Some((_, Kind::Unfinished)))
 }
 
 /// The number of the block in a file of this name.
