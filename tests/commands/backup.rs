@@ -26,6 +26,8 @@ async fn a_data_directory_is_copied_and_made_again() {
     let [to, from_none] = [&backups, &none].map(|path| path.to_str().unwrap());
 
     let taken: Value = serde_json::from_str(&store(&data, &["backup", to, "-o", "json"]).await.done()).unwrap();
+    let verified = store(Path::new(taken[0]["backup"].as_str().unwrap()), &["verify"]).await.done();
+    assert!(verified.contains("all as they were copied"), "{verified}");
     assert_fields(&taken[0], "backup created files bytes new_bytes");
     assert_time(&taken[0]["created"]);
     node.say("test_value", 3, 2.5).await;
@@ -78,6 +80,8 @@ async fn damage_is_told_and_ends_with_one() {
     bytes[70] ^= 1;
     fs::remove_file(&block).unwrap();
     fs::write(&block, &bytes).unwrap();
+    let said = store(Path::new(&copy), &["verify", "-o", "csv"]).await;
+    assert!(said.code == Some(1) && said.output.contains(".block,\"it is missing"), "{said:?}");
     let refused = store(&restored, &["restore", &copy]).await.refused(1);
     assert!(refused.contains("--skip-damaged") && !restored.exists(), "{refused}");
     let said = store(&restored, &["restore", &copy, "--skip-damaged"]).await;

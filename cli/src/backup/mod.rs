@@ -33,7 +33,7 @@ use belfry_common::{identity::Authority, model::Timestamp, storage::Failure};
 use belfry_store::StoreFile;
 use thiserror::Error;
 
-pub(crate) use restore::restore;
+pub(crate) use restore::{restore, verify};
 pub(crate) use take::take;
 
 use crate::{api, state};
@@ -132,7 +132,7 @@ fn backups(directory: &Path) -> Result<Vec<Backup>, BackupError> {
     let mut backups = Vec::new();
     for name in names(directory)? {
         let path = directory.join(&name);
-        if let Some(created) = time_of(&name).filter(|_| is_folder(&path) && path.join(manifest::FILE).exists()) {
+        if let Some(created) = time_of(&name).filter(|_| is_folder(&path) && is_backup(&path)) {
             backups.push(Backup { created, path });
         }
     }
@@ -140,9 +140,14 @@ fn backups(directory: &Path) -> Result<Vec<Backup>, BackupError> {
     Ok(backups)
 }
 
+/// Whether this is a backup itself.
+pub(crate) fn is_backup(path: &Path) -> bool {
+    path.join(manifest::FILE).exists()
+}
+
 /// The backup that this is, or the newest one in it.
 fn find(path: &Path) -> Result<PathBuf, BackupError> {
-    if path.join(manifest::FILE).exists() {
+    if is_backup(path) {
         return Ok(path.to_owned());
     }
     let newest = backups(path)?.pop().map(|backup| backup.path);

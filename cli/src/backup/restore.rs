@@ -11,7 +11,7 @@ use std::{
 };
 
 use belfry_common::{identity::Authority, model::Timestamp};
-use belfry_store::{BackupProgress, Checksum, Step, StoreFile, copy_file};
+use belfry_store::{BackupProgress, Checksum, Step, StoreFile, check_file, copy_file};
 
 use super::{BackupError, DataFile, Manifest, failed, find, is_folder, make_folder, names, sync_folder};
 use crate::state;
@@ -67,6 +67,37 @@ pub(crate) fn restore(
         bytes: manifest.bytes().saturating_sub(left_out),
         damaged: damaged.into_iter().map(DataFile::path).collect(),
     })
+}
+
+/// What was looked at of a backup.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+    /// Files that are missing, or not what was copied.
+    pub(crate) damaged: Vec<String>,
+}
+
+/// Compares each file of a backup with its manifest.
+///
+/// # Errors
+/// [`BackupError`]
+pub(crate) fn verify(backup: &Path, progress: BackupProgress<'_>) -> Result<Verified, BackupError> {
+    let manifest = Manifest::read(backup)?;
+    progress(Step::Found(manifest.bytes()))?;
+    let mut damaged = Vec::new();
+    for (file, checksum) in &manifest.files {
+        let path = backup.join(file.path());
+        if !is_there(&path) || check_file(&path, progress)? != *checksum {
+            damaged.push(file.path());
+        }
+    }
+    Ok(Verified { files: manifest.files.len(), bytes: manifest.bytes(), damaged })
+}
+
+/// Whether it is a file in a folder: a link to either could lead anywhere.
+fn is_there(path: &Path) -> bool {
+    path.parent().is_some_and(is_folder) && fs::symlink_metadata(path).is_ok_and(|of| of.is_file())
 }
 
 /// Whose the directory is: what an administrator restores is for the service.
@@ -131,10 +162,7 @@ impl Aside {
         progress: BackupProgress<'_>,
     ) -> Result<bool, BackupError> {
         let (source, target) = (backup.join(file.path()), self.path.join(file.path()));
-        // A link to a folder could lead anywhere.
-        let is_there =
-            source.parent().is_some_and(is_folder) && fs::symlink_metadata(&source).is_ok_and(|of| of.is_file());
-        if !is_there {
+        if !is_there(&source) {
             return Ok(false);
         }
         let copied = copy_file(&source, &target, progress)?;

@@ -88,6 +88,7 @@ fn what_was_backed_up_beside_a_collector_is_restored() {
     let taken = data.take(0, None).unwrap();
     assert_eq!(taken.path, data.at("backups/2023-11-14T22-13-20.000Z"));
     assert_eq!((taken.files, taken.bytes_new, taken.damaged.len()), (5, taken.bytes, 0));
+    assert!(verify(&taken.path, &|_| Ok(())).unwrap().damaged.is_empty());
     let restored = data.restore("backups", "restored", false).unwrap();
     assert_eq!((restored.files, restored.bytes, restored.created), (5, taken.bytes, NOW));
     let names: BTreeSet<String> = names(&data.at("restored")).unwrap().into_iter().collect();
@@ -185,6 +186,8 @@ fn nothing_is_put_in_place_of_a_backup_that_is_damaged_or_of_one_that_was_interr
         symlink(data.at("elsewhere"), place.join("blocks")).unwrap();
     });
     for name in ["flipped-block", "cut-block", "no-block", "linked-block", "linked-folder", "flipped-database"] {
+        let verified = verify(&data.at(name), &|_| Ok(())).unwrap();
+        assert_eq!((verified.files, verified.damaged.len()), (5, 1), "{name}");
         let error = data.restore(name, "restored", false).unwrap_err();
         let expected = if name == "flipped-database" { state::FILE } else { &block };
         assert!(matches!(&error, BackupError::Damaged { files, .. } if *files == [expected]), "{name}: {error}");

@@ -61,7 +61,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t = By::Block)]
         by: By,
     },
-    /// Reads every byte and compares it with its checksums; ends with 1 if something is damaged
+    /// Reads every byte and compares it with its checksums, of a backup as well, if --data-dir names one; ends with 1 if something is damaged
     Verify,
     /// Writes samples to a file that other programs read. What is only in a collector's memory, the last minutes, is not in it; ends with 1 if
     /// something is damaged
@@ -95,6 +95,9 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
     let output = global.output(Format::Table);
     match &args.command {
         Command::Info { by } => info(&StoreFiles::open(&directory, &keys()?)?, &directory, *by, &output),
+        Command::Verify if crate::backup::is_backup(&directory) => {
+            whole(until_interrupted(global, move |stop: &AtomicBool| backup::verify(&directory, output, stop)))
+        }
         Command::Verify => verify(&StoreFiles::open(&directory, &keys()?)?, &output),
         Command::Export(args) => {
             let (args, keys, catalogue) = (args.clone(), keys()?, xid_files::load(&settings.xid_catalogue)?);

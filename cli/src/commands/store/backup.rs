@@ -11,14 +11,15 @@ use belfry_common::{clock, error_chain::ErrorChain};
 use belfry_store::Keys;
 use serde::{Deserialize, Serialize};
 
-use super::{copying, print, progress};
+use super::{DamageRow, copying, print, progress};
 use crate::{
     api, backup,
     exit::note,
     render::{
         Look,
         listing::Listed,
-        output::Output,
+        output::{Format, Output},
+        text::escape,
         units::{bytes, count},
     },
 };
@@ -61,6 +62,23 @@ pub(super) fn run(
     Ok(taken.damaged.is_empty())
 }
 
+/// Compares a backup with its manifest; whether nothing was damaged.
+pub(super) fn verify(backup: &Path, output: Output, stop: &AtomicBool) -> anyhow::Result<bool> {
+    let bar = progress(0, "verifying");
+    let verified = backup::verify(backup, &copying(&bar, stop));
+    bar.finish_and_clear();
+    let verified = verified?;
+    let damage = "it is missing, or not what was copied";
+    let row = |file: &String| DamageRow { block: file.clone(), damage: damage.to_owned() };
+    if verified.damaged.is_empty() && output.format == Format::Table {
+        let files = count(verified.files, "file");
+        output.print(&format!("{files}, {}: all as they were copied\n", bytes(verified.bytes as f64)))?;
+    } else {
+        print(&verified.damaged.iter().map(row).collect::<Vec<_>>(), &output)?;
+    }
+    Ok(verified.damaged.is_empty())
+}
+
 /// A backup.
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
@@ -83,7 +101,7 @@ impl Listed for Row {
     fn table(list: &[Self], _look: &Look) -> String {
         let line = |row: &Self| {
             let [all, new] = [row.bytes, row.new_bytes].map(|number| bytes(number as f64));
-            format!("{}: {}, {all}, of which {new} are new\n", row.backup, count(row.files, "file"))
+            format!("{}: {}, {all}, of which {new} are new\n", escape(&row.backup), count(row.files, "file"))
         };
         list.iter().map(line).collect()
     }

@@ -16,6 +16,7 @@ use crate::{
         Look,
         listing::Listed,
         output::Output,
+        text::escape,
         units::{bytes, count},
     },
 };
@@ -75,7 +76,8 @@ impl Listed for Row {
     fn table(list: &[Self], _look: &Look) -> String {
         let line = |row: &Self| {
             let files = count(row.files, "file");
-            format!("{}: {files}, {}, from {}\n", row.data_directory, bytes(row.bytes as f64), row.backup)
+            let [to, from] = [&row.data_directory, &row.backup].map(|path| escape(path));
+            format!("{to}: {files}, {}, from {from}\n", bytes(row.bytes as f64))
         };
         list.iter().map(line).collect()
     }
