@@ -1,12 +1,12 @@
 //! Makes a backup a data directory again.
 //!
-//! All of it is copied aside, in the directory itself, and compared with the manifest. Then it is put in its place: the authority first, for a
+//! All of it is copied aside, in the directory itself, and compared with the manifest, while no collector can start there. Then it is put in its place: the authority first, for a
 //! collector does not start with an authority and no database, the database last.
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, lchown},
+    os::unix::fs::{MetadataExt as _, lchown},
     path::{Path, PathBuf},
 };
 
@@ -14,11 +14,10 @@ use belfry_common::{identity::Authority, model::Timestamp};
 use belfry_store::{BackupProgress, Checksum, Step, StoreFile, check_file, copy_file};
 
 use super::{BackupError, DataFile, Manifest, failed, find, is_folder, make_folder, names, sync_folder};
-use crate::state;
+use crate::state::{self, OpenError, State};
 
 /// Where all is copied to first.
 const ASIDE: &str = ".restoring";
-const LOCK: &str = "lock";
 /// Damaged files that are named; who has more has another problem.
 const NAMED_MAX: usize = 10;
 
@@ -45,6 +44,9 @@ pub(crate) fn restore(
 ) -> Result<Restored, BackupError> {
     let backup = find(from)?;
     let manifest = Manifest::read(&backup)?;
+    if !manifest.files.contains_key(&DataFile::Database) {
+        return Err(BackupError::Manifest { path: backup, what: "it has no database".to_owned() });
+    }
     progress(Step::Found(manifest.bytes()))?;
     let aside = Aside::begin(data)?;
     let mut damaged = Vec::new();
@@ -88,7 +90,7 @@ pub(crate) fn verify(backup: &Path, progress: BackupProgress<'_>) -> Result<Veri
     let mut damaged = Vec::new();
     for (file, checksum) in &manifest.files {
         let path = backup.join(file.path());
-        if !is_there(&path) || check_file(&path, progress)? != *checksum {
+        if !is_there(&path) || readable(check_file(&path, progress))? != Some(*checksum) {
             damaged.push(file.path());
         }
     }
@@ -98,6 +100,14 @@ pub(crate) fn verify(backup: &Path, progress: BackupProgress<'_>) -> Result<Veri
 /// Whether it is a file in a folder: a link to either could lead anywhere.
 fn is_there(path: &Path) -> bool {
     path.parent().is_some_and(is_folder) && fs::symlink_metadata(path).is_ok_and(|of| of.is_file())
+}
+
+/// What a file has; none if the disk does not give it.
+fn readable(read: Result<Checksum, belfry_store::BackupError>) -> Result<Option<Checksum>, BackupError> {
+    match read {
+        Err(belfry_store::BackupError::Failure(failure)) if failure.operation == "read" => Ok(None),
+        read => Ok(Some(read?)),
+    }
 }
 
 /// Whose the directory is: what an administrator restores is for the service.
@@ -124,6 +134,8 @@ struct Aside {
     owner: Owner,
     /// The directory was not there.
     is_new: bool,
+    is_in_place: bool,
+    /// No collector starts in the directory, and nobody else restores to it.
     _lock: File,
 }
 
@@ -131,20 +143,21 @@ impl Aside {
     fn begin(data: &Path) -> Result<Self, BackupError> {
         let is_new = !data.exists();
         make_folder(data)?;
-        let path = data.join(ASIDE);
         check_empty(data)?;
-        make_folder(&path)?;
-        let lock = lock(&path.join(LOCK)).map_err(failed("lock", &path))?;
-        let lock = lock.ok_or_else(|| BackupError::InUse { path: data.to_owned() })?;
-        // What an earlier one left. Nothing of it is in its place: nothing else is in the directory.
-        for name in names(&path)?.into_iter().filter(|name| name != LOCK) {
-            let path = path.join(name);
-            let removed = if is_folder(&path) { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(failed("remove", &path))?;
-        }
         let of_data = fs::metadata(data).map_err(failed("read", data))?;
         let owner = Owner { user: of_data.uid(), group: of_data.gid() };
-        let aside = Self { data: data.to_owned(), path, owner, is_new, _lock: lock };
+        let lock = State::lock(data).map_err(|error| match error {
+            OpenError::InUse { .. } => BackupError::InUse { path: data.to_owned() },
+            error => error.into(),
+        })?;
+        let path = data.join(ASIDE);
+        // What an earlier one left. Nothing of it is in its place: nothing else is in the directory.
+        if is_folder(&path) {
+            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+        }
+        let aside = Self { data: data.to_owned(), path, owner, is_new, is_in_place: false, _lock: lock };
+        owner.adopt(&data.join(state::LOCK_FILE))?;
+        make_folder(&aside.path)?;
         owner.adopt(&aside.path)?;
         for folder in StoreFile::FOLDERS {
             make_folder(&aside.path.join(folder))?;
@@ -165,16 +178,16 @@ impl Aside {
         if !is_there(&source) {
             return Ok(false);
         }
-        let copied = copy_file(&source, &target, progress)?;
+        let copied = readable(copy_file(&source, &target, progress))?;
         self.owner.adopt(&target)?;
-        if copied == checksum {
+        if copied == Some(checksum) {
             return Ok(true);
         }
         fs::remove_file(&target).map_err(failed("remove", &target))?;
         Ok(false)
     }
 
-    fn put_in_place(self) -> Result<(), BackupError> {
+    fn put_in_place(mut self) -> Result<(), BackupError> {
         for folder in StoreFile::FOLDERS {
             sync_folder(&self.path.join(folder))?;
         }
@@ -192,15 +205,20 @@ impl Aside {
                 renamed => renamed.map_err(failed("put in its place", &to))?,
             }
         }
+        self.is_in_place = true;
         sync_folder(&self.data)
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // The next restore would remove it, too; the directory stays if something is in it.
+        // The next restore would remove it, too.
         drop(fs::remove_dir_all(&self.path));
-        if self.is_new {
+        if !self.is_in_place {
+            drop(fs::remove_file(self.data.join(state::LOCK_FILE)));
+        }
+        if self.is_new && !self.is_in_place {
+            // It stays if something is in it.
             drop(fs::remove_dir(&self.data));
         }
     }
@@ -209,34 +227,22 @@ impl Drop for Aside {
 fn check_empty(data: &Path) -> Result<(), BackupError> {
     let path = data.to_owned();
     let names = names(data)?;
-    let is_aside = |name: &String| name == ASIDE;
     let entries = fs::read_dir(data).map_err(failed("list", data))?.count();
-    if entries == 0 || (entries == 1 && names.iter().all(is_aside)) {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let is_ours = |name: &String| [ASIDE, state::LOCK_FILE].contains(&name.as_str());
+    if entries == names.len() && names.iter().all(is_ours) {
         return Ok(());
     }
     let locks = [state::LOCK_FILE, "journal/lock", "blocks/lock"];
-    if locks.iter().any(|name| is_held(&data.join(name))) {
-        return Err(BackupError::InUse { path });
-    }
-    let has_database = names.iter().any(|name| name == state::FILE);
-    if names.iter().any(is_aside) && !has_database {
-        return Err(BackupError::HalfRestored { path });
-    }
-    Err(BackupError::NotEmpty { path })
+    Err(match locks.iter().any(|name| is_held(&data.join(name))) {
+        true => BackupError::InUse { path },
+        false if has(ASIDE) && !has(state::FILE) => BackupError::HalfRestored { path },
+        false => BackupError::NotEmpty { path },
+    })
 }
 
 /// Whether a process holds this lock.
 fn is_held(path: &Path) -> bool {
     let file = OpenOptions::new().read(true).open(path);
     file.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
-}
-
-/// Takes a lock; none if somebody has it.
-fn lock(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(error),
-    }
 }

@@ -92,7 +92,10 @@ fn what_was_backed_up_beside_a_collector_is_restored() {
     let restored = data.restore("backups", "restored", false).unwrap();
     assert_eq!((restored.files, restored.bytes, restored.created), (5, taken.bytes, NOW));
     let names: BTreeSet<String> = names(&data.at("restored")).unwrap().into_iter().collect();
-    assert_eq!(names, ["belfry.db", "blocks", "ca.key.pem", "ca.pem", "journal"].map(str::to_owned).into());
+    assert_eq!(
+        names,
+        ["belfry.db", state::LOCK_FILE, "blocks", "ca.key.pem", "ca.pem", "journal"].map(str::to_owned).into()
+    );
     for path in below(&data.at("restored")) {
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, if is_folder(&path) { 0o700 } else { 0o600 }, "{}", path.display());
@@ -202,6 +205,10 @@ fn nothing_is_put_in_place_of_a_backup_that_is_damaged_or_of_one_that_was_interr
     assert!(matches!(data.restore("no-manifest", "other", false), Err(BackupError::Manifest { .. })));
     // An empty directory stays, and what a killed restore has left there is nothing.
     fs::create_dir_all(data.at("other/.restoring/blocks")).unwrap();
+    let lock = State::lock(&data.at("other")).unwrap();
+    assert!(matches!(restore(&backup, &data.at("other"), false, &|_| Ok(())), Err(BackupError::InUse { .. })));
+    assert!(data.at("other/.restoring/blocks").exists(), "somebody restores to it already");
+    drop(lock);
     let stopped = |step| match step {
         belfry_store::Step::Done(_) => Err(belfry_store::BackupError::Stopped),
         belfry_store::Step::Found(_) => Ok(()),

@@ -106,14 +106,21 @@ impl State {
         directory.join(FILE)
     }
 
+    /// Takes possession of a data directory's database, which need not be there, until the result is dropped: no collector starts meanwhile.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] if somebody has it.
+    pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
+        files::lock(directory.join(LOCK_FILE), &Self::path(directory))
+    }
+
     /// Opens the database of this data directory, or creates it. Blocks while it is checked.
     ///
     /// # Errors
     /// [`OpenError`] says what is wrong with which file and what to do about it.
     pub(crate) fn open(directory: &Path) -> Result<Self, OpenError> {
-        let path = Self::path(directory);
-        let lock = files::lock(directory.join(LOCK_FILE), &path)?;
-        Self::start(&Location::File(path), Some(lock))
+        let lock = Self::lock(directory)?;
+        Self::start(&Location::File(Self::path(directory)), Some(lock))
     }
 
     /// A database that is gone with its last handle.
