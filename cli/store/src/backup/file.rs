@@ -13,7 +13,7 @@ use super::{BackupError, BackupProgress, Step, failed};
 
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 1024 * 1024;
-/// What the system reads at one instant of a file that is written meanwhile.
+/// Bytes of a file that is written meanwhile that are read at once.
 const PAGE_BYTES: usize = 4096;
 
 /// What tells whether a file is the one that was written.
@@ -57,19 +57,27 @@ pub fn check_file(path: &Path, progress: BackupProgress<'_>) -> Result<Checksum,
 
 /// As [`copy_file`], of a file that somebody appends to: what the copy has ends where it ended at some moment, or with zeros behind that.
 ///
-/// Read from its end to its beginning: where something is missing, all that was written after it is missing as well.
+/// Read from its end to its beginning: where something is missing, all that was written after it is missing as well. Within a page the system
+/// reads the other way round, so that each is read until that says the same twice: then nothing was written meanwhile.
 pub(super) fn copy_growing(from: &Path, to: &Path) -> Result<(), BackupError> {
     let source = open_file(from)?;
     let target = create(to)?;
     let bytes = source.metadata().map_err(failed("read", from))?.len();
     target.set_len(bytes).map_err(failed("write", to))?;
-    let mut page = [0; PAGE_BYTES];
+    let (mut page, mut again) = ([0; PAGE_BYTES], [0; PAGE_BYTES]);
     for number in (0..bytes.div_ceil(PAGE_BYTES as u64)).rev() {
         let offset = number * PAGE_BYTES as u64;
         let wanted = usize::try_from(bytes - offset).unwrap_or(PAGE_BYTES).min(PAGE_BYTES);
         let page = page.get_mut(..wanted).unwrap_or_default();
-        page.fill(0);
+        let again = again.get_mut(..wanted).unwrap_or_default();
         read_page(&source, page, offset).map_err(failed("read", from))?;
+        loop {
+            read_page(&source, again, offset).map_err(failed("read", from))?;
+            if again == page {
+                break;
+            }
+            page.copy_from_slice(again);
+        }
         // What is preallocated stays a hole.
         if page.iter().any(|byte| *byte != 0) {
             target.write_all_at(page, offset).map_err(failed("write", to))?;
@@ -84,8 +92,9 @@ pub(super) fn cut(path: &Path, bytes: u64) -> Result<(), BackupError> {
     Ok(file.set_len(bytes).and_then(|()| file.sync_all()).map_err(failed("cut", path))?)
 }
 
-/// Reads as much of a page as there is: the preallocated end of the file may be cut off meanwhile.
+/// Reads as much of a page as there is, and zeros: the preallocated end of the file may be cut off meanwhile.
 fn read_page(file: &File, mut page: &mut [u8], mut offset: u64) -> io::Result<()> {
+    page.fill(0);
     while !page.is_empty() {
         match file.read_at(page, offset) {
             Ok(0) => break,

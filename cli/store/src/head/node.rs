@@ -206,7 +206,9 @@ impl NodeHead {
 
     /// Reads series; `is_rest`: only what is in no block.
     pub(super) fn select(&self, selection: &Selection<'_>, is_rest: bool, found: &mut Selected) {
-        let wanted = Wanted { selection, metric: selection.metric.map(MetricKey::new), is_rest };
+        let memo = found.take_memo();
+        let metric = selection.metric.map(MetricKey::new);
+        let wanted = Wanted { selection, metric, memo: memo.as_deref(), is_rest };
         match wanted.metric {
             Some(metric) => self
                 .metrics
@@ -215,6 +217,7 @@ impl NodeHead {
                 .for_each(|group| group.select(wanted, found)),
             None => self.groups.values().for_each(|group| group.select(wanted, found)),
         }
+        found.put_memo(memo);
     }
 }
 

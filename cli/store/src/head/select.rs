@@ -1,12 +1,14 @@
 //! Reading series from tiles.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     ops::Range,
     sync::Arc,
 };
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
+use rustc_hash::FxHashMap;
 
 use super::{
     layout::{IndexedLayout, MetricKey},
@@ -23,6 +25,24 @@ use crate::{
 pub struct Selected {
     series: Vec<(Arc<SeriesDefinition>, Range<usize>)>,
     samples: Vec<Sample>,
+    memo: Option<Box<Memo>>,
+}
+
+/// Which series of a layout are wanted, as far as that was asked. Nodes that are alike share layouts.
+#[derive(Debug, Default)]
+pub(super) struct Memo(RefCell<FxHashMap<usize, Remembered>>);
+
+/// A layout and the places in it.
+type Remembered = (Arc<IndexedLayout>, Arc<[u32]>);
+
+impl Memo {
+    /// The places that `find` finds, unless that was asked before. A layout is kept, so that no other has its address.
+    fn places(&self, index: &Arc<IndexedLayout>, find: impl FnOnce() -> Arc<[u32]>) -> Arc<[u32]> {
+        let mut known = self.0.borrow_mut();
+        let entry = known.entry(Arc::as_ptr(index) as usize);
+        let (_, places) = entry.or_insert_with(|| (Arc::clone(index), find()));
+        Arc::clone(places)
+    }
 }
 
 impl Selected {
@@ -42,6 +62,19 @@ impl Selected {
         self.samples.clear();
     }
 
+    /// Remembers what of each layout is wanted, for selections of one kind on several nodes, from now on or no longer.
+    pub(crate) fn remember(&mut self, is_wanted: bool) {
+        self.memo = is_wanted.then(Box::default);
+    }
+
+    pub(super) fn take_memo(&mut self) -> Option<Box<Memo>> {
+        self.memo.take()
+    }
+
+    pub(super) fn put_memo(&mut self, memo: Option<Box<Memo>>) {
+        self.memo = memo;
+    }
+
     /// Adds a series with the wanted ones of the samples that `read` appends; without any it is not added.
     pub(super) fn add(&mut self, definition: &Arc<SeriesDefinition>, pick: Pick, read: impl FnOnce(&mut Vec<Sample>)) {
         let from = self.samples.len();
@@ -59,16 +92,29 @@ impl Selected {
 pub(super) struct Wanted<'a> {
     pub(super) selection: &'a Selection<'a>,
     pub(super) metric: Option<MetricKey<'a>>,
+    pub(super) memo: Option<&'a Memo>,
     /// Only what is in no block, but for a tile before it, which tells what ended with it.
     pub(super) is_rest: bool,
 }
 
 impl<'a> Wanted<'a> {
     /// The series of a layout that are wanted, with their places.
-    pub(super) fn matching(self, index: &'a IndexedLayout) -> impl Iterator<Item = (u32, &'a Arc<SeriesDefinition>)> {
-        let places = self.metric.map_or(index.all_places(), |metric| index.places(metric));
-        let series = places.iter().filter_map(|&place| Some((place, index.layout.series.get(place as usize)?)));
-        series.filter(move |(_, definition)| (self.selection.filter)(definition))
+    pub(super) fn matching(
+        self,
+        index: &'a Arc<IndexedLayout>,
+    ) -> impl Iterator<Item = (u32, &'a Arc<SeriesDefinition>)> {
+        let asked = move || {
+            let places = self.metric.map_or(index.all_places(), |metric| index.places(metric)).iter().copied();
+            let definition = |place: u32| index.layout.series.get(place as usize);
+            places.filter(move |&place| definition(place).is_some_and(|series| (self.selection.filter)(series)))
+        };
+        // One of the two has something.
+        let known = self.memo.map(|memo| memo.places(index, || asked().collect()));
+        let unknown = self.memo.is_none().then(asked);
+        let known =
+            known.into_iter().flat_map(|places| (0..places.len()).filter_map(move |at| places.get(at).copied()));
+        let places = known.chain(unknown.into_iter().flatten());
+        places.filter_map(|place| Some((place, index.layout.series.get(place as usize)?)))
     }
 }
 

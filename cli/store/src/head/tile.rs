@@ -116,7 +116,9 @@ impl OpenTile {
         let own = size_of::<SealedTile>() + self.times.len() * 8 + starts.len() * 4 + bits.len();
         let bytes = own + if is_first_of_layout { self.index.bytes() / Arc::strong_count(&self.index) } else { 0 };
         let times = self.times.as_slice().into();
-        SealedTile { index: Arc::clone(&self.index), times, starts: starts.into(), bits: bits.into(), bytes }
+        // Copied: an allocator need not take back what a vector was given too much.
+        let bits = bits.as_slice().into();
+        SealedTile { index: Arc::clone(&self.index), times, starts: starts.into(), bits, bytes }
     }
 }
 

@@ -124,6 +124,7 @@ impl Reader {
     ) -> Result<ControlFlow<()>, ReadError> {
         let rows = RowsOf::of(selection);
         let widened = rows.map_or(*selection, |rows| rows.widened(selection));
+        selected.remember(nodes.len() > 1);
         let mut elsewhere = Vec::new();
         let mut gathered = Gathered::default();
         for &node in nodes {
@@ -140,6 +141,7 @@ impl Reader {
                 gathered.add_head(node, selected);
             }
         }
+        selected.remember(false);
         if elsewhere.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
