@@ -7,8 +7,8 @@ use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_store::{
-    Aggregate, BlockError, CompactOptions, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Sample, Selected, Selection,
-    Store, StoreFiles, StoreOptions, Tier, TimeRange,
+    Aggregate, BlockError, CompactOptions, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Sample, Selected,
+    Selection, Store, StoreFiles, StoreOptions, Tier, TimeRange,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -54,7 +54,10 @@ fn put_crc(bytes: &mut [u8], at: usize) {
 }
 
 fn count(directory: &Path) {
-    let files = StoreFiles::open(directory, &Keys::default()).expect("a sound disk");
+    let files = match StoreFiles::open(directory, &Keys::default()) {
+        Err(BlockError::Key { .. }) => return,
+        files => files.expect("a sound disk"),
+    };
     let is_damage = |error: &BlockError| matches!(error, BlockError::Damaged { .. } | BlockError::Version { .. });
     let counted = files.metrics().map(drop).and(files.nodes().map(drop));
     assert!(counted.as_ref().err().is_none_or(is_damage), "{counted:?}");
@@ -66,7 +69,7 @@ fn open(directory: &Path) -> Option<Store> {
     let compact = CompactOptions { grace_ms: 0, quiet_ms: 0, ..CompactOptions::default() };
     let maintain = MaintainOptions { compact, merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
     let options = StoreOptions { maintain, segment_bytes: 128 * 1024, ..StoreOptions::default() };
-    // A newer version of the format is the one thing that it may refuse.
+    // A newer version of the format, or another key, is all that it may refuse.
     Store::open(directory, options, Timestamp::from_millis(1_800_000_000_000)).ok().map(|(store, _)| store)
 }
 
@@ -74,12 +77,9 @@ fn query(directory: &Path) {
     let Some(store) = open(directory) else { return };
     let [after, until] = [i64::MIN, i64::MAX].map(Timestamp::from_millis);
     let nodes: Vec<NodeId> = (0..NODES).map(NodeId).collect();
-    for grain in
-        [Grain::Raw, Grain::Rows(Tier::Minute, Aggregate::Sum), Grain::Rows(Tier::Hour, Aggregate::Count)]
-    {
+    for grain in [Grain::Raw, Grain::Rows(Tier::Minute, Aggregate::Sum), Grain::Rows(Tier::Hour, Aggregate::Count)] {
         let range = TimeRange { after, until };
-        let selection =
-            Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain };
+        let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain };
         let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
             assert!(samples.is_sorted_by(|a, b| a.time < b.time));
             ControlFlow::Continue(())
