@@ -29,7 +29,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use belfry_common::{identity::Authority, model::Timestamp, storage::Failure};
+use belfry_common::{
+    identity::Authority,
+    model::Timestamp,
+    storage::{Failure, failed},
+};
 use belfry_store::StoreFile;
 use thiserror::Error;
 
@@ -174,10 +178,4 @@ fn make_folder(path: &Path) -> Result<(), BackupError> {
 /// Makes a folder's entries survive a loss of power.
 fn sync_folder(path: &Path) -> Result<(), BackupError> {
     Ok(fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(failed("sync", path))?)
-}
-
-/// The failure of an operation on a file.
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
-    let path = path.to_owned();
-    move |source| Failure { operation, path, source }
 }

@@ -121,6 +121,12 @@ pub fn failure<'a>(
     move |source| Failure { operation, path: path_of(storage, name), source }
 }
 
+/// As [`failure`], of an operation on a file that is in no storage.
+pub fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
+    let path = path.to_owned();
+    move |source| Failure { operation, path, source }
+}
+
 /// Where something of the storage is, for messages.
 pub fn path_of(storage: &dyn Storage, name: &str) -> PathBuf {
     if name.is_empty() { storage.path().to_owned() } else { storage.path().join(name) }

@@ -28,13 +28,13 @@ mod journal;
 mod tests;
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use belfry_common::{
     journal::{JournalError, segment_name, segment_number},
-    storage::Failure,
+    storage::{Failure, failed},
 };
 use thiserror::Error;
 
@@ -167,10 +167,4 @@ pub fn back_up(
         }
     }
     Err(BackupError::Busy)
-}
-
-/// The failure of an operation on a file.
-pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
-    let path = path.to_owned();
-    move |source| Failure { operation, path, source }
 }
