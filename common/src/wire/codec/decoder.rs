@@ -180,6 +180,8 @@ impl Decoder {
             }
             within(series.len(), limits::SERIES_PER_NODE_WIRE_MAX, "series")?;
         }
+        // They stay for as long as the connection.
+        predictors.shrink_to_fit();
         let layout = Layout {
             group: definition.group,
             sampler: definition.sampler.into(),

@@ -4,10 +4,11 @@
 //! streams keeps one copy of it. What nobody uses any more is let go of.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
+
+use hashbrown::HashTable;
 
 use crate::model::{Layout, Metric, SeriesDefinition};
 
@@ -34,14 +35,22 @@ impl LayoutPool {
     pub fn layout(&self, layout: Layout) -> Arc<Layout> {
         self.layouts.lock().unwrap_or_else(PoisonError::into_inner).share(layout)
     }
+
+    /// Gives back what the pool itself occupies for what is gone: otherwise that waits for something new.
+    pub fn sweep(&self) {
+        // What is made of others goes first, and so do its references.
+        self.layouts.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+    }
 }
 
-/// Values by their hash. Weak, so that the pool keeps nothing alive.
+/// Values with their hash. Weak, so that the pool keeps nothing alive.
 #[derive(Debug)]
 struct Pool<T> {
-    known: HashMap<u64, Vec<Weak<T>>>,
+    known: HashTable<(u64, Weak<T>)>,
     hasher: RandomState,
-    /// At this many hashes, those of what is gone are dropped.
+    /// At this many, what is gone is dropped.
     sweep_at: usize,
 }
 
@@ -50,25 +59,33 @@ const SWEEP_MIN: usize = 1024;
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { known: HashMap::new(), hasher: RandomState::new(), sweep_at: SWEEP_MIN }
+        Self { known: HashTable::new(), hasher: RandomState::new(), sweep_at: SWEEP_MIN }
     }
+}
+
+fn hash_of<T>((hash, _): &(u64, Weak<T>)) -> u64 {
+    *hash
 }
 
 impl<T: Eq + Hash> Pool<T> {
     fn share(&mut self, value: T) -> Arc<T> {
         if self.known.len() >= self.sweep_at {
-            self.known.retain(|_, same| same.iter().any(|known| known.strong_count() > 0));
-            self.known.shrink_to(2 * self.known.len());
-            self.sweep_at = SWEEP_MIN.max(2 * self.known.len());
+            self.sweep();
         }
-        let same = self.known.entry(self.hasher.hash_one(&value)).or_default();
-        if let Some(known) = same.iter().filter_map(Weak::upgrade).find(|known| **known == value) {
+        let hash = self.hasher.hash_one(&value);
+        let same = |known: &Weak<T>| known.upgrade().filter(|known| **known == value);
+        if let Some(known) = self.known.iter_hash(hash).find_map(|(_, known)| same(known)) {
             return known;
         }
-        same.retain(|known| known.strong_count() > 0);
         let new = Arc::new(value);
-        same.push(Arc::downgrade(&new));
+        self.known.insert_unique(hash, (hash, Arc::downgrade(&new)), hash_of);
         new
+    }
+
+    fn sweep(&mut self) {
+        self.known.retain(|(_, known)| known.strong_count() > 0);
+        self.sweep_at = SWEEP_MIN.max(2 * self.known.len());
+        self.known.shrink_to(self.sweep_at, hash_of);
     }
 }
 
@@ -86,6 +103,8 @@ mod tests {
             drop(pool.share(number.to_string()));
         }
         assert!(pool.known.len() <= 2 * SWEEP_MIN, "{}", pool.known.len());
+        pool.sweep();
+        assert_eq!(pool.known.len(), 1);
         assert!(Arc::ptr_eq(&first, &pool.share("a".into())));
     }
 }
