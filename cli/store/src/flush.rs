@@ -9,7 +9,7 @@ use std::{
 };
 
 use belfry_common::{
-    model::{Layout, Metric, Raw, SeriesDefinition},
+    model::{Layout, Metric, Raw, SeriesDefinition, Timestamp},
     wire::codec::column::Column,
 };
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -90,9 +90,7 @@ pub(crate) fn write(writer: &mut BlockWriter<'_>, parts: &[Part], strings: &Stri
                 [Row { source: Source::Pieces { part, place }, .. }] => {
                     pieces.clear();
                     let tiles = &parts.get(*part as usize).expect("rows are of these parts").tiles;
-                    pieces.extend(
-                        tiles.iter().map(|tile| Piece { readings: tile.times.len(), bits: tile.column(*place) }),
-                    );
+                    pieces.extend(tiles.iter().map(|tile| Piece { readings: tile.len(), bits: tile.column(*place) }));
                     encode_pieces(&pieces, false, buffer);
                     axes.of_tiles(writer, *part, tiles)
                 }
@@ -256,7 +254,7 @@ fn merged(rows: &[Row<'_>], parts: &[Part]) -> BTreeMap<i64, Raw> {
                         let Ok(mut column) = column else { continue };
                         // What this process encoded it can decode.
                         let values = std::iter::from_fn(|| column.next_reading().ok());
-                        readings.extend(tile.times.iter().map(|time| time.as_millis()).zip(values));
+                        readings.extend(tile.times().map(Timestamp::as_millis).zip(values));
                     }
                     // Unless another layout has it at that very time.
                     None => {
@@ -278,7 +276,7 @@ struct Axes {
 impl Axes {
     fn of_tiles(&mut self, writer: &mut BlockWriter<'_>, part: u32, tiles: &[Arc<SealedTile>]) -> (u32, u64) {
         *self.of_parts.entry(part).or_insert_with(|| {
-            let times: Vec<i64> = tiles.iter().flat_map(|tile| &tile.times).map(|time| time.as_millis()).collect();
+            let times: Vec<i64> = tiles.iter().flat_map(|tile| tile.times()).map(Timestamp::as_millis).collect();
             (writer.axis(&times), times.len() as u64)
         })
     }

@@ -14,6 +14,8 @@ use crate::Pick;
 
 /// A tick that is older than this when it arrives is backlog.
 const LIVE_AGE_MS_MAX: i64 = 10_000;
+/// What is read seldom is kept for as many ticks, up to twice the window: it takes little memory, and rules look further back on it.
+const SELDOM_TICKS: i64 = 64;
 
 #[derive(Debug)]
 pub(super) struct Group {
@@ -28,6 +30,8 @@ pub(super) struct Group {
     late: Option<OpenTile>,
     open_ticks_max: usize,
     newest: Newest,
+    /// The latest time of a tile that went and had the layout that is open now.
+    dropped_until: Option<Timestamp>,
 }
 
 /// The tick with the latest time, which is not always the one that came last.
@@ -45,7 +49,8 @@ impl Group {
         let mut open = OpenTile::new(index);
         open.push(tick);
         change.bytes_added += open.bytes();
-        Self { full: VecDeque::new(), stored: 0, stored_last: None, open, late: None, open_ticks_max, newest }
+        let full = VecDeque::new();
+        Self { full, stored: 0, stored_last: None, open, late: None, open_ticks_max, newest, dropped_until: None }
     }
 
     /// Adds a tick; false if its layout is another than that of the tick before.
@@ -64,6 +69,7 @@ impl Group {
         }
         if !is_same {
             self.open = OpenTile::new(indexes.of(&tick.layout));
+            change.dropped_until = change.dropped_until.max(self.dropped_until.take());
         }
         self.open.push(tick);
         change.bytes_removed += before;
@@ -175,7 +181,7 @@ impl Group {
 
     /// Lets go of tiles that are in blocks and older than the window.
     pub(super) fn expire(&mut self, window_ms: i64, change: &mut Change) {
-        let horizon = self.newest.time.plus_millis(-window_ms);
+        let horizon = self.horizon(window_ms);
         while self.oldest_stored().is_some_and(|oldest| oldest < horizon) {
             self.drop_oldest(false, change);
         }
@@ -183,18 +189,41 @@ impl Group {
 
     /// As [`Self::expire`], also of those that stand behind newer ones: what came late goes when it is stored.
     pub(super) fn expire_late(&mut self, window_ms: i64, change: &mut Change) {
-        let horizon = self.newest.time.plus_millis(-window_ms);
+        let horizon = self.horizon(window_ms);
         let mut at = 0;
         while at < self.stored {
             match self.full.get(at).and_then(FullTile::sealed) {
                 Some(tile) if tile.last_time() < horizon => {
-                    change.let_go(tile, false);
+                    let tile = Arc::clone(tile);
                     self.full.remove(at);
-                    self.stored -= 1;
+                    self.let_go(&tile, false, change);
                 }
                 _ => at += 1,
             }
         }
+    }
+
+    /// What is older is let go of.
+    fn horizon(&self, window_ms: i64) -> Timestamp {
+        let seldom_ms = SELDOM_TICKS.saturating_mul(self.open.index.layout.interval_ms.into());
+        self.newest.time.plus_millis(-window_ms.max(seldom_ms.min(window_ms.saturating_mul(2))))
+    }
+
+    /// Notes that a stored tile has gone.
+    fn let_go(&mut self, tile: &SealedTile, is_early: bool, change: &mut Change) {
+        self.stored -= 1;
+        change.let_go(tile, is_early);
+        let until = Some(tile.last_time());
+        if Arc::ptr_eq(&tile.index, &self.open.index) {
+            self.dropped_until = self.dropped_until.max(until);
+        } else {
+            change.dropped_until = change.dropped_until.max(until);
+        }
+    }
+
+    /// There may be samples up to here of its present series that are not here any more.
+    pub(super) fn dropped_until(&self) -> Option<Timestamp> {
+        self.dropped_until
     }
 
     /// The time of what [`Self::drop_oldest`] would let go.
@@ -208,8 +237,7 @@ impl Group {
             return;
         }
         if let Some(FullTile::Sealed(oldest)) = self.full.pop_front() {
-            self.stored -= 1;
-            change.let_go(&oldest, is_early);
+            self.let_go(&oldest, is_early, change);
         }
     }
 

@@ -43,6 +43,13 @@ impl Indexes {
         known.insert(address, Arc::downgrade(&index));
         index
     }
+
+    /// Gives back what is occupied for indexes that are gone.
+    pub(super) fn sweep(&self) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, index| index.strong_count() > 0);
+        known.shrink_to(INDEXES_MIN);
+    }
 }
 
 /// A metric's name, hashed once for all the layouts that it is looked for in.

@@ -43,7 +43,7 @@ pub(crate) type NodeTiles = (NodeId, Vec<GroupTiles>);
 /// How much the head holds.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadOptions {
-    /// Milliseconds of history at full resolution.
+    /// Milliseconds of history at full resolution; of groups that are read seldom, up to twice as many, for 64 ticks.
     pub window_ms: i64,
     /// Bytes of history over all nodes; beyond this the oldest go early. Newest values are kept in any case.
     pub bytes_max: usize,
@@ -51,7 +51,7 @@ pub struct HeadOptions {
 
 impl Default for HeadOptions {
     fn default() -> Self {
-        Self { window_ms: 10 * 60 * 1000, bytes_max: 2 * 1024 * 1024 * 1024 }
+        Self { window_ms: 5 * 60 * 1000, bytes_max: 2 * 1024 * 1024 * 1024 }
     }
 }
 
@@ -291,6 +291,8 @@ impl Head {
             self.count(head.let_go());
             nodes.remove(&node);
         }
+        self.indexes.sweep();
+        self.pool.sweep();
     }
 
     /// Up to when there may be samples of a node that are only in blocks.

@@ -22,7 +22,7 @@ pub(super) struct Change {
     pub(super) unstored_removed: usize,
     /// Ticks that went before their time.
     pub(super) ticks_evicted: u64,
-    /// The latest time of what went.
+    /// The latest time of what went and had another layout than its group has now.
     pub(super) dropped_until: Option<Timestamp>,
 }
 
@@ -34,8 +34,7 @@ impl Change {
 
     pub(super) fn let_go(&mut self, tile: &SealedTile, is_early: bool) {
         self.bytes_removed += tile.bytes();
-        self.dropped_until = self.dropped_until.max(Some(tile.last_time()));
-        self.ticks_evicted += if is_early { tile.times.len() as u64 } else { 0 };
+        self.ticks_evicted += if is_early { tile.len() as u64 } else { 0 };
     }
 }
 
@@ -57,7 +56,8 @@ pub(super) struct NodeHead {
     metrics: MetricIndex,
     /// First tiles end early by a different length for each node, so that a fleet that started together does not seal together.
     first_tile_ticks: usize,
-    /// There may be samples up to here that are not in these groups: they went, or came before this process did.
+    /// There may be samples up to here that are not in these groups: they came before this process did, or went with a layout that
+    /// their group has no more. What else went, groups know.
     elsewhere_until: Timestamp,
     /// Every group that has something later than this is here.
     newest_since: Timestamp,
@@ -114,7 +114,20 @@ impl NodeHead {
     pub(super) fn has_all(&self, selection: &Selection<'_>) -> bool {
         let Selection { range, pick, .. } = *selection;
         let is_newest = || self.groups.values().all(|group| group.newest_time() <= range.until);
-        range.after >= self.elsewhere_until || (pick == Pick::Newest && range.after >= self.newest_since && is_newest())
+        range.after >= self.elsewhere_until_of(selection.metric)
+            || (pick == Pick::Newest && range.after >= self.newest_since && is_newest())
+    }
+
+    /// Up to when there may be samples of a metric, or of all, that are not here.
+    fn elsewhere_until_of(&self, metric: Option<&str>) -> Timestamp {
+        let dropped_until = match metric {
+            Some(metric) => {
+                let groups = self.metrics.groups_of(MetricKey::new(metric));
+                groups.filter_map(|number| self.groups.get(&number)?.dropped_until()).max()
+            }
+            None => self.groups.values().filter_map(Group::dropped_until).max(),
+        };
+        dropped_until.map_or(self.elsewhere_until, |until| until.max(self.elsewhere_until))
     }
 
     /// Every group that has something later than this is here.
@@ -268,7 +281,7 @@ mod tests {
     fn apply(head: &mut NodeHead, second: i64) {
         let metric = Arc::new(Metric::new(&format!("m{second}"), Kind::Gauge, Resolution::ONE, &[], ""));
         let series = Box::new([Arc::new(SeriesDefinition { metric, label_values: Box::default() })]);
-        let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series });
+        let layout = Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 100, series });
         let tick = Tick { layout, time: Timestamp::from_millis(second * 1000), values: vec![Raw::integer(second)] };
         head.apply(&Batch { ticks: vec![tick] }, Timestamp::from_millis(second * 1000), 10_000, &Indexes::default());
         let sealed = seal(head.freeze());

@@ -75,6 +75,41 @@ fn the_window_is_kept_and_no_more_than_a_tile_beyond() {
 }
 
 #[test]
+fn what_is_read_seldom_stays_longer_and_is_known_to_be_all() {
+    let head = head(100, usize::MAX);
+    let often = layout(&["a"]);
+    let metric = Arc::new(Metric::new("size_bytes", Kind::Gauge, Resolution::ONE, &[], ""));
+    let series = [Arc::new(SeriesDefinition { metric, label_values: Box::default() })];
+    let seldom = |sampler: &str| {
+        let series = series.iter().cloned().collect();
+        Arc::new(Layout { group: 2, sampler: sampler.into(), interval_ms: 10_000, series })
+    };
+    let (before, after) = (seldom("before"), seldom("after"));
+    for second in 0..1000 {
+        apply(&head, &often, second, second);
+        if second % 10 == 0 {
+            apply(&head, &before, second, second);
+        }
+    }
+    let is_all = |metric, after: i64| {
+        let range = TimeRange { after: Timestamp::from_millis(after * 1000), until: Timestamp::from_millis(999_000) };
+        let selection =
+            Selection { metric, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+        head.select_beside_blocks(NodeId(1), &selection, &mut Selected::default())
+    };
+    assert!(is_all(Some("reads_total"), 899));
+    assert!(!is_all(Some("reads_total"), 799));
+    assert!(is_all(Some("size_bytes"), 799));
+    assert!(!is_all(Some("size_bytes"), 499));
+    assert!(!is_all(None, 799));
+    // What went with another layout may have had any series.
+    apply(&head, &after, 1000, 1000);
+    assert!(is_all(Some("size_bytes"), 799));
+    assert!(!is_all(Some("size_bytes"), 499));
+    assert!(!is_all(Some("other"), 499));
+}
+
+#[test]
 fn a_series_ends_when_its_device_goes_and_comes_back_with_it() {
     let head = head(1000, usize::MAX);
     let (both, one) = (layout(&["a", "b"]), layout(&["a"]));

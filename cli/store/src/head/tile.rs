@@ -113,12 +113,12 @@ impl OpenTile {
             column.extend(self.column(place));
             column::encode(series.metric.resolution, &column, &mut bits);
         }
-        let own = size_of::<SealedTile>() + self.times.len() * 8 + starts.len() * 4 + bits.len();
+        let (times, starts) = (Times::new(&self.times), Starts::new(&starts));
+        let own = size_of::<SealedTile>() + times.heap_bytes() + starts.heap_bytes() + bits.len();
         let bytes = own + if is_first_of_layout { self.index.bytes() / Arc::strong_count(&self.index) } else { 0 };
-        let times = self.times.as_slice().into();
         // Copied: an allocator need not take back what a vector was given too much.
         let bits = bits.as_slice().into();
-        SealedTile { index: Arc::clone(&self.index), times, starts: starts.into(), bits, bytes }
+        SealedTile { index: Arc::clone(&self.index), times, starts, bits, bytes }
     }
 }
 
@@ -126,9 +126,8 @@ impl OpenTile {
 #[derive(Debug)]
 pub(crate) struct SealedTile {
     pub(crate) index: Arc<IndexedLayout>,
-    pub(crate) times: Box<[Timestamp]>,
-    /// Where each series' column begins.
-    starts: Box<[u32]>,
+    times: Times,
+    starts: Starts,
     bits: Box<[u8]>,
     bytes: usize,
 }
@@ -137,28 +136,37 @@ impl SealedTile {
     /// The coded readings of the series at this place, as [`column`] has them.
     pub(crate) fn column(&self, place: u32) -> &[u8] {
         let place = place as usize;
-        let start = self.starts.get(place).map_or(self.bits.len(), |&start| start as usize);
-        let end = self.starts.get(place + 1).map_or(self.bits.len(), |&end| end as usize);
-        self.bits.get(start..end).unwrap_or_default()
+        let start = |place| self.starts.get(place).unwrap_or(self.bits.len());
+        self.bits.get(start(place)..start(place + 1)).unwrap_or_default()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// How many ticks it has.
+    pub(crate) fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Its ticks' times, ascending.
+    pub(crate) fn times(&self) -> impl Iterator<Item = Timestamp> {
+        self.times.iter()
+    }
+
     pub(crate) fn first_time(&self) -> Timestamp {
-        self.times.first().copied().unwrap_or_default()
+        self.times.at(0)
     }
 
     pub(crate) fn last_time(&self) -> Timestamp {
-        self.times.last().copied().unwrap_or_default()
+        self.times.at(self.times.len().saturating_sub(1))
     }
 
     /// Appends the samples of one series that lie in the range.
     pub(super) fn read(&self, place: u32, range: TimeRange, samples: &mut Vec<Sample>) {
         let Some(resolution) = self.index.resolution(place) else { return };
         let Ok(mut column) = Column::new(resolution, self.column(place)) else { return };
-        for &time in &self.times {
+        for time in self.times.iter() {
             // What this process encoded it can decode.
             let Ok(raw) = column.next_reading() else { return };
             if time > range.until {
@@ -167,6 +175,83 @@ impl SealedTile {
             if time > range.after {
                 samples.push(sample(time, raw, resolution));
             }
+        }
+    }
+}
+
+/// The times of a tile's ticks. Mostly one step lies between all of them.
+#[derive(Debug)]
+enum Times {
+    Regular { first: Timestamp, step_ms: u32, count: u32 },
+    Listed(Box<[Timestamp]>),
+}
+
+impl Times {
+    fn new(times: &[Timestamp]) -> Self {
+        let step = |pair: &[Timestamp]| pair.first().zip(pair.last()).map(|(one, next)| next.millis_since(*one));
+        let mut steps = times.windows(2).map(step);
+        let first_step = steps.next().flatten().unwrap_or(0);
+        match (times.first(), u32::try_from(first_step)) {
+            (Some(&first), Ok(step_ms)) if steps.all(|step| step == Some(first_step)) => {
+                Self::Regular { first, step_ms, count: times.len() as u32 }
+            }
+            _ => Self::Listed(times.into()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Regular { count, .. } => *count as usize,
+            Self::Listed(times) => times.len(),
+        }
+    }
+
+    /// The time of a tick that there is.
+    fn at(&self, tick: usize) -> Timestamp {
+        match self {
+            Self::Regular { first, step_ms, .. } => first.plus_millis(tick as i64 * i64::from(*step_ms)),
+            Self::Listed(times) => times.get(tick).copied().unwrap_or_default(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Timestamp> {
+        (0..self.len()).map(|tick| self.at(tick))
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Regular { .. } => 0,
+            Self::Listed(times) => size_of_val(&**times),
+        }
+    }
+}
+
+/// Where each series' column begins.
+#[derive(Debug)]
+enum Starts {
+    Short(Box<[u16]>),
+    Long(Box<[u32]>),
+}
+
+impl Starts {
+    fn new(starts: &[u32]) -> Self {
+        match starts.iter().map(|&start| u16::try_from(start)).collect() {
+            Ok(short) => Self::Short(short),
+            Err(_) => Self::Long(starts.into()),
+        }
+    }
+
+    fn get(&self, place: usize) -> Option<usize> {
+        match self {
+            Self::Short(starts) => starts.get(place).copied().map(usize::from),
+            Self::Long(starts) => starts.get(place).map(|&start| start as usize),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Short(starts) => size_of_val(&**starts),
+            Self::Long(starts) => size_of_val(&**starts),
         }
     }
 }
