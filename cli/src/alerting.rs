@@ -7,7 +7,7 @@ mod interests;
 mod statistics;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     iter,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -55,6 +55,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// One evaluation of a rule may read this much; a fleet of 5,000 nodes has about 3 million series in all.
 const SAMPLES_MAX: usize = 20_000_000;
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How often what is remembered of nodes that are gone is let go of.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 /// Commits that are evaluated before requests and the time have their turn.
 const COMMITS_AT_ONCE: usize = 16;
 
@@ -184,8 +186,13 @@ impl Alerting {
     /// Runs until the subscription ends. Blocking: for a thread of its own, with the runtime for its waits.
     pub(crate) fn run(mut self, mut subscription: Subscription, runtime: &Handle) {
         runtime.block_on(async {
+            let mut tidy_at = clock::monotonic() + TIDY_INTERVAL;
             loop {
                 self.statistics.note_alive(clock::now());
+                if clock::monotonic() >= tidy_at {
+                    self.tidy();
+                    tidy_at = clock::monotonic() + TIDY_INTERVAL;
+                }
                 let sleep = self.sleep();
                 // A fixed moment, which requests do not put off.
                 let again_at = self.unwritten.again_at;
@@ -280,6 +287,13 @@ impl Alerting {
         }
         let lag = clock::now().millis_since(time).max(0).unsigned_abs();
         self.statistics.lag_ms.store(lag, Relaxed);
+    }
+
+    /// Forgets nodes that memory has nothing of: should one come back, all its series are news.
+    fn tidy(&mut self) {
+        let here: HashSet<NodeId> = self.reader.head().nodes().into_iter().collect();
+        self.interests.keep(|node| here.contains(&node));
+        self.newest.retain(|&node, _| self.fleet.contains(node));
     }
 
     async fn pass_time(&mut self) {

@@ -98,6 +98,16 @@ impl Interests {
         News { interest, changed: None, gone }
     }
 
+    /// Forgets nodes of which this says no, and layouts that are gone.
+    pub(super) fn keep(&mut self, is_here: impl Fn(NodeId) -> bool) {
+        self.former.retain(|&(node, _), _| is_here(node));
+        let room = 2 * self.former.len();
+        self.former.shrink_to(room);
+        self.of_layouts.retain(|_, (layout, _)| layout.strong_count() > 0);
+        let room = 2 * self.of_layouts.len();
+        self.of_layouts.shrink_to(room);
+    }
+
     fn known(&mut self, engine: &Engine, layout: &Arc<Layout>) -> Known {
         let address = Arc::as_ptr(layout) as usize;
         if let Some((_, known)) = self.of_layouts.get(&address)
@@ -170,6 +180,19 @@ mod tests {
         assert_eq!(changed(one, &[1, 9, 3]), Some(vec![true, false]));
         assert_eq!(changed(one, &[1, 9, 4]), Some(vec![false, true]));
         assert_eq!(changed(other, &[1, 9, 4]), None);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_node_goes_with_it() {
+        let (engine, mut interests, layout) = (engine(), Interests::default(), layout(&["a"]));
+        let changed = |interests: &mut Interests, node| interests.of(&engine, node, &tick(&layout, &[1])).changed;
+        let [one, other] = [NodeId(1), NodeId(2)];
+        assert_eq!([one, other].map(|node| changed(&mut interests, node)), [None, None]);
+        interests.keep(|node| node == one);
+        assert_eq!([one, other].map(|node| changed(&mut interests, node)), [Some(vec![false]), None]);
+        drop(layout);
+        interests.keep(|_| false);
+        assert!(interests.former.is_empty() && interests.of_layouts.is_empty(), "{interests:?}");
     }
 
     #[test]

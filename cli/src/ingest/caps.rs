@@ -51,6 +51,14 @@ impl SeriesCaps {
         Arc::clone(cap)
     }
 
+    /// Forgets the nodes that are not connected and of which this says no: what was known of them is gone elsewhere, too.
+    pub(crate) fn keep(&self, is_known: impl Fn(NodeId) -> bool) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|&node, cap| Arc::strong_count(cap) > 1 || is_known(node));
+        let room = 2 * nodes.len();
+        nodes.shrink_to(room);
+    }
+
     /// Forgets a node.
     pub(crate) fn forget(&self, node: NodeId) {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
@@ -181,6 +189,19 @@ mod tests {
         let layout = layout(group, devices.clone().map(|device| device.to_string()));
         let values = devices.map(Raw::integer).collect();
         Batch { ticks: vec![Tick { layout, time: Timestamp::default(), values }] }
+    }
+
+    #[test]
+    fn what_is_known_of_a_node_goes_with_its_connection_and_its_memory() {
+        let caps = SeriesCaps::new(10);
+        let known = |node| caps.nodes.lock().unwrap().contains_key(&NodeId(node));
+        let connected = caps.of(NodeId(1), Vec::new);
+        drop([NodeId(2), NodeId(3)].map(|node| caps.of(node, Vec::new)));
+        caps.keep(|node| node == NodeId(2));
+        assert_eq!([1, 2, 3].map(known), [true, true, false]);
+        drop(connected);
+        caps.keep(|_| false);
+        assert_eq!([1, 2].map(known), [false, false]);
     }
 
     fn layout(group: u16, devices: impl Iterator<Item = String>) -> Arc<Layout> {

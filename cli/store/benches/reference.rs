@@ -11,72 +11,22 @@
     reason = "a benchmark prints, and fails by panicking"
 )]
 
-use std::{
-    collections::BTreeMap, fs, ops::ControlFlow, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
-    time::Duration,
-};
+mod fleet;
+
+use std::{fs, ops::ControlFlow, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use belfry_common::{
     clock,
-    model::{Batch, BatchKey, Epoch, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick, Timestamp},
-    wire::codec::LayoutPool,
+    model::{Batch, BatchKey, Epoch, SeriesDefinition, Timestamp},
 };
-use belfry_reference::Values;
 use belfry_store::{
     Aggregate, Condition, Entry, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Reader, Selected, Selection,
     Store, StoreOptions, Tier, TimeRange,
 };
-use rustix::time::{ClockId, clock_gettime};
+use fleet::{Node, START, cpu, rss_kib};
 
-/// The beginning of an hour.
-const START: i64 = 1_780_000_200_000 - 1_780_000_200_000 % 3_600_000;
-
-struct Node {
-    groups: Vec<(Arc<Layout>, Vec<Values>)>,
-}
-
-impl Node {
-    /// What nodes have in common is in memory once, as in a collector.
-    fn new(node: u64, pool: &LayoutPool) -> Self {
-        let mut families: BTreeMap<&str, (Vec<Arc<SeriesDefinition>>, Vec<Values>)> = BTreeMap::new();
-        for (place, series) in belfry_reference::catalogue().iter().enumerate() {
-            let labels = belfry_reference::labels(series, node);
-            let names: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
-            let kind = if series.shape.is_counter() { Kind::Counter } else { Kind::Gauge };
-            let metric = Metric::new(&series.metric, kind, Resolution::Decimal(series.shape.digits()), &names, "");
-            let label_values = labels.into_iter().map(|(_, value)| value.into()).collect();
-            let (definitions, values) = families.entry(series.family).or_default();
-            definitions.push(Arc::new(SeriesDefinition { metric: Arc::new(metric), label_values }));
-            values.push(belfry_reference::values(series.shape, node, place));
-        }
-        let mut groups = Vec::new();
-        for (group, (sampler, (series, values))) in (0..).zip(families) {
-            let (sampler, series) = (sampler.into(), series.into());
-            groups.push((pool.layout(Layout { group, sampler, interval_ms: 1000, series }), values));
-        }
-        Self { groups }
-    }
-
-    fn batch(&mut self, time: Timestamp) -> Batch {
-        let tick = |(layout, values): &mut (Arc<Layout>, Vec<Values>)| Tick {
-            layout: Arc::clone(layout),
-            time,
-            values: values.iter_mut().map(|values| Raw::integer(values.step())).collect(),
-        };
-        Batch { ticks: self.groups.iter_mut().map(tick).collect() }
-    }
-}
-
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-fn rss_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
+/// Of a node.
+const SERIES: usize = 500;
 
 fn main() {
     // Cargo adds a flag of its own.
@@ -110,7 +60,7 @@ fn measure(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
     let options = StoreOptions { maintain, keys: keys.clone(), ..StoreOptions::default() };
     let (mut store, _) = Store::open(directory, options.clone(), Timestamp::from_millis(START)).unwrap();
     let maintainer = store.maintainer();
-    let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, store.head().pool())).collect();
+    let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, SERIES, store.head().pool())).collect();
     let (mut ingest, mut maintain) = (Duration::ZERO, Duration::ZERO);
     for second in 0..seconds {
         let time = Timestamp::from_millis(START + second as i64 * 1000);

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write as _},
+    ops::Range,
 };
 
 use belfry_common::{
@@ -378,16 +379,18 @@ fn assert_same(read: &Content, expected: &Content) {
     assert!(lost.is_empty() && invented.is_empty(), "lost {}, invented {}", first(&lost), first(&invented));
 }
 
-/// How many worlds are gone through, and how many steps each takes: `BELFRY_STORE_WORLDS` for a long campaign.
-fn worlds() -> u64 {
-    std::env::var("BELFRY_STORE_WORLDS").ok().and_then(|count| count.parse().ok()).unwrap_or(6)
+/// The seeds of the worlds that are gone through: `BELFRY_STORE_WORLDS` many, from `BELFRY_STORE_SEED` on, for a long campaign.
+fn seeds() -> Range<u64> {
+    let setting = |name, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
+    let first: u64 = setting("BELFRY_STORE_SEED", 0);
+    first..first + setting("BELFRY_STORE_WORLDS", 6)
 }
 
 #[test]
 fn what_was_committed_is_read_back_whatever_happens() {
     let layouts = layouts();
     let mut counts = Counts::default();
-    for seed in 0..worlds() {
+    for seed in seeds() {
         let mut world = World::new(seed);
         for step in 0..40 {
             println!("seed {seed} step {step}: {} s", world.now);
@@ -410,6 +413,6 @@ fn what_was_committed_is_read_back_whatever_happens() {
     drop(writeln!(
         io::stderr().lock(),
         "{} worlds: {kills} kills, {power_losses} losses of power, {merges} merges",
-        worlds()
+        seeds().count()
     ));
 }
