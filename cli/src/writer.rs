@@ -245,6 +245,9 @@ impl Writer {
                         // What was set aside and never used is not lost; what is said again is lost once.
                         if gap.reason != GapReason::Unused && news > 0 {
                             warn!(%node, first = gap.first, last = gap.last, reason = gap.reason.as_str(), "node reports a gap");
+                        }
+                        // Of what this collector lost itself nobody can say how much of it ever was.
+                        if !matches!(gap.reason, GapReason::Unused | GapReason::CollectorLost) {
                             self.statistics.gap_batches.fetch_add(news, Relaxed);
                         }
                         let outcome = Settled::Declared(Run::new(gap.first, gap.last));

@@ -129,6 +129,11 @@ async fn a_collector_goes_on_from_a_backup() {
     agent.stop().await;
     assert!(collector.stop().await.success());
     check(&collector, &recorder).await;
+    // What the agent's spool still has came again, although it was acknowledged.
+    let (stored, node) = (Stored::read(&data), agent.identity.subject.id);
+    let [epoch] = stored.epochs(node)[..] else { panic!("the agent was reinstalled") };
+    stored.check_complete(node, epoch);
+    assert_eq!(stored.gaps(node, epoch), [], "all of it was in one segment");
 }
 
 /// On another disk blocks are copied once, and linked from one backup to the next.

@@ -122,11 +122,7 @@ impl Spool {
             spool.journal.roll()?;
         }
         spool.write_ceiling(spool.ceiling + CEILING_STEP)?;
-        spool.waiting = scan
-            .present
-            .runs()
-            .map(|(first, last)| (first..=last).filter(|&n| !spool.acked.contains(n)).count() as u64)
-            .sum();
+        spool.waiting = spool.count_waiting(&scan.present);
         spool.journal.sync()?;
         let ceiling = spool.ceiling;
         Ok((spool, Opened { epoch, next, ceiling }))
@@ -215,6 +211,42 @@ impl Spool {
         Ok(news)
     }
 
+    /// The collector says all that it has. What it acknowledged once and has no more, since it was restored from a backup, is backlog
+    /// again where it is still here, and a gap where it is not. A collector that has nothing at all is another one. Gives how many
+    /// batches are backlog again, and how many numbers are gaps.
+    pub(crate) fn reconcile(&mut self, durable: &[Run]) -> Result<(u64, u64), SpoolError> {
+        let mut known = SequenceSet::default();
+        // More runs than a set can hold: not from a collector that is one of ours.
+        let is_set = durable.iter().all(|run| known.insert(run.first..=run.last()).is_ok());
+        let forgotten = self.acked.runs_without(&known);
+        if !is_set || durable.is_empty() || forgotten.is_empty() {
+            self.acknowledge(durable)?;
+            return Ok((0, 0));
+        }
+        self.journal.flush()?;
+        let mut scan = Scan::default();
+        scan.run(&self.journal)?;
+        let mut lost = SequenceSet::default();
+        for (first, last) in forgotten {
+            lost.insert(first..=last).unwrap_or_default();
+        }
+        let lost = lost.runs_without(&scan.present);
+        self.acked = known;
+        // The segments that there are say otherwise: from the next one's beginning on this counts.
+        self.journal.roll()?;
+        let mut numbers = 0;
+        for (first, last) in lost {
+            numbers += last - first + 1;
+            self.add_gap(Gap { first, last, reason: GapReason::CollectorLost })?;
+        }
+        self.prepare(64)?;
+        let (before, after) = (self.waiting, self.count_waiting(&scan.present));
+        self.waiting = after;
+        self.is_synced = false;
+        self.drop_acknowledged()?;
+        Ok((after.saturating_sub(before), numbers))
+    }
+
     /// The collector will never take this batch.
     pub(crate) fn refuse(&mut self, sequence: Sequence) -> Result<(), SpoolError> {
         if self.is_waiting(sequence) {
@@ -272,6 +304,12 @@ impl Spool {
             self.declare_given_up(span)?;
         }
         Ok(true)
+    }
+
+    fn count_waiting(&self, present: &SequenceSet) -> u64 {
+        let waiting =
+            |(first, last): (Sequence, Sequence)| (first..=last).filter(|&number| !self.acked.contains(number));
+        present.runs().map(|run| waiting(run).count() as u64).sum()
     }
 
     fn is_waiting(&self, sequence: Sequence) -> bool {

@@ -88,6 +88,35 @@ fn segments_go_when_all_in_them_is_acknowledged() {
 }
 
 #[test]
+fn what_a_collector_has_lost_is_sent_again_as_far_as_it_is_here() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open(directory.path(), BYTES_MAX).unwrap();
+    append(&mut spool, 1..=10_000);
+    spool.acknowledge(&[Run::new(1, 9_990)]).unwrap();
+    // Another collector, or what this one has: nothing is taken back.
+    assert_eq!(spool.reconcile(&[]).unwrap(), (0, 0));
+    assert_eq!(spool.reconcile(&[Run::new(1, 9_992)]).unwrap(), (0, 0));
+    assert_eq!((backlog(&spool).first(), spool.waiting()), (Some(&9_993), 8));
+
+    let (again, gone) = spool.reconcile(&[Run::new(1, 100), Run::new(9_000, 9_001)]).unwrap();
+    let waiting = backlog(&spool);
+    let first = waiting[0];
+    assert!(first > 101 && first < 9_000, "some segments had gone: {first}");
+    let expected: Vec<Sequence> = (first..9_000).chain(9_002..=10_000).collect();
+    assert_eq!((waiting, spool.waiting()), (expected.clone(), expected.len() as u64));
+    assert_eq!((again, gone), (expected.len() as u64 - 8, first - 101));
+    assert_eq!(gaps(&spool), [(101, first - 1, "collector_lost")]);
+    append(&mut spool, 10_001..=10_001);
+    drop(spool);
+
+    let (mut spool, opened) = Spool::open(directory.path(), BYTES_MAX).unwrap();
+    assert_eq!(backlog(&spool), [expected.as_slice(), &[10_001]].concat(), "also after a crash");
+    assert_eq!(gaps(&spool)[0], (101, first - 1, "collector_lost"));
+    spool.acknowledge(&[Run::new(1, opened.next - 1)]).unwrap();
+    assert_eq!((backlog(&spool), gaps(&spool), spool.waiting()), (vec![], vec![], 0));
+}
+
+#[test]
 fn a_full_spool_gives_up_its_oldest_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let (mut spool, _) = Spool::open(directory.path(), 3 * u64::from(SEGMENT_BYTES)).unwrap();

@@ -47,6 +47,7 @@ enum Command {
         session: Option<u64>,
     },
     Acknowledge(Vec<Run>),
+    Reconcile(Vec<Run>),
     Refuse(Sequence),
     Backlog {
         batches_max: usize,
@@ -128,6 +129,11 @@ impl SpoolHandle {
     /// Passes an acknowledgement on. If it is lost here, the collector knows the batch when it comes again.
     pub(crate) fn acknowledge(&self, runs: Vec<Run>) {
         drop(self.commands.try_send(Command::Acknowledge(runs)));
+    }
+
+    /// Passes on all that the collector has. If it is lost here, the next connection says it again.
+    pub(crate) fn reconcile(&self, durable: Vec<Run>) {
+        drop(self.commands.try_send(Command::Reconcile(durable)));
     }
 
     pub(crate) fn refuse(&self, sequence: Sequence) {
@@ -212,6 +218,16 @@ impl Worker {
             Command::Acknowledge(runs) => {
                 if let Some(news) = self.guarded(|spool| spool.acknowledge(&runs)) {
                     self.statistics.add(|statistics| &statistics.batches_acked, news);
+                }
+            }
+            Command::Reconcile(durable) => {
+                if let Some((again, gone @ 1..)) | Some((again @ 1.., gone)) =
+                    self.guarded(|spool| spool.reconcile(&durable))
+                {
+                    warn!(
+                        again,
+                        gone, "the collector has lost what it had acknowledged: what is still here is sent again"
+                    );
                 }
             }
             Command::Refuse(sequence) => {

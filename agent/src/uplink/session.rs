@@ -73,7 +73,7 @@ pub(super) async fn run(
     let offset = welcome.time_ms.saturating_sub(clock::now().as_millis());
     uplink.statistics.clock_offset_ms.store(offset, Relaxed);
     let number = uplink.spool.begin_session();
-    uplink.spool.acknowledge(welcome.durable);
+    uplink.spool.reconcile(welcome.durable);
 
     let (mut backlog_writer, backlog_reader) = open(connection).await?;
     backlog_writer.send(Kind::Backlog, &Backlog { epoch: uplink.spool.epoch().0 }).await?;

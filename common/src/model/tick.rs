@@ -105,11 +105,14 @@ pub enum GapReason {
     Damaged = 3,
     /// The collector refused the batch for good.
     Refused = 4,
+    /// The collector acknowledged them and has them no more, as after a restore from a backup; nor has the spool. Numbers that were
+    /// without data from the beginning may be among them.
+    CollectorLost = 5,
 }
 
 impl GapReason {
     /// Every reason, in the order of its code.
-    pub const ALL: [Self; 4] = [Self::SpoolFull, Self::Unused, Self::Damaged, Self::Refused];
+    pub const ALL: [Self; 5] = [Self::SpoolFull, Self::Unused, Self::Damaged, Self::Refused, Self::CollectorLost];
 
     /// The word used in labels and logs.
     #[must_use]
@@ -119,6 +122,7 @@ impl GapReason {
             Self::Unused => "unused",
             Self::Damaged => "damaged",
             Self::Refused => "refused",
+            Self::CollectorLost => "collector_lost",
         }
     }
 
