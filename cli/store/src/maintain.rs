@@ -169,7 +169,7 @@ impl Maintainer {
             pacer.spend(bytes);
             self.flush_if_due(now.plus_millis(i64::try_from(pacer.elapsed().as_millis()).unwrap_or(i64::MAX)))
         };
-        match compact::run(&self.shelf, &job, &pace, now) {
+        match compact::run(&self.shelf, &job, &pace, now, self.progress.stored_before.load(Relaxed)) {
             // It costs itself alone: what is left is merged without it.
             Err(error @ BlockError::Damaged { .. }) => {
                 self.shelf.quarantine_damaged(&error);

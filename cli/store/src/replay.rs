@@ -76,9 +76,12 @@ pub(crate) fn start(
     for segment in journal.segments() {
         began.extend(snapshot_time(journal, keys, segment.number)?.map(|time| (segment.number, time)));
     }
-    // Blocks that know of later segments than there are were written beside another journal.
-    let is_of_this = |told: u64| told > 0 && journal.segments().last().is_some_and(|active| told <= active.number);
-    let told = |block: &&Arc<Block>| is_of_this(block.summary().journal_segment);
+    // A journal that was lost begins anew, and comes to the numbers that older blocks tell of: these were written before such a
+    // segment was begun.
+    let is_of_this = |told: u64, created_ms: i64| {
+        told > 0 && began.get(&told).is_some_and(|began: &Timestamp| began.as_millis() <= created_ms)
+    };
+    let told = |block: &&Arc<Block>| is_of_this(block.summary().journal_segment, block.summary().created_ms);
     let stored_before = blocks.iter().filter(told).map(|block| block.summary().journal_segment).max().unwrap_or(0);
     let first = journal.segments().iter().map(|segment| segment.number).find(|number| began.contains_key(number));
     let segment = first.map(|first| first.max(stored_before));

@@ -93,8 +93,17 @@ fn copy(from: &Path, to: &Path, known: Known<'_>) -> (StoreCopy, u64) {
         }
         Ok(())
     };
-    let copy = back_up((from, &keys()), to, known, &progress).unwrap();
-    (copy, read.into_inner())
+    loop {
+        match back_up((from, &keys()), to, known, &progress) {
+            // The load is as fast as it can be, and this machine may have other work.
+            Err(BackupError::Busy) => {
+                fs::remove_dir_all(to).unwrap();
+                folders(to);
+                read.store(0, SeqCst);
+            }
+            copy => return (copy.unwrap(), read.into_inner()),
+        }
+    }
 }
 
 const NOTHING: Known<'static> = &|_, _| None;

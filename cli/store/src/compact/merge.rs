@@ -25,11 +25,17 @@ pub(crate) const CHUNK_TICKS_MAX: usize = 8192;
 /// Bytes read before the pace is kept.
 const PACE_BYTES: u64 = 1024 * 1024;
 
-/// Does a job. Readers see the old blocks or the new one.
+/// Does a job. Readers see the old blocks or the new one. All of the journal's segments before `stored_before` are in blocks.
 ///
 /// # Errors
 /// [`BlockError`]; the old blocks are as they were.
-pub(crate) fn run(shelf: &Shelf, job: &Job, pace: Pace<'_>, now: Timestamp) -> Result<(), BlockError> {
+pub(crate) fn run(
+    shelf: &Shelf,
+    job: &Job,
+    pace: Pace<'_>,
+    now: Timestamp,
+    stored_before: u64,
+) -> Result<(), BlockError> {
     let blocks = shelf.blocks();
     let blocks: Vec<&Arc<Block>> = blocks.iter().filter(|block| job.sources.contains(&block.number())).collect();
     let mut texts = BTreeSet::new();
@@ -38,8 +44,9 @@ pub(crate) fn run(shelf: &Shelf, job: &Job, pace: Pace<'_>, now: Timestamp) -> R
     tables.iter().for_each(|strings| texts.extend(strings.iter()));
     let strings = Strings::new(texts);
     let sources = blocks.iter().map(|block| Source::open(block, &strings)).collect::<Result<_, _>>()?;
-    // Blocks made of the journal say how far it is in blocks: this one takes their place.
-    let journal_segment = blocks.iter().map(|block| block.summary().journal_segment).max().unwrap_or(0);
+    // Blocks made of the journal say how far it is in blocks: this one takes their place. Those that say more are of another journal.
+    let told = blocks.iter().map(|block| block.summary().journal_segment);
+    let journal_segment = told.filter(|&told| told <= stored_before).max().unwrap_or(0);
     let origin =
         Origin { journal_segment, replaced: job.sources.clone(), created: now.as_millis(), is_final: job.is_final };
     let row = Origin { created: now.as_millis(), is_final: true, ..Origin::default() };

@@ -308,7 +308,7 @@ fn merge_old(
         let summaries: Vec<&Summary> = blocks.iter().map(|block| block.summary()).filter(is_old).collect();
         let Some(job) = compact::next(&summaries, &options, now) else { return Ok(()) };
         drop(blocks);
-        match compact::run(shelf, &job, &|_| told(), now) {
+        match compact::run(shelf, &job, &|_| told(), now, u64::MAX) {
             // It costs itself alone, as in a collector.
             Err(error @ BlockError::Damaged { .. }) => shelf.quarantine_damaged(&error),
             result => result?,

@@ -162,6 +162,46 @@ fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
     assert_eq!(store.add(entry(&layout, 1, 77)).unwrap(), Added::New);
 }
 
+/// The new journal comes to numbers of which older blocks say that all before them is in blocks.
+#[test]
+fn what_a_new_journal_has_is_not_taken_for_what_the_lost_one_had() {
+    [false, true].into_iter().for_each(after_a_lost_journal);
+}
+
+fn after_a_lost_journal(is_merged: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout();
+    let add = |store: &mut Store, sequences: RangeInclusive<u64>| {
+        for sequence in sequences {
+            store.add(entry(&layout, 1, sequence)).unwrap();
+            store.commit().unwrap();
+        }
+        NOW.plus_millis(store.head().statistics().readings as i64 * 1000)
+    };
+    let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
+    let then = add(&mut store, 1..=1000);
+    store.maintainer().flush(then).unwrap();
+    let told = store.blocks()[0].journal_segment;
+    assert!(told > 3, "{told}");
+    drop(store);
+    for segment in std::fs::read_dir(directory.path().join("journal")).unwrap() {
+        std::fs::remove_file(segment.unwrap().path()).unwrap();
+    }
+
+    let (mut store, _) = Store::open(directory.path(), options(), then).unwrap();
+    add(&mut store, 1001..=1100);
+    // Merging must not hand on what blocks tell of the other journal.
+    store.maintainer().flush(NOW.plus_millis(1_100_000)).unwrap();
+    let later = NOW.plus_millis(4 * 3_600_000);
+    while is_merged && store.maintainer().compact(later).unwrap() {}
+    add(&mut store, 1101..=3000);
+    assert!(store.log.newest_segment() > told + 1, "{}", store.log.newest_segment());
+    drop(store);
+    let (store, _) = Store::open(directory.path(), options(), later).unwrap();
+    let read = values(&store, 1);
+    assert!((1101..=3000).all(|sequence| read.contains(&((sequence * 31) as f64))), "{}", read.len());
+}
+
 /// What is newest is known after a start without reading on before what is in blocks, and it is no news.
 #[test]
 fn what_is_newest_is_known_from_the_beginning_of_a_segment() {
