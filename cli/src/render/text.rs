@@ -51,6 +51,8 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
         room = left;
         out.push(character);
     }
+    // A variation selector has no width and makes the character before it wide.
+    while width(&out) >= columns && out.pop().is_some() {}
     if columns > 0 {
         out.push('…');
     }
@@ -87,7 +89,13 @@ pub(crate) fn cut_middle(text: &str, columns: usize) -> String {
         room = left;
         end.push(character);
     }
-    begin + &end.iter().rev().collect::<String>()
+    // What has no width belongs to a character that is left out.
+    while end.pop_if(|last| last.width().unwrap_or(0) == 0).is_some() {}
+    let mut all: String = begin.chars().chain(end.into_iter().rev()).collect();
+    while width(&all) > columns && begin.len() < all.len() {
+        all.remove(begin.len());
+    }
+    all
 }
 
 #[cfg(test)]
@@ -115,6 +123,9 @@ mod tests {
         assert_eq!(cut_middle("日本語日本語", 5), "日…語");
         assert_eq!(cut_middle("abc", 1), "…");
         assert_eq!(cut_middle("abc", 0), "");
+        let candles = "ab🕯\u{fe0f}🕯\u{fe0f}cd";
+        assert_eq!(cut(candles, 4), "ab🕯…");
+        assert_eq!(cut_middle(candles, 5), "ab…cd");
     }
 
     #[test]
