@@ -4,13 +4,13 @@
 //! collector does not start with an authority and no database, the database last.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::unix::fs::{MetadataExt as _, lchown},
     path::{Path, PathBuf},
 };
 
-use belfry_common::{identity::Authority, model::Timestamp};
+use belfry_common::{identity::Authority, model::Timestamp, storage::FileLock};
 use belfry_store::{BackupProgress, Checksum, Step, StoreFile, check_file, copy_file};
 
 use super::{BackupError, DataFile, Manifest, failed, find, is_folder, make_folder, names, sync_folder};
@@ -136,7 +136,7 @@ struct Aside {
     is_new: bool,
     is_in_place: bool,
     /// No collector starts in the directory, and nobody else restores to it.
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl Aside {

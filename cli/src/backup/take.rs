@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, OpenOptions},
     io::Write as _,
     num::NonZeroUsize,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use belfry_common::{identity::Authority, model::Timestamp};
+use belfry_common::{identity::Authority, model::Timestamp, storage::FileLock};
 use belfry_store::{BackupProgress, BlockError, Checksum, Copied, Keys, StoreFile, back_up, check_file, copy_file};
 
 use super::{
@@ -92,16 +92,13 @@ fn refuse_inside(data: &Path, directory: &Path) -> Result<(), BackupError> {
     if is_inside { Err(BackupError::Inside { path: directory.to_owned() }) } else { Ok(()) }
 }
 
-fn lock(directory: &Path) -> Result<File, BackupError> {
+fn lock(directory: &Path) -> Result<FileLock, BackupError> {
     let path = directory.join(LOCK);
     let mut options = OpenOptions::new();
     let file =
         options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(BackupError::Busy { path: directory.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source).into()),
-    }
+    let lock = FileLock::of(file).map_err(failed("lock", &path))?;
+    lock.ok_or_else(|| BackupError::Busy { path: directory.to_owned() })
 }
 
 /// Copies what all certificates stand on. There is none before a collector's first start has ended.

@@ -3,10 +3,12 @@
 //! Absent: their content, which is SQLite's.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
 };
+
+use belfry_common::storage::FileLock;
 
 use super::error::OpenError;
 
@@ -43,14 +45,14 @@ fn keep_private(file: &File) -> io::Result<()> {
 ///
 /// # Errors
 /// [`OpenError::InUse`] when another process, or another handle of this one, has it.
-pub(super) fn lock(path: PathBuf, database: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(path: PathBuf, database: &Path) -> Result<FileLock, OpenError> {
     let file = match open_private(&path) {
         Ok(file) => file,
         Err(source) => return Err(OpenError::File { path, source }),
     };
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: database.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(OpenError::File { path, source }),
+    match FileLock::of(file) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(OpenError::InUse { path: database.to_path_buf() }),
+        Err(source) => Err(OpenError::File { path, source }),
     }
 }

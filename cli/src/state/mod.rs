@@ -42,11 +42,11 @@ mod writer;
 use std::{
     error::Error,
     fmt,
-    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use belfry_common::storage::FileLock;
 use tokio::sync::{Mutex, watch};
 
 pub(crate) use error::{OpenError, StateError};
@@ -110,7 +110,7 @@ impl State {
     ///
     /// # Errors
     /// [`OpenError::InUse`] if somebody has it.
-    pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
+    pub(crate) fn lock(directory: &Path) -> Result<FileLock, OpenError> {
         files::lock(directory.join(LOCK_FILE), &Self::path(directory))
     }
 
@@ -132,7 +132,7 @@ impl State {
         Self::start(&Location::Memory(name.into()), None).expect("a new database in memory has nothing to refuse")
     }
 
-    fn start(location: &Location, lock: Option<File>) -> Result<Self, OpenError> {
+    fn start(location: &Location, lock: Option<FileLock>) -> Result<Self, OpenError> {
         let writer = Connection::open_writer(location)?;
         let reader = Connection::open_reader(location)?;
         let writer = Writer::start(writer, lock).map_err(|source| OpenError::Thread { source })?;

@@ -14,7 +14,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -23,7 +22,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
-use belfry_common::error_chain::ErrorChain;
+use belfry_common::{error_chain::ErrorChain, storage::FileLock};
 
 use super::{
     error::StateError,
@@ -61,7 +60,7 @@ impl Writer {
     ///
     /// # Errors
     /// The system's error when it has no more threads.
-    pub(super) fn start(connection: Connection, lock: Option<File>) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection, lock: Option<FileLock>) -> io::Result<Self> {
         let (sender, queue) = mpsc::channel(WRITES_QUEUED_MAX);
         let (health, receiver) = watch::channel(Health::Good);
         let worker = Worker { connection, queue, waiting: VecDeque::new(), failed: None, health, _lock: lock };
@@ -116,7 +115,7 @@ struct Worker {
     failed: Option<Arc<StateError>>,
     health: watch::Sender<Health>,
     /// Last, so that nobody else opens the database before this connection is closed.
-    _lock: Option<File>,
+    _lock: Option<FileLock>,
 }
 
 impl Worker {

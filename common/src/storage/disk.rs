@@ -1,11 +1,11 @@
 //! The real [`Storage`]: a directory of the operating system.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{Access, Entry, Lock, Storage, StorageFile};
+use super::{Access, Entry, FileLock, Lock, Storage, StorageFile};
 
 /// A directory on a real file system.
 #[derive(Debug)]
@@ -60,11 +60,7 @@ impl Storage for Disk {
 
     fn lock(&self, name: &str) -> io::Result<Option<Lock>> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.at(name))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        Ok(FileLock::of(file)?.map(|lock| Box::new(lock) as Lock))
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<Entry>> {

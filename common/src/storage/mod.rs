@@ -7,6 +7,7 @@ pub mod simulated;
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,31 @@ pub struct Failure {
 
 /// Held as long as the directory is owned.
 pub type Lock = Box<dyn Any + Send + Sync>;
+
+/// An exclusive lock on a file (`flock`), for as long as this lives or its process does.
+#[derive(Debug)]
+pub struct FileLock(File);
+
+impl FileLock {
+    /// Locks a file; `None` if somebody else has it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(file: File) -> io::Result<Option<Self>> {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is just being started has it, too, until it becomes another program.
+        drop(self.0.unlock());
+    }
+}
 
 /// Something in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
