@@ -86,6 +86,17 @@ pub(crate) struct Opened {
     pub(crate) ceiling: Sequence,
 }
 
+/// What a welcome taught.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reconciled {
+    /// Batches that are acknowledged by it.
+    pub(crate) news: u64,
+    /// Batches that are backlog again.
+    pub(crate) again: u64,
+    /// Numbers that are a gap now, whether there ever was something behind them or not.
+    pub(crate) gone: u64,
+}
+
 impl Spool {
     /// Opens the spool of a directory, creating it if need be.
     pub(crate) fn open(directory: &Path, bytes_max: u64) -> Result<(Self, Opened), SpoolError> {
@@ -122,7 +133,7 @@ impl Spool {
             spool.journal.roll()?;
         }
         spool.write_ceiling(spool.ceiling + CEILING_STEP)?;
-        spool.waiting = spool.count_waiting(&scan.present);
+        spool.waiting = count(&scan.present, |number| !spool.is_settled(number));
         spool.journal.sync()?;
         let ceiling = spool.ceiling;
         Ok((spool, Opened { epoch, next, ceiling }))
@@ -211,40 +222,43 @@ impl Spool {
         Ok(news)
     }
 
-    /// The collector says all that it has. What it acknowledged once and has no more, since it was restored from a backup, is backlog
-    /// again where it is still here, and a gap where it is not. A collector that has nothing at all is another one. Gives how many
-    /// batches are backlog again, and how many numbers are gaps.
-    pub(crate) fn reconcile(&mut self, durable: &[Run]) -> Result<(u64, u64), SpoolError> {
+    /// The collector says all that it has. What was acknowledged once and is not among it, since the collector was restored from a backup or
+    /// is another one, is backlog again where it is still here, and a gap where it is not.
+    pub(crate) fn reconcile(&mut self, durable: &[Run]) -> Result<Reconciled, SpoolError> {
         let mut known = SequenceSet::default();
         // More runs than a set can hold: not from a collector that is one of ours.
         let is_set = durable.iter().all(|run| known.insert(run.first..=run.last()).is_ok());
         let forgotten = self.acked.runs_without(&known);
-        if !is_set || durable.is_empty() || forgotten.is_empty() {
-            self.acknowledge(durable)?;
-            return Ok((0, 0));
+        if !is_set || forgotten.is_empty() {
+            return Ok(Reconciled { news: self.acknowledge(durable)?, ..Reconciled::default() });
         }
         self.journal.flush()?;
         let mut scan = Scan::default();
         scan.run(&self.journal)?;
+        let present = &scan.present;
         let mut lost = SequenceSet::default();
         for (first, last) in forgotten {
             lost.insert(first..=last).unwrap_or_default();
         }
-        let lost = lost.runs_without(&scan.present);
-        self.acked = known;
-        // The segments that there are say otherwise: from the next one's beginning on this counts.
+        let lost = lost.runs_without(present);
+        // The segments that there are say otherwise: what the next one begins with counts. Whatever fails before it is there changes nothing, and
+        // whatever fails after it is told with it.
         self.journal.roll()?;
-        let mut numbers = 0;
+        let outcome = Reconciled {
+            news: count(present, |number| known.contains(number) && !self.acked.contains(number)),
+            again: count(present, |number| !known.contains(number) && self.acked.contains(number)),
+            gone: lost.iter().map(|(first, last)| last - first + 1).sum(),
+        };
+        self.acked = known;
         for (first, last) in lost {
-            numbers += last - first + 1;
-            self.add_gap(Gap { first, last, reason: GapReason::CollectorLost })?;
+            push_gap(&mut self.gaps, Gap { first, last, reason: GapReason::CollectorLost });
         }
-        self.prepare(64)?;
-        let (before, after) = (self.waiting, self.count_waiting(&scan.present));
-        self.waiting = after;
+        self.gaps.retain(|gap| !self.acked.contains(gap.first) || !self.acked.contains(gap.last));
+        self.waiting = count(present, |number| !self.is_settled(number));
         self.is_synced = false;
+        self.prepare(64)?;
         self.drop_acknowledged()?;
-        Ok((after.saturating_sub(before), numbers))
+        Ok(outcome)
     }
 
     /// The collector will never take this batch.
@@ -304,12 +318,6 @@ impl Spool {
             self.declare_given_up(span)?;
         }
         Ok(true)
-    }
-
-    fn count_waiting(&self, present: &SequenceSet) -> u64 {
-        let waiting =
-            |(first, last): (Sequence, Sequence)| (first..=last).filter(|&number| !self.acked.contains(number));
-        present.runs().map(|run| waiting(run).count() as u64).sum()
     }
 
     fn is_waiting(&self, sequence: Sequence) -> bool {
@@ -418,6 +426,10 @@ impl Spool {
         }
         Ok(())
     }
+}
+
+fn count(numbers: &SequenceSet, is_counted: impl Fn(Sequence) -> bool) -> u64 {
+    numbers.runs().map(|(first, last)| (first..=last).filter(|&number| is_counted(number)).count() as u64).sum()
 }
 
 fn random_epoch() -> Result<Epoch, SpoolError> {

@@ -93,18 +93,18 @@ fn what_a_collector_has_lost_is_sent_again_as_far_as_it_is_here() {
     let (mut spool, _) = Spool::open(directory.path(), BYTES_MAX).unwrap();
     append(&mut spool, 1..=10_000);
     spool.acknowledge(&[Run::new(1, 9_990)]).unwrap();
-    // Another collector, or what this one has: nothing is taken back.
-    assert_eq!(spool.reconcile(&[]).unwrap(), (0, 0));
-    assert_eq!(spool.reconcile(&[Run::new(1, 9_992)]).unwrap(), (0, 0));
+    let news = Reconciled { news: 2, ..Reconciled::default() };
+    assert_eq!(spool.reconcile(&[Run::new(1, 9_992)]).unwrap(), news);
     assert_eq!((backlog(&spool).first(), spool.waiting()), (Some(&9_993), 8));
 
-    let (again, gone) = spool.reconcile(&[Run::new(1, 100), Run::new(9_000, 9_001)]).unwrap();
+    let outcome = spool.reconcile(&[Run::new(1, 100), Run::new(9_000, 9_001)]).unwrap();
     let waiting = backlog(&spool);
     let first = waiting[0];
     assert!(first > 101 && first < 9_000, "some segments had gone: {first}");
     let expected: Vec<Sequence> = (first..9_000).chain(9_002..=10_000).collect();
     assert_eq!((waiting, spool.waiting()), (expected.clone(), expected.len() as u64));
-    assert_eq!((again, gone), (expected.len() as u64 - 8, first - 101));
+    assert_eq!(outcome, Reconciled { news: 0, again: expected.len() as u64 - 8, gone: first - 101 });
+    assert_eq!(spool.reconcile(&[Run::new(1, 100), Run::new(9_000, 9_001)]).unwrap(), Reconciled::default());
     assert_eq!(gaps(&spool), [(101, first - 1, "collector_lost")]);
     append(&mut spool, 10_001..=10_001);
     drop(spool);

@@ -22,7 +22,7 @@ use belfry_common::{
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::{Cursor, Opened, Spool, SpoolError, Spooled};
+use super::{Cursor, Opened, Reconciled, Spool, SpoolError, Spooled};
 use crate::statistics::Statistics;
 
 /// Commands that wait for the disk: a minute of batches. Beyond that batches are not spooled, and counted.
@@ -221,12 +221,16 @@ impl Worker {
                 }
             }
             Command::Reconcile(durable) => {
-                if let Some((again, gone @ 1..)) | Some((again @ 1.., gone)) =
-                    self.guarded(|spool| spool.reconcile(&durable))
-                {
+                // A question of the session before may have been answered since it ended.
+                (self.cursor, self.gaps_told) = (None, Vec::new());
+                let Some(Reconciled { news, again, gone }) = self.guarded(|spool| spool.reconcile(&durable)) else {
+                    return;
+                };
+                self.statistics.add(|statistics| &statistics.batches_acked, news);
+                if again + gone > 0 {
                     warn!(
                         again,
-                        gone, "the collector has lost what it had acknowledged: what is still here is sent again"
+                        gone, "the collector has not what was acknowledged: it was restored, or is another one"
                     );
                 }
             }
