@@ -45,6 +45,24 @@ pub(crate) struct Node {
     pub(crate) inventory: Option<Arc<Inventory>>,
 }
 
+impl Node {
+    fn new(id: NodeId, name: NodeName, facts: Facts) -> Self {
+        Self {
+            id,
+            name,
+            facts,
+            agent_version: None,
+            address: None,
+            epoch: None,
+            tick_time: None,
+            clock_skew_ms: None,
+            series_left_out: 0,
+            batches: 0,
+            inventory: None,
+        }
+    }
+}
+
 /// What a node says when it connects.
 #[derive(Debug, Clone)]
 pub(crate) struct Greeting {
@@ -84,19 +102,7 @@ impl Fleet {
     /// Takes in a node with what is known of it.
     pub(crate) fn remember(&self, id: NodeId, name: NodeName, facts: Facts) {
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name.as_str().into(), id);
-        let node = Node {
-            id,
-            name,
-            facts,
-            agent_version: None,
-            address: None,
-            epoch: None,
-            tick_time: None,
-            clock_skew_ms: None,
-            series_left_out: 0,
-            batches: 0,
-            inventory: None,
-        };
+        let node = Node::new(id, name, facts);
         self.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(id, node);
     }
 
