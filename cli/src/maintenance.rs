@@ -1,7 +1,7 @@
 //! The thread on which the store puts its files in order.
 //!
-//! A full disk is waited for: what is in memory stays there, and so does the journal that it came from. Any other failure to write ends
-//! the process, since nobody knows then what is on the disk.
+//! A full disk is waited for, and so are files that can be opened: what is in memory stays there, and so does the journal that it came
+//! from. Any other failure to write ends the process, since nobody knows then what is on the disk.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a disk that was full is left alone.
+/// How long a disk on which there was no space, or no file could be opened, is left alone.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the token is cancelled; what is in memory is put on disk at last.
@@ -56,9 +56,9 @@ fn maintain(maintainer: &Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Resu
                 }
                 (interval, is_full) = (INTERVAL, false);
             }
-            Err(error) if error.is_out_of_space() => {
+            Err(error) if error.is_retryable() => {
                 if !is_full {
-                    error!(error = %ErrorChain(&error), "blocks cannot be written: what is in memory stays there until there is space");
+                    error!(error = %ErrorChain(&error), "blocks cannot be written: what is in memory stays there until they can");
                 }
                 (interval, is_full) = (RETRY_INTERVAL, true);
             }
@@ -67,7 +67,7 @@ fn maintain(maintainer: &Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Resu
         }
     }
     match maintainer.flush(clock::now()) {
-        Err(error) if error.is_out_of_space() => Ok(()),
+        Err(error) if error.is_retryable() => Ok(()),
         flushed => flushed,
     }
 }

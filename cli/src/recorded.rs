@@ -1,7 +1,7 @@
 //! What recording rules made, as batches for the head.
 //!
 //! Each recorded name is a group of its own, so that a rule which is evaluated alone does not end another's series. Recorded
-//! series live in memory only: they are made again from what is stored.
+//! series are not in the journal: a crash costs what of them is in no block yet.
 
 use std::{collections::HashMap, sync::Arc};
 

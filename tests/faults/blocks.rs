@@ -26,6 +26,7 @@ use belfry_tests::{
     skip::{SmallDisk, skipped, strace},
     wait::{SOON, eventually},
 };
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::storage::{check, flowing};
@@ -199,6 +200,56 @@ async fn a_failed_fsync_of_a_block_ends_the_collector() {
     collector.restart().await;
     recorder.sessions_until(collector.address(), flowing(&mut progress, 20)).await;
     collector.stop().await;
+    check(&collector, &recorder).await;
+}
+
+/// Row 23: with no more files to open, everything is acknowledged, and blocks are written when files can be opened again.
+#[tokio::test]
+async fn blocks_wait_for_files_that_can_be_opened() {
+    let mut collector = brisk().await;
+    let mut recorder = Recorder::new(collector.join("recorder").await, 23, Duration::from_millis(20));
+    let mut progress = recorder.progress();
+    let address = collector.address();
+    recorder.sessions_until(address, flowing(&mut progress, 20)).await;
+    let id = collector.process().id();
+    let process = Pid::from_raw(id.try_into().unwrap());
+    let spare = (0..).find(|number| !Path::new(&format!("/proc/{id}/fd/{number}")).exists());
+    let before = getrlimit(Resource::Nofile);
+    let none = prlimit(process, Resource::Nofile, Rlimit { current: spare, maximum: before.maximum }).unwrap();
+    let log = async |text: &str| {
+        let said = async || collector.process().log().contains(text).then_some(());
+        eventually("the log says so", RETRY, said).await;
+    };
+    let refused = async {
+        log("blocks cannot be written").await;
+        log("Too many open files").await;
+        flowing(&mut progress, 100).await;
+    };
+    recorder.sessions_until(address, refused).await;
+    prlimit(process, Resource::Nofile, none).unwrap();
+    recorder.sessions_until(address, log("blocks can be written again")).await;
+    assert!(collector.stop().await.success());
+    check(&collector, &recorder).await;
+}
+
+/// Row 23: calls that a signal interrupts are made again.
+#[tokio::test]
+async fn interrupted_calls_are_made_again() {
+    if let Err(why) = strace() {
+        return skipped("interrupted_calls_are_made_again", &why);
+    }
+    let mut collector = brisk().await;
+    let mut recorder = Recorder::new(collector.join("recorder").await, 123, Duration::from_millis(5));
+    let mut progress = recorder.progress();
+    let address = collector.address();
+    recorder.sessions_until(address, flowing(&mut progress, 20)).await;
+    let calls = "openat,pread64,pwrite64,ftruncate,fallocate,fdatasync,fsync";
+    let tracer = inject(&collector, calls, "error=EINTR:when=2+3").await;
+    let before = collector.own_metric("belfry_collector_blocks_bytes");
+    let written = async || (collector.own_metric("belfry_collector_blocks_bytes") > before).then_some(());
+    recorder.sessions_until(address, eventually("blocks are written", SOON, written)).await;
+    drop(tracer);
+    assert!(collector.stop().await.success());
     check(&collector, &recorder).await;
 }
 

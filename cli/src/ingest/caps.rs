@@ -1,6 +1,7 @@
 //! Holds a node to its number of series and bytes of labels: those that it had first stay, what is beyond is left out and counted.
 //!
-//! A node's cap outlives its connections, so that nobody comes back with other series in place of the ones that were there. The
+//! A node's cap outlives its connections for as long as memory has something of the node, so that nobody comes back with other series in
+//! place of the ones that were there. The
 //! journal and the head never see what is left out. No I/O and no clock.
 
 use std::{

@@ -38,7 +38,11 @@ fn main() {
     // Two hours more, without anybody.
     for second in (0..DAY_S + 3 * LIFE_S).step_by(INTERVAL_S as usize) {
         while come < nodes && come * DAY_S / nodes <= second {
-            alive.push_back((come, second, Node::new(come, series as usize, store.head().pool())));
+            alive.push_back((
+                come,
+                second,
+                Node::new(come, series as usize, INTERVAL_S as u32 * 1000, store.head().pool()),
+            ));
             come += 1;
         }
         while alive.front().is_some_and(|(_, since, _)| since + LIFE_S <= second) {

@@ -60,7 +60,7 @@ fn measure(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
     let options = StoreOptions { maintain, keys: keys.clone(), ..StoreOptions::default() };
     let (mut store, _) = Store::open(directory, options.clone(), Timestamp::from_millis(START)).unwrap();
     let maintainer = store.maintainer();
-    let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, SERIES, store.head().pool())).collect();
+    let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, SERIES, 1000, store.head().pool())).collect();
     let (mut ingest, mut maintain) = (Duration::ZERO, Duration::ZERO);
     for second in 0..seconds {
         let time = Timestamp::from_millis(START + second as i64 * 1000);
@@ -100,7 +100,7 @@ fn measure(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
         bytes(directory) as f64 / samples
     );
     let began = cpu();
-    let later = Timestamp::from_millis(START + 3_600_000 + 3_600_000);
+    let later = end.plus_millis(2 * 3_600_000);
     while maintainer.compact(later).unwrap() {}
     println!("merging and rows     {:6.1} ns", per_sample(cpu() - began));
     for tier in Tier::ALL {
@@ -188,7 +188,7 @@ fn queries_of_memory(store: &Store, nodes: u64, seconds: u64) {
 
 /// Reads as a collector does that was started long after: everything comes from disk.
 fn queries(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
-    let later = Timestamp::from_millis(START + 2 * 3_600_000);
+    let later = at(seconds as i64).plus_millis(2 * 3_600_000);
     let (store, _) = Store::open(directory, StoreOptions { keys, ..StoreOptions::default() }, later).unwrap();
     let (mut queries, all) = (Queries::new(&store), all(nodes));
     let end = seconds as i64 - 1;

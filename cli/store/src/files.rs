@@ -34,7 +34,7 @@ pub struct StoreFiles {
     quarantined: Vec<String>,
 }
 
-/// What a metric takes.
+/// What a metric takes, or a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Use {
     /// Series in the block that has most.
@@ -67,7 +67,7 @@ impl StoreFiles {
     /// The folder lists the same names before and after: what is in neither list was made during the first and merged during the second.
     ///
     /// # Errors
-    /// [`BlockError::Io`]
+    /// As [`Self::open`].
     pub fn hold(directory: &Path, keys: &Keys) -> Result<Self, BlockError> {
         let storage = blocks_of(directory)?;
         for _ in 0..LISTINGS_MAX {
@@ -172,7 +172,7 @@ impl StoreFiles {
     /// damaged, those that could not even be listed included.
     ///
     /// # Errors
-    /// What `progress` says, to break off.
+    /// [`BlockError::Stopped`], if that is what `progress` says.
     pub fn verify(
         &self,
         progress: &dyn Fn(usize) -> Result<(), BlockError>,

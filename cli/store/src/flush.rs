@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    iter,
     sync::Arc,
 };
 
@@ -17,6 +18,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use crate::{
     NodeId,
     block::{BlockError, BlockWriter, ENDED, Piece, Strings, encode_column, encode_pieces, metric_order},
+    compact::CHUNK_TICKS_MAX,
     head::{GroupTiles, IndexedLayout, NodeTiles, SealedTile},
     partition::hour_of,
 };
@@ -84,26 +86,34 @@ pub(crate) fn write(writer: &mut BlockWriter<'_>, parts: &[Part], strings: &Stri
             let labels: Vec<u32> =
                 definition.label_values.iter().filter_map(|value| numbers.get(&**value).copied()).collect();
             writer.series(&labels, *node)?;
-            let buffer = column.first_mut().expect("there is one column");
-            buffer.clear();
-            let (axis, readings) = match same {
+            match same {
                 [Row { source: Source::Pieces { part, place }, .. }] => {
-                    pieces.clear();
                     let tiles = &parts.get(*part as usize).expect("rows are of these parts").tiles;
-                    pieces.extend(tiles.iter().map(|tile| Piece { readings: tile.len(), bits: tile.column(*place) }));
-                    encode_pieces(&pieces, false, buffer);
-                    axes.of_tiles(writer, *part, tiles)
+                    for (number, tiles) in (0..).zip(chunks(tiles)) {
+                        pieces.clear();
+                        pieces
+                            .extend(tiles.iter().map(|tile| Piece { readings: tile.len(), bits: tile.column(*place) }));
+                        column.iter_mut().for_each(|column| {
+                            column.clear();
+                            encode_pieces(&pieces, false, column);
+                        });
+                        let (axis, readings) = axes.of_tiles(writer, (*part, number), tiles);
+                        writer.chunk(axis, readings, &column)?;
+                    }
                 }
                 // The same series in two groups, or in ticks that overlap: the one that came last counts.
                 rows => {
-                    let readings = merged(rows, parts);
-                    let values: Vec<Raw> = readings.values().copied().collect();
-                    encode_column(definition.metric.resolution, &values, buffer);
-                    let times: Vec<i64> = readings.into_keys().collect();
-                    (writer.axis(&times), times.len() as u64)
+                    let (times, values): (Vec<i64>, Vec<Raw>) = merged(rows, parts).into_iter().unzip();
+                    for (times, values) in times.chunks(CHUNK_TICKS_MAX).zip(values.chunks(CHUNK_TICKS_MAX)) {
+                        column.iter_mut().for_each(|column| {
+                            column.clear();
+                            encode_column(definition.metric.resolution, values, column);
+                        });
+                        let axis = writer.axis(times);
+                        writer.chunk(axis, times.len() as u64, &column)?;
+                    }
                 }
-            };
-            writer.chunk(axis, readings, &column)?;
+            }
         }
     }
     Ok(())
@@ -253,7 +263,7 @@ fn merged(rows: &[Row<'_>], parts: &[Part]) -> BTreeMap<i64, Raw> {
                         let column = Column::new(definition.metric.resolution, tile.column(place));
                         let Ok(mut column) = column else { continue };
                         // What this process encoded it can decode.
-                        let values = std::iter::from_fn(|| column.next_reading().ok());
+                        let values = iter::from_fn(|| column.next_reading().ok());
                         readings.extend(tile.times().map(Timestamp::as_millis).zip(values));
                     }
                     // Unless another layout has it at that very time.
@@ -267,15 +277,31 @@ fn merged(rows: &[Row<'_>], parts: &[Part]) -> BTreeMap<i64, Raw> {
     readings
 }
 
-/// Axes of parts, made once for all series of a part.
+/// A part's tiles, as many together as one chunk may have ticks: a node can send any number of ticks in an hour.
+fn chunks(tiles: &[Arc<SealedTile>]) -> impl Iterator<Item = &[Arc<SealedTile>]> {
+    let mut rest = tiles;
+    iter::from_fn(move || {
+        let mut ticks = 0;
+        let fits = |tile: &&Arc<SealedTile>| {
+            ticks += tile.len();
+            ticks <= CHUNK_TICKS_MAX
+        };
+        let count = rest.iter().take_while(fits).count();
+        let (chunk, after) = rest.split_at(count);
+        rest = after;
+        Some(chunk).filter(|chunk| !chunk.is_empty())
+    })
+}
+
+/// Axes of the chunks of parts, made once for all series of a part.
 #[derive(Default)]
 struct Axes {
-    of_parts: FxHashMap<u32, (u32, u64)>,
+    of_chunks: FxHashMap<(u32, u32), (u32, u64)>,
 }
 
 impl Axes {
-    fn of_tiles(&mut self, writer: &mut BlockWriter<'_>, part: u32, tiles: &[Arc<SealedTile>]) -> (u32, u64) {
-        *self.of_parts.entry(part).or_insert_with(|| {
+    fn of_tiles(&mut self, writer: &mut BlockWriter<'_>, chunk: (u32, u32), tiles: &[Arc<SealedTile>]) -> (u32, u64) {
+        *self.of_chunks.entry(chunk).or_insert_with(|| {
             let times: Vec<i64> = tiles.iter().flat_map(|tile| tile.times()).map(Timestamp::as_millis).collect();
             (writer.axis(&times), times.len() as u64)
         })

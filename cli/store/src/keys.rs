@@ -46,7 +46,8 @@ struct Key {
     secret: [u8; KEY_BYTES],
 }
 
-/// What a file says of the key that it is encrypted with: four bytes of a digest, from which the key cannot be told.
+/// What a file says of the key that it is encrypted with: four bytes of a digest, from which the key cannot be told. Shown as eight
+/// hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyNumber(pub(crate) u32);
 
@@ -88,7 +89,7 @@ pub enum KeysError {
 }
 
 impl Keys {
-    /// Reads a file of keys.
+    /// Reads a file of keys: one a line, 64 hexadecimal digits, the newest first; it must be its owner's alone (mode 600).
     ///
     /// # Errors
     /// [`KeysError`]
@@ -100,7 +101,7 @@ impl Keys {
         Self::parse(&text, path)
     }
 
-    /// As [`Self::read`], of a file in a directory that is the process' alone.
+    /// As [`Self::read`], of a file in a directory that is the process' alone: its mode says nothing.
     ///
     /// # Errors
     /// [`KeysError`]

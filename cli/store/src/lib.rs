@@ -38,7 +38,7 @@ pub use backup::{
     BackupError, BackupProgress, Checksum, Copied, Known, Step, StoreCopy, StoreFile, back_up, check_file, copy_file,
     open_file,
 };
-pub use block::{BlockError, MetricEntry, NodeEntry, Summary, Tier};
+pub use block::{BlockError, Summary, Tier};
 pub use compact::CompactOptions;
 pub use files::{StoreFiles, Use};
 pub use head::{Head, HeadOptions, HeadStatistics, Selected};

@@ -96,11 +96,12 @@ impl Maintainer {
     /// Does what is due now.
     ///
     /// # Errors
-    /// [`BlockError::Io`]: what was in memory or in blocks is there still. After anything but a lack of space nobody can know what the
-    /// disk has, and the process should end. [`BlockError::Stopped`] if it is to stop.
+    /// [`BlockError::Io`]: what was in memory or in blocks is there still. After anything but what [`BlockError::is_retryable`] says
+    /// nobody can know what the disk has, and the process should end. [`BlockError::Stopped`] if it is to stop.
     pub fn run(&self, now: Timestamp) -> Result<(), BlockError> {
-        self.flush_if_due(now)?;
+        // First of all: on a full disk it is what makes room.
         self.drop_expired(now);
+        self.flush_if_due(now)?;
         self.compact(now)?;
         Ok(())
     }

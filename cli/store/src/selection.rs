@@ -126,9 +126,9 @@ pub(crate) const METRIC_NAME: &str = "__name__";
 /// What was known of a series at a time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// When it was read.
+    /// When it was read. Of a row that is selected its end, of one that is scanned its beginning.
     pub time: Timestamp,
-    /// The value; or why there was none; or `Err(None)` when the series ended here.
+    /// The value, in the unit that the metric's name ends with; or why there was none; or `Err(None)` when the series ended here.
     pub value: Result<f64, Option<Reason>>,
 }
 

@@ -15,6 +15,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -58,7 +59,7 @@ pub struct ShelfRecovery {
 pub enum ShelfError {
     /// Another process owns the folder.
     #[error("`{}` is in use by another process", .0.display())]
-    Locked(std::path::PathBuf),
+    Locked(PathBuf),
     /// A file was written by a newer program, or cannot be read.
     #[error(transparent)]
     Block(#[from] BlockError),
@@ -216,6 +217,7 @@ impl Shelf {
         let storage = &*self.storage;
         storage.rename(&unfinished, &name).map_err(failure(storage, "rename", &unfinished))?;
         storage.sync_folder("").map_err(failure(storage, "sync", ""))?;
+        // If too many files are open, it is written once more, and both count as one after the next start.
         let block = Arc::new(Block::open(&self.storage, &self.cache, &self.keys, &name)?);
         self.replace(&replaced, Some(&block));
         Ok(block)
@@ -288,6 +290,11 @@ impl Shelf {
         if let Err(error) = move_aside(&*self.storage, name) {
             warn!(block = name, %error, "damaged block cannot be moved: it stays where it is, out of service");
         }
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.storage.path()
     }
 
     /// The keys that its blocks are encrypted with.

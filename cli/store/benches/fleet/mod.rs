@@ -17,8 +17,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The first series of a node. What nodes have in common is in memory once, as in a collector.
-    pub(crate) fn new(node: u64, series: usize, pool: &LayoutPool) -> Self {
+    /// The first series of a node, which are read that often. What nodes have in common is in memory once, as in a collector.
+    pub(crate) fn new(node: u64, series: usize, interval_ms: u32, pool: &LayoutPool) -> Self {
         let mut families: BTreeMap<&str, (Vec<Arc<SeriesDefinition>>, Vec<Values>)> = BTreeMap::new();
         for (place, series) in belfry_reference::catalogue().iter().enumerate().take(series) {
             let labels = belfry_reference::labels(series, node);
@@ -33,7 +33,7 @@ impl Node {
         let mut groups = Vec::new();
         for (group, (sampler, (series, values))) in (0..).zip(families) {
             let (sampler, series) = (sampler.into(), series.into());
-            groups.push((pool.layout(Layout { group, sampler, interval_ms: 1000, series }), values));
+            groups.push((pool.layout(Layout { group, sampler, interval_ms, series }), values));
         }
         Self { groups }
     }

@@ -34,10 +34,10 @@ impl Checksum {
     }
 }
 
-/// Copies a file to a path where there is none, for its owner alone, and makes it durable.
+/// Copies a file to a path where there is none, for its owner alone, and makes it durable. Gives its length in bytes and its CRC-32C.
 ///
 /// # Errors
-/// [`BackupError::Failure`]; a part of it may be there. A link is not followed.
+/// [`BackupError::Failure`], or what `progress` says; a part of it may be there. A link is not followed.
 pub fn copy_file(from: &Path, to: &Path, progress: BackupProgress<'_>) -> Result<Checksum, BackupError> {
     let source = open_file(from)?;
     let mut target = create(to)?;
@@ -47,7 +47,7 @@ pub fn copy_file(from: &Path, to: &Path, progress: BackupProgress<'_>) -> Result
     Ok(checksum)
 }
 
-/// Reads a file to its end.
+/// Reads a file to its end. Gives its length in bytes and its CRC-32C.
 ///
 /// # Errors
 /// As [`copy_file`].

@@ -30,28 +30,28 @@ pub(crate) struct Section {
 
 /// What a block has of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeEntry {
+pub(crate) struct NodeEntry {
     /// Which.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// Its series.
-    pub series: u64,
+    pub(crate) series: u64,
     /// Its readings, missing ones included.
-    pub readings: u64,
+    pub(crate) readings: u64,
     /// Bytes of its columns.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Its last time, in milliseconds since 1970.
-    pub last_ms: i64,
+    pub(crate) last_ms: i64,
 }
 
 /// What a block has of a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetricEntry {
+pub(crate) struct MetricEntry {
     /// Its definition.
-    pub metric: Arc<Metric>,
+    pub(crate) metric: Arc<Metric>,
     /// Its series.
-    pub series: u64,
+    pub(crate) series: u64,
     /// Their readings, missing ones included.
-    pub readings: u64,
+    pub(crate) readings: u64,
     /// Where its first page begins.
     pub(crate) data: u64,
     pub(crate) index: Section,

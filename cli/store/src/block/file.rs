@@ -13,6 +13,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use belfry_common::{model::Resolution, storage::Failure};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::{bytes::Malformed, catalog::Section};
@@ -95,8 +96,8 @@ pub enum BlockError {
         /// Which part does not fit its checksum, or what else is wrong.
         what: &'static str,
     },
-    /// The file was written by a newer program.
-    #[error("`{}` has block format {found}, and this program knows formats up to {VERSION}: install the newer program again", .path.display())]
+    /// The file was written by a newer program, in a newer version or with a cipher of which this one knows nothing.
+    #[error("`{}` is of a newer program (block format {found}, this one knows {VERSION}): install the newer program again", .path.display())]
     Version {
         /// The file.
         path: PathBuf,
@@ -123,16 +124,15 @@ impl From<Failure> for BlockError {
 }
 
 impl BlockError {
-    /// Whether there was no space, so that the same can succeed later.
+    /// Whether there was no space, or too many files were open, so that the same can succeed later.
     #[must_use]
-    pub fn is_out_of_space(&self) -> bool {
-        match self {
-            Self::Io(failure) => matches!(
-                failure.source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-            ),
-            _ => false,
-        }
+    pub fn is_retryable(&self) -> bool {
+        let Self::Io(failure) = self else { return false };
+        let is_full = matches!(
+            failure.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        is_full || matches!(Errno::from_io_error(&failure.source), Some(Errno::MFILE | Errno::NFILE))
     }
 }
 

@@ -18,7 +18,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{MetricEntry, NodeEntry};
 pub use file::{BlockError, Tier};
 pub use reader::Summary;
 

@@ -62,15 +62,15 @@ pub struct Summary {
     pub tier: Tier,
     /// Its first time, in milliseconds since 1970.
     pub first_ms: i64,
-    /// Its last time.
+    /// Its last time, the same.
     pub last_ms: i64,
-    /// Its readings, missing ones included.
+    /// Its readings, missing ones included; of minutes and hours their rows.
     pub readings: u64,
     /// Its series.
     pub series: u64,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
-    /// When it was written.
+    /// When it was written, in milliseconds since 1970.
     pub created_ms: i64,
     /// Nothing more of its span is expected.
     pub is_final: bool,

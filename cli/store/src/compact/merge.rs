@@ -25,7 +25,8 @@ pub(crate) const CHUNK_TICKS_MAX: usize = 8192;
 /// Bytes read before the pace is kept.
 const PACE_BYTES: u64 = 1024 * 1024;
 
-/// Does a job. Readers see the old blocks or the new one. All of the journal's segments before `stored_before` are in blocks.
+/// Does a job. Readers see the old blocks or the new one. All of the journal's segments before `stored_before` are in blocks; 0 if that is
+/// not known.
 ///
 /// # Errors
 /// [`BlockError`]; the old blocks are as they were.
@@ -152,11 +153,9 @@ impl Merge<'_> {
         let of_it = |source: &&mut Source| source.key() == Some((labels, node));
         let mut holders: Vec<&mut Source> = self.sources.iter_mut().filter(of_it).collect();
         out.series(labels, node)?;
-        // Packed for good, or not to be: then order is all that counts.
-        let may_copy = match holders.as_slice() {
-            [only] => only.is_final() && self.tier == Tier::Raw || !self.is_final,
-            _ => !self.is_final,
-        };
+        // Packed for good, or not to be: then order is all that counts. Chunks of rows grow with their block.
+        let are_packed = self.tier == Tier::Raw && holders.iter().all(|source| source.is_final());
+        let may_copy = are_packed || !self.is_final;
         if !(may_copy && copy(&mut holders, self.tier, out)?) {
             let series = &mut self.series;
             series.read(&mut holders, metric, self.tier)?;

@@ -83,7 +83,7 @@ fn integer_row(readings: &[Raw]) -> [Raw; COLUMNS] {
 }
 
 fn float_row(readings: &[Raw]) -> [Raw; COLUMNS] {
-    let (mut min, mut max, mut sum, mut count, mut last) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0, 0.0);
+    let (mut min, mut max, mut sum, mut count, mut last) = (f64::NAN, f64::NAN, 0.0, 0, 0.0);
     for reading in readings.iter().filter(|reading| has_value(**reading)) {
         let value = f64::from_bits(reading.bits().cast_unsigned());
         min = value.min(min);

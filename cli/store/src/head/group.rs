@@ -53,7 +53,7 @@ impl Group {
         Self { full, stored: 0, stored_last: None, open, late: None, open_ticks_max, newest, dropped_until: None }
     }
 
-    /// Adds a tick; false if its layout is another than that of the tick before.
+    /// Adds a tick; false if its layout may be one that is not among [`Self::last_layouts`] before.
     pub(super) fn push(&mut self, tick: &Tick, received: Timestamp, indexes: &Indexes, change: &mut Change) -> bool {
         // A clock that was ahead and is set back: what is live now is the newest, whatever the wrong clock said.
         let was_ahead = self.newest.time > received && received.millis_since(tick.time) <= LIVE_AGE_MS_MAX;
@@ -83,12 +83,13 @@ impl Group {
     fn push_late(&mut self, tick: &Tick, indexes: &Indexes, change: &mut Change) -> bool {
         let is_open =
             |tile: &OpenTile| tile.is_of(&tick.layout) && tile.len() < TICKS_PER_TILE && tile.takes(tick.time);
+        let was_late = self.late.as_ref().is_some_and(|tile| tile.is_of(&tick.layout));
         if !self.late.as_ref().is_some_and(is_open) {
             self.seal_late(change);
         }
         // Mostly the layout is the one that live ticks have, too.
-        let is_known = self.open.is_of(&tick.layout);
-        let index = || match is_known {
+        let is_live = self.open.is_of(&tick.layout);
+        let index = || match is_live {
             true => Arc::clone(&self.open.index),
             false => indexes.of(&tick.layout),
         };
@@ -96,7 +97,7 @@ impl Group {
         change.bytes_removed += late.bytes();
         late.push(tick);
         change.bytes_added += late.bytes();
-        is_known
+        is_live || was_late
     }
 
     /// Lets nothing be added to the tiles there are; gives those that are to be sealed before [`Self::unstored`].
@@ -259,9 +260,18 @@ impl Group {
         &self.newest.index.layout
     }
 
-    /// The layout of the tick that came last.
-    pub(super) fn open_layout(&self) -> &IndexedLayout {
-        &self.open.index
+    /// The layouts of what came last, live and late.
+    pub(super) fn last_layouts(&self) -> impl Iterator<Item = &IndexedLayout> {
+        [&self.open].into_iter().chain(&self.late).map(|tile| &*tile.index)
+    }
+
+    /// The latest time of what it has, which a clock that was ahead may have made later than the newest tick.
+    pub(super) fn last_time(&self) -> Timestamp {
+        self.full
+            .iter()
+            .filter_map(FullTile::sealed)
+            .map(|tile| tile.last_time())
+            .fold(self.newest.time, Timestamp::max)
     }
 
     /// The layouts of its tiles; neighbours mostly share one, which is named once.

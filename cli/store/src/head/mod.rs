@@ -192,7 +192,8 @@ impl Head {
         let head = self.node(node);
         let Some(head) = head else { return selection.range.after >= self.elsewhere_of(node) };
         let head = head.read().unwrap_or_else(PoisonError::into_inner);
-        let is_all = head.has_all(selection);
+        // Let go of since it was looked up: all of it is in blocks.
+        let is_all = !head.is_gone() && head.has_all(selection);
         head.select(selection, !is_all, found);
         is_all
     }
@@ -283,7 +284,10 @@ impl Head {
             }
             let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
             let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
-            let Some(until) = silent_since(&head).filter(|_| !head.is_gone()) else { continue };
+            if head.is_gone() || silent_since(&head).is_none() {
+                continue;
+            }
+            let until = head.known_until();
             // It may have been back with what is older than what it was let go of with.
             let mut silent = self.silent.write().unwrap_or_else(PoisonError::into_inner);
             let known = silent.entry(node).or_insert(until);

@@ -195,6 +195,11 @@ impl NodeHead {
         self.groups.values().map(Group::newest_time).max().filter(|_| are_stored)
     }
 
+    /// Up to when there may be samples of it in blocks, once all that it has is there.
+    pub(super) fn known_until(&self) -> Timestamp {
+        self.groups.values().map(Group::last_time).fold(self.elsewhere_until_of(None), Timestamp::max)
+    }
+
     /// Forgets everything, for good.
     pub(super) fn let_go(&mut self) -> Change {
         self.is_gone = true;
@@ -250,10 +255,11 @@ impl MetricIndex {
         found.map(|&(_, group)| group)
     }
 
-    /// Takes in the newest layout of a group. What has gone is let go of once it may be the larger part.
+    /// Takes in the layouts of what came last of a group. What has gone is let go of once it may be the larger part.
     fn learn(&mut self, number: u16, groups: &BTreeMap<u16, Group>) {
         let Some(group) = groups.get(&number) else { return };
-        self.pairs.extend(group.open_layout().metric_hashes().map(|hash| (hash, number)));
+        let hashes = group.last_layouts().flat_map(IndexedLayout::metric_hashes);
+        self.pairs.extend(hashes.map(|hash| (hash, number)));
         self.tidy();
         if self.pairs.len() > 2 * self.made_with {
             let all = groups.iter().flat_map(|(&number, group)| {

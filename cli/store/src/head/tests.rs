@@ -134,6 +134,29 @@ fn late_ticks_are_read_in_their_place_and_do_not_become_the_newest() {
 }
 
 #[test]
+fn what_comes_late_with_other_metrics_is_found_by_these() {
+    let (head, live) = (head(1000, usize::MAX), layout(&["a"]));
+    let metric = Arc::new(Metric::new("size_bytes", Kind::Gauge, Resolution::ONE, &[], ""));
+    let series = [Arc::new(SeriesDefinition { metric, label_values: Box::default() })].into();
+    let before = Arc::new(Layout { group: 1, sampler: "disk".into(), interval_ms: 1000, series });
+    apply(&head, &live, 500, 1);
+    for second in 1..5 {
+        apply(&head, &before, second, second);
+    }
+    let selection = Selection {
+        metric: Some("size_bytes"),
+        conditions: &[],
+        filter: &|_| true,
+        range: TimeRange { after: Timestamp::from_millis(0), until: Timestamp::from_millis(9000) },
+        pick: Pick::All,
+        grain: Grain::Raw,
+    };
+    let mut found = Selected::default();
+    head.select(NodeId(1), &selection, &mut found);
+    assert_eq!(found.iter().map(|(_, samples)| samples.len()).sum::<usize>(), 4);
+}
+
+#[test]
 fn a_clock_that_is_set_back_does_not_hide_the_present() {
     let (head, layout) = (head(1000, usize::MAX), layout(&["a"]));
     let apply = |second: i64, received: i64, value| {

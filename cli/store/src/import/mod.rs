@@ -135,10 +135,11 @@ impl Importer {
         Ok(self.series.len() as u32 - 1)
     }
 
-    /// Takes in a sample, and says whether it is kept exactly: a metric that is measured in steps has only these.
+    /// Takes in a sample of a series that [`Self::series`] gave, and says whether it is kept exactly: a metric that is measured in steps
+    /// has only these. One of any other series is left out, and false.
     ///
     /// # Errors
-    /// [`BlockError::Io`]
+    /// [`ImportError`]: it cannot be written down.
     pub fn add(&mut self, series: u32, sample: Sample) -> Result<bool, ImportError> {
         let Some((definition, _)) = self.series.get(series as usize) else { return Ok(false) };
         let resolution = definition.metric.resolution;
@@ -159,7 +160,7 @@ impl Importer {
         Ok(is_exact)
     }
 
-    /// Writes blocks, and makes rows of what is older than so many milliseconds.
+    /// Writes blocks, and makes rows of what is older than so many milliseconds less a day: what retention would soon take.
     ///
     /// # Errors
     /// [`ImportError`]; blocks that were written by then stay.
@@ -308,7 +309,7 @@ fn merge_old(
         let summaries: Vec<&Summary> = blocks.iter().map(|block| block.summary()).filter(is_old).collect();
         let Some(job) = compact::next(&summaries, &options, now) else { return Ok(()) };
         drop(blocks);
-        match compact::run(shelf, &job, &|_| told(), now, u64::MAX) {
+        match compact::run(shelf, &job, &|_| told(), now, 0) {
             // It costs itself alone, as in a collector.
             Err(error @ BlockError::Damaged { .. }) => shelf.quarantine_damaged(&error),
             result => result?,

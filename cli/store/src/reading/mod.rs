@@ -110,7 +110,8 @@ impl Reader {
         statistics
     }
 
-    /// Visits the series of these nodes, which ascend, each once. `selected` is memory to be used again.
+    /// Visits the series of these nodes, which ascend, each once: first those of nodes of which memory has all, node by node, then the others.
+    /// `selected` is memory to be used again.
     ///
     /// # Errors
     /// [`ReadError`]; some series may have been visited by then.

@@ -116,7 +116,7 @@ impl StoreRecovery {
 /// Batches that have become durable with one commit, in the order in which they were added.
 pub type Writes = Vec<Entry>;
 
-/// The journal and the head. One thread owns it; readers use [`Store::head`].
+/// The journal, the head and blocks. One thread owns it; others read with [`Store::reader`], or memory alone with [`Store::head`].
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
@@ -137,7 +137,7 @@ impl Store {
     /// Opens the store of a directory, creating it if need be, and reads its journal.
     ///
     /// # Errors
-    /// [`StoreError`]: the directory cannot be used, is in use, or has a newer format.
+    /// [`StoreError`]: the directory cannot be used, is in use, has a newer format, or is encrypted with a key that is not there.
     pub fn open(directory: &Path, options: StoreOptions, now: Timestamp) -> Result<(Self, StoreRecovery), StoreError> {
         let path = directory.join("journal");
         let disk = |path: PathBuf| {
@@ -149,7 +149,8 @@ impl Store {
         Self::open_in(journal, blocks, options, preallocate, now)
     }
 
-    /// As [`Self::open`], with the journal and the blocks in these storages.
+    /// As [`Self::open`], with the journal and the blocks in these storages. `preallocate`: the journal's segments take their space when
+    /// they are begun.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -193,7 +194,7 @@ impl Store {
     #[must_use]
     pub fn maintainer(&self) -> Maintainer {
         let (head, shelf) = (Arc::clone(&self.head), Arc::clone(&self.shelf));
-        let disk_bytes = Disk::of(&self.path).map(|disk| disk.total);
+        let disk_bytes = Disk::of(shelf.path()).map(|disk| disk.total);
         Maintainer::new(head, shelf, Arc::clone(&self.progress), self.options.maintain, disk_bytes)
     }
 

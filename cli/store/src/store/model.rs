@@ -22,6 +22,7 @@ use crate::{
 
 const START: i64 = 1_700_000_000_000;
 const NODES: u32 = 3;
+const METRICS: [&str; 3] = ["a", "b", "c"];
 
 /// Series (node and name) with what was read of them, by second.
 type Content = BTreeMap<(u32, String), BTreeMap<i64, Option<i64>>>;
@@ -51,17 +52,21 @@ struct Counts {
     merges: u32,
 }
 
+/// What a group reads each second: with two devices, with one, and without a metric; and what another reads every ten seconds.
 fn layouts() -> Vec<Arc<Layout>> {
-    let metric = |name| Arc::new(Metric::new(name, Kind::Gauge, Resolution::MILLI, &["d"], ""));
-    let (a, b) = (metric("a"), metric("b"));
-    let series = |metric: &Arc<Metric>, device: &str| {
-        Arc::new(SeriesDefinition { metric: Arc::clone(metric), label_values: [device.into()].into() })
+    let [a, b, c] = METRICS.map(|name| Arc::new(Metric::new(name, Kind::Gauge, Resolution::MILLI, &["d"], "")));
+    let of = |group, interval_ms, series: &[(&Arc<Metric>, &str)]| {
+        let series = series.iter().map(|(metric, device)| {
+            Arc::new(SeriesDefinition { metric: Arc::clone(metric), label_values: [(*device).into()].into() })
+        });
+        Arc::new(Layout { group, sampler: "s".into(), interval_ms, series: series.collect() })
     };
-    let of = |devices: &[&str]| {
-        let series = devices.iter().flat_map(|device| [series(&a, device), series(&b, device)]).collect();
-        Arc::new(Layout { group: 1, sampler: "s".into(), interval_ms: 1000, series })
-    };
-    vec![of(&["x", "y"]), of(&["x"])]
+    vec![
+        of(1, 1000, &[(&a, "x"), (&b, "x"), (&a, "y"), (&b, "y")]),
+        of(1, 1000, &[(&a, "x"), (&b, "x")]),
+        of(1, 1000, &[(&a, "x")]),
+        of(2, 10_000, &[(&c, "x")]),
+    ]
 }
 
 fn name(series: &SeriesDefinition) -> String {
@@ -118,20 +123,28 @@ impl World {
         let node = self.random.u32(1..=NODES);
         let from = if is_late { self.now - self.random.i64(0..9000) } else { self.now };
         for second in from..from + count {
-            // One second of a node has one tick: a second batch of the same time says the same.
-            let has_device = (second / 40 + i64::from(node)) % 5 != 0;
-            let layout = &layouts[usize::from(!has_device)];
-            let value = |place: i64| match (second * 7 + place) % 23 {
-                0 => Raw::missing(Reason::Timeout),
-                _ => Raw::integer(second * second % 1009 * 10 + place + i64::from(node)),
+            // One second of a node has one batch: a second one of the same time says the same.
+            let layout = match (second / 40 + i64::from(node)) % 5 {
+                0 => 1,
+                3 => 2,
+                _ => 0,
             };
-            let values: Vec<Raw> = (0..layout.series.len() as i64).map(value).collect();
-            let time = Timestamp::from_millis(START + second * 1000);
-            for (series, raw) in layout.series.iter().zip(&values) {
-                let value = raw.reason().is_none().then(|| raw.bits());
-                self.pending.entry((node, name(series))).or_default().insert(second, value);
+            let has_seldom = second % 10 == 0;
+            let mut ticks = Vec::new();
+            for layout in [layout].into_iter().chain(has_seldom.then_some(3)).map(|place| &layouts[place]) {
+                let value = |place: i64| match (second * 7 + place) % 23 {
+                    0 => Raw::missing(Reason::Timeout),
+                    _ => Raw::integer(second * second % 1009 * 10 + place + i64::from(node)),
+                };
+                let values: Vec<Raw> = (0..layout.series.len() as i64).map(value).collect();
+                for (series, raw) in layout.series.iter().zip(&values) {
+                    let value = raw.reason().is_none().then(|| raw.bits());
+                    self.pending.entry((node, name(series))).or_default().insert(second, value);
+                }
+                let time = Timestamp::from_millis(START + second * 1000);
+                ticks.push(Tick { layout: Arc::clone(layout), time, values });
             }
-            let batch = Arc::new(Batch { ticks: vec![Tick { layout: Arc::clone(layout), time, values }] });
+            let batch = Arc::new(Batch { ticks });
             let key = BatchKey { epoch: Epoch(u64::from(node)), sequence: self.next[node as usize] };
             self.next[node as usize] += 1;
             let received = Timestamp::from_millis(START + self.now.max(second) * 1000);
@@ -210,18 +223,24 @@ impl World {
     /// Times are in so many seconds.
     fn read_as(&self, range: TimeRange, grain: Grain, seconds: i64) -> Content {
         let mut content = Content::new();
-        for (series, samples) in self.samples(range, grain, Pick::All) {
+        for (series, samples) in self.samples(range, grain, Pick::All, None) {
             add_samples(content.entry(series).or_default(), &samples, seconds);
         }
         content.retain(|_, samples| !samples.is_empty());
         content
     }
 
-    fn samples(&self, range: TimeRange, grain: Grain, pick: Pick) -> BTreeMap<(u32, String), Vec<Sample>> {
+    fn samples(
+        &self,
+        range: TimeRange,
+        grain: Grain,
+        pick: Pick,
+        metric: Option<&str>,
+    ) -> BTreeMap<(u32, String), Vec<Sample>> {
         let (store, _) = self.store.as_ref().unwrap();
         let limits = ReadLimits { threads: 1 + self.now as usize % 3, ..ReadLimits::NONE };
         let mut found = BTreeMap::new();
-        let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, pick, grain };
+        let selection = Selection { metric, conditions: &[], filter: &|_| true, range, pick, grain };
         let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
         let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, samples: &[Sample]| {
             assert!(samples.is_sorted_by(|a, b| a.time < b.time));
@@ -284,7 +303,7 @@ impl World {
         for range in [self.everything(), TimeRange { after: at(from), until: at(from + 4000) }] {
             for (tier, seconds) in [(Tier::Raw, 1), (Tier::Minute, 60), (Tier::Hour, 3600)] {
                 let mut columns = vec![Content::new(); tier.columns()];
-                for metric in ["a", "b"] {
+                for metric in METRICS {
                     let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
                     let scan = Scan { metric, nodes: &nodes, filter: &|_| true, range, tier };
                     let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, read: &[Vec<Sample>]| {
@@ -330,15 +349,20 @@ impl World {
         let range = TimeRange { after: at(from), until: at(to) };
         assert_same(&self.read(range), &part);
         let step_ms = self.random.i64(1..400_000);
-        let all = self.samples(range, Grain::Raw, Pick::All);
+        let all = self.samples(range, Grain::Raw, Pick::All, None);
+        for metric in METRICS {
+            let mut of_it = all.clone();
+            of_it.retain(|(_, name), _| name.starts_with(metric));
+            assert_eq!(self.samples(range, Grain::Raw, Pick::All, Some(metric)), of_it, "{metric}");
+        }
         let thinned = |pick: Pick| {
             let mut all = all.clone();
             all.values_mut().for_each(|samples| pick.thin(samples, 0));
             all
         };
         let each_step = Pick::EachStep { end: at(to - self.random.i64(0..9)), step_ms };
-        assert_eq!(self.samples(range, Grain::Raw, each_step), thinned(each_step));
-        let newest = self.samples(range, Grain::Raw, Pick::Newest);
+        assert_eq!(self.samples(range, Grain::Raw, each_step, None), thinned(each_step));
+        let newest = self.samples(range, Grain::Raw, Pick::Newest, None);
         let newest_of =
             |node: u32| newest.range((node, String::new())..(node + 1, String::new())).flat_map(|(_, samples)| samples);
         for (series, samples) in thinned(Pick::Newest) {

@@ -1,7 +1,7 @@
 use belfry_common::model::{GapReason, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
 
 use super::*;
-use crate::{Grain, Importer, Pick, ReadLimits, Selected, Selection, TimeRange};
+use crate::{Grain, Importer, Pick, ReadLimits, Sample, Selected, Selection, TimeRange};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const EPOCH: Epoch = Epoch(7);
@@ -162,6 +162,48 @@ fn gaps_and_knowledge_of_duplicates_survive_the_cut() {
     assert_eq!(store.add(entry(&layout, 1, 77)).unwrap(), Added::New);
 }
 
+#[test]
+fn more_ticks_than_a_chunk_may_have_are_several() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions::default();
+    let (mut store, _) = Store::open(directory.path(), options.clone(), NOW).unwrap();
+    let layout = layout();
+    let count = 70_000;
+    for sequence in 1..=count {
+        // An hour that has begun: all of them are in one.
+        let time = Timestamp::from_millis(NOW.as_millis() / 3_600_000 * 3_600_000 + sequence);
+        let tick = Tick { layout: Arc::clone(&layout), time, values: vec![Raw::integer(sequence)] };
+        let key = BatchKey { epoch: EPOCH, sequence: sequence as u64 };
+        store.add(Entry { node: NodeId(1), key, received: NOW, batch: Arc::new(Batch { ticks: vec![tick] }) }).unwrap();
+    }
+    store.commit().unwrap();
+    store.maintainer().flush(NOW).unwrap();
+    drop(store);
+    // Long after: memory has nothing of it.
+    let later = NOW.plus_millis(86_400_000);
+    let (store, _) = Store::open(directory.path(), options, later).unwrap();
+    let selection = Selection {
+        metric: None,
+        conditions: &[],
+        filter: &|_| true,
+        range: TimeRange::ALL,
+        pick: Pick::All,
+        grain: Grain::Raw,
+    };
+    for is_merged in [false, true] {
+        while is_merged && store.maintainer().compact(later).unwrap() {}
+        let mut read = Vec::new();
+        let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
+            read.extend(samples.iter().map(|sample| sample.value.unwrap() as i64));
+            std::ops::ControlFlow::Continue(())
+        };
+        let visited =
+            store.reader().visit(&[NodeId(1)], &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+        assert!(visited.unwrap().is_continue());
+        assert!(read.iter().copied().eq(1..=count), "{}", read.len());
+    }
+}
+
 /// The new journal comes to numbers of which older blocks say that all before them is in blocks.
 #[test]
 fn what_a_new_journal_has_is_not_taken_for_what_the_lost_one_had() {
@@ -261,7 +303,7 @@ fn what_was_imported_is_found_although_no_segment_says_that_it_is_newest() {
     let metric = Arc::new(Metric::new("imported", Kind::Gauge, Resolution::Float, &[], ""));
     let series = Arc::new(SeriesDefinition { metric, label_values: Box::default() });
     let number = importer.series(NodeId(1), series).unwrap();
-    importer.add(number, crate::Sample { time: NOW.plus_millis(-1000), value: Ok(7.0) }).unwrap();
+    importer.add(number, Sample { time: NOW.plus_millis(-1000), value: Ok(7.0) }).unwrap();
     importer.finish(NOW, i64::MAX, &|_, _| Ok(())).unwrap();
 
     let (store, _) = Store::open(directory.path(), options(), NOW).unwrap();
@@ -269,7 +311,7 @@ fn what_was_imported_is_found_although_no_segment_says_that_it_is_newest() {
     let selection =
         Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::Newest, grain: Grain::Raw };
     let mut found = Vec::new();
-    let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+    let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
         found.extend(samples.iter().map(|sample| sample.value.unwrap()));
         std::ops::ControlFlow::Continue(())
     };
@@ -297,7 +339,7 @@ fn threads_read_the_same_in_the_same_order_and_within_the_same_limits() {
         Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
     let read = |limits: ReadLimits, series_max: usize| {
         let mut read = Vec::new();
-        let mut visitor = |node: NodeId, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+        let mut visitor = |node: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
             read.push((node, samples.to_vec()));
             if read.len() < series_max { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
         };
@@ -345,7 +387,7 @@ fn nodes_that_are_silent_leave_memory_and_stay_on_disk() {
         Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
     for (node, samples) in [(7, 2), (8, 1)] {
         let mut read = 0;
-        let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+        let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
             read += samples.len();
             std::ops::ControlFlow::Continue(())
         };
@@ -395,7 +437,7 @@ fn a_series_that_ends_between_two_blocks_ends_on_disk_as_well() {
     let selection =
         Selection { metric: None, conditions: &[], filter: &filter, range, pick: Pick::All, grain: Grain::Raw };
     let mut values = Vec::new();
-    let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
+    let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
         values.extend(samples.iter().map(|sample| (sample.time.millis_since(NOW) / 1000, sample.value)));
         std::ops::ControlFlow::Continue(())
     };

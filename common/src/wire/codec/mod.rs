@@ -21,7 +21,7 @@
 //!                 values    of every series without a reason, in the layout's order: an integer's Rice code or
 //!                           a float's differing bits
 //! ```
-//! "Sized" is six bits for the number of significant bits less one, then these. Bits fill bytes from the lowest on; the
+//! "Sized" is six bits for the number of significant bits less one, then these, or all 64 if they are more than 56. Bits fill bytes from the lowest on; the
 //! last byte is filled with zeros. Anything left over is refused. See `predictor.rs` for the two codes.
 //!
 //! Where many contexts stand in one place, as those of all nodes do in a segment of the log, layouts are written once beside the bodies

@@ -54,7 +54,7 @@ struct Pool<T> {
     sweep_at: usize,
 }
 
-/// Below this a pool is never swept.
+/// Below this a pool is not swept by what is new.
 const SWEEP_MIN: usize = 1024;
 
 impl<T> Default for Pool<T> {
@@ -74,11 +74,17 @@ impl<T: Eq + Hash> Pool<T> {
         }
         let hash = self.hasher.hash_one(&value);
         let same = |known: &Weak<T>| known.upgrade().filter(|known| **known == value);
-        if let Some(known) = self.known.iter_hash(hash).find_map(|(_, known)| same(known)) {
+        let mut of_hash = self.known.iter_hash(hash).filter(|(of, _)| *of == hash);
+        if let Some(known) = of_hash.find_map(|(_, known)| same(known)) {
             return known;
         }
         let new = Arc::new(value);
-        self.known.insert_unique(hash, (hash, Arc::downgrade(&new)), hash_of);
+        let entry = (hash, Arc::downgrade(&new));
+        // What comes and goes again and again takes one place.
+        match self.known.find_mut(hash, |(of, known)| *of == hash && known.strong_count() == 0) {
+            Some(gone) => *gone = entry,
+            None => drop(self.known.insert_unique(hash, entry, hash_of)),
+        }
         new
     }
 
@@ -105,6 +111,10 @@ mod tests {
         assert!(pool.known.len() <= 2 * SWEEP_MIN, "{}", pool.known.len());
         pool.sweep();
         assert_eq!(pool.known.len(), 1);
+        for _ in 0..10 {
+            drop(pool.share("b".into()));
+        }
+        assert_eq!(pool.known.len(), 2);
         assert!(Arc::ptr_eq(&first, &pool.share("a".into())));
     }
 }
