@@ -33,6 +33,7 @@ use interests::{Interests, News};
 
 use crate::{
     alerts::{AlertRecord, AlertView, Change, Context, Engine, Options, Outcome, RuleView, Tick},
+    allocator,
     fleet::Fleet,
     hub::{Arrival, Arrivals, Subscription},
     recorded::Recorder,
@@ -189,6 +190,7 @@ impl Alerting {
             let mut tidy_at = clock::monotonic() + TIDY_INTERVAL;
             loop {
                 self.statistics.note_alive(clock::now());
+                allocator::give_back();
                 if clock::monotonic() >= tidy_at {
                     self.tidy();
                     tidy_at = clock::monotonic() + TIDY_INTERVAL;

@@ -60,6 +60,7 @@ pub(crate) async fn run(services: Arc<Services>, token: CancellationToken) -> Re
             keep_identity(&services, now).await;
             let known: HashSet<NodeId> = services.head.nodes().into_iter().collect();
             services.series_caps.keep(|node| known.contains(&node));
+            services.writer.wake();
         }
         if seconds.is_multiple_of(RETENTION_EVERY) {
             report("retention", prune(&services, now).await);

@@ -3,6 +3,7 @@
 mod access;
 mod alerting;
 mod alerts;
+mod allocator;
 mod api;
 mod backup;
 mod client;

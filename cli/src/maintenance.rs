@@ -18,6 +18,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::allocator;
+
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a disk on which there was no space, or no file could be opened, is left alone.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -49,6 +51,7 @@ fn maintain(maintainer: &Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Resu
     step_back();
     let (mut interval, mut is_full) = (INTERVAL, false);
     while goes_on(interval) {
+        allocator::give_back();
         match maintainer.run(clock::now()) {
             Ok(()) => {
                 if is_full {

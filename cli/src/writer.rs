@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::{
+    allocator,
     fleet::Fleet,
     hub::{Arrival, Hub},
 };
@@ -149,10 +150,15 @@ impl WriterHandle {
         self.ask(Question::ForgetNode { node }).await
     }
 
-    async fn ask(&self, question: Question) -> Result<(), WriterGone> {
-        self.questions.send(question).await.map_err(|_| WriterGone)?;
+    /// Lets the writer do what is due, although nothing comes.
+    pub(crate) fn wake(&self) {
         // A full queue needs no waking.
         drop(self.commands.try_send(Command::Wake));
+    }
+
+    async fn ask(&self, question: Question) -> Result<(), WriterGone> {
+        self.questions.send(question).await.map_err(|_| WriterGone)?;
+        self.wake();
         Ok(())
     }
 }
@@ -206,6 +212,7 @@ impl Writer {
             }
             self.commit()?;
             self.answer();
+            allocator::give_back();
             if clock::monotonic() >= cut_at {
                 self.cut();
                 cut_at = clock::monotonic() + CUT_INTERVAL;

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use super::Global;
-use crate::{collector::Collector, config::Settings, services::Services};
+use crate::{allocator, collector::Collector, config::Settings, services::Services};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -42,7 +42,8 @@ const CONFIG_FILE: &str = "/etc/belfry/collector.toml";
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let settings = settings(args.config.as_deref(), &args.overrides)?;
     super::start_logging(global, tracing::level_filters::LevelFilter::INFO);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(allocator::give_back).build()?;
     runtime.block_on(async {
         let mut hangup = signal(SignalKind::hangup()).context("failed to watch for SIGHUP")?;
         let collector = Collector::open(&settings).await?;

@@ -24,6 +24,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use super::{Global, collect, simulate, watch};
 use crate::{
     access::TokenWish,
+    allocator,
     client::Client,
     collector::Collector,
     credentials::Credentials,
@@ -63,7 +64,8 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
     } else {
         super::start_logging(global, LevelFilter::INFO);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(allocator::give_back).build()?;
     runtime.block_on(async {
         let collector = Collector::open(&settings).await?;
         let services = Arc::clone(collector.services());

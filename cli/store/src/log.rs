@@ -157,7 +157,12 @@ impl Log {
     /// Begins a new segment if the present one began before `horizon`: a segment can only go as a whole.
     pub(crate) fn roll_older(&mut self, horizon: Timestamp) -> Result<(), JournalError> {
         let is_old = self.began.get(&self.active_segment()).is_some_and(|began| *began < horizon);
-        if is_old && !self.journal.segment_is_empty() { self.journal.roll() } else { Ok(()) }
+        if is_old && !self.journal.segment_is_empty() {
+            self.journal.roll()?;
+            // What the contexts remember of nodes is of no more use, and something may not come for long.
+            (self.encoders, self.layouts, self.beginning) = (FxHashMap::default(), Layouts::default(), None);
+        }
+        Ok(())
     }
 
     /// Of the segments before `stored_before`, deletes those that ended before `horizon`, and the oldest ones while the journal is larger
