@@ -7,7 +7,7 @@ mod interests;
 mod statistics;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     iter,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -293,8 +293,7 @@ impl Alerting {
 
     /// Forgets nodes that memory has nothing of: should one come back, all its series are news.
     fn tidy(&mut self) {
-        let here: HashSet<NodeId> = self.reader.head().nodes().into_iter().collect();
-        self.interests.keep(|node| here.contains(&node));
+        self.interests.keep(|node| self.reader.head().contains(node));
         self.newest.retain(|&node, _| self.fleet.contains(node));
     }
 

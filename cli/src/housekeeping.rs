@@ -1,7 +1,6 @@
 //! What is done by the clock: the collector's own series each second, connections whose time is over, sightings, renewals, retention.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -58,8 +57,7 @@ pub(crate) async fn run(services: Arc<Services>, token: CancellationToken) -> Re
         }
         if seconds.is_multiple_of(SIGHTINGS_EVERY) {
             keep_identity(&services, now).await;
-            let known: HashSet<NodeId> = services.head.nodes().into_iter().collect();
-            services.series_caps.keep(|node| known.contains(&node));
+            services.series_caps.keep(|node| services.head.contains(node));
             services.writer.wake();
         }
         if seconds.is_multiple_of(RETENTION_EVERY) {

@@ -49,21 +49,21 @@ pub(crate) async fn run(maintainer: Maintainer, token: CancellationToken) -> Res
 /// Calls the maintainer until `goes_on` says no after a while.
 fn maintain(maintainer: &Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Result<(), BlockError> {
     step_back();
-    let (mut interval, mut is_full) = (INTERVAL, false);
+    let (mut interval, mut is_waiting) = (INTERVAL, false);
     while goes_on(interval) {
         allocator::give_back();
         match maintainer.run(clock::now()) {
             Ok(()) => {
-                if is_full {
+                if is_waiting {
                     info!("blocks can be written again");
                 }
-                (interval, is_full) = (INTERVAL, false);
+                (interval, is_waiting) = (INTERVAL, false);
             }
             Err(error) if error.is_retryable() => {
-                if !is_full {
+                if !is_waiting {
                     error!(error = %ErrorChain(&error), "blocks cannot be written: what is in memory stays there until they can");
                 }
-                (interval, is_full) = (RETRY_INTERVAL, true);
+                (interval, is_waiting) = (RETRY_INTERVAL, true);
             }
             Err(BlockError::Stopped) => break,
             Err(error) => return Err(error),

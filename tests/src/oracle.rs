@@ -13,10 +13,7 @@ use belfry_common::{
     clock,
     model::{Batch, Epoch, Gap, Reason, Sequence, SeriesDefinition, Timestamp},
 };
-use belfry_store::{
-    Entry, Grain, LogRecord, NodeId, Pick, ReadLimits, Sample, Selected, Selection, Store, StoreOptions, Summary,
-    TimeRange,
-};
+use belfry_store::{Entry, LogRecord, NodeId, ReadLimits, Sample, Selected, Selection, Store, StoreOptions, Summary};
 
 /// Mistakes that are shown; the first ones explain the rest.
 const MISTAKES_SHOWN: usize = 10;
@@ -212,17 +209,8 @@ impl Stored {
             read.take(series, samples);
             ControlFlow::Continue(())
         };
-        let [after, until] = [i64::MIN / 2, i64::MAX / 2].map(Timestamp::from_millis);
-        let selection = Selection {
-            metric: None,
-            conditions: &[],
-            filter: &|_| true,
-            range: TimeRange { after, until },
-            pick: Pick::All,
-            grain: Grain::Raw,
-        };
         let (reader, nodes) = (self.store.reader(), id(node).into_iter().collect::<Vec<_>>());
-        let visited = reader.visit(&nodes, &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+        let visited = reader.visit(&nodes, &Selection::ALL, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
         assert!(visited.unwrap().is_continue());
         read
     }

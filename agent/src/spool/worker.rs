@@ -230,7 +230,7 @@ impl Worker {
                 if again + gone > 0 {
                     warn!(
                         again,
-                        gone, "the collector has not what was acknowledged: it was restored, or is another one"
+                        gone, "the collector does not have what was acknowledged: it was restored, or is another one"
                     );
                 }
             }

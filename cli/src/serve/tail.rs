@@ -11,7 +11,7 @@ use belfry_common::{
     model::{Layout, Reason, SeriesDefinition, Timestamp},
 };
 use belfry_promql::{Labels, METRIC_NAME};
-use belfry_store::{Grain, NodeId, Pick, ReadLimits, Sample, Selected, Selection, TimeRange};
+use belfry_store::{NodeId, ReadLimits, Sample, Selected, Selection, TimeRange};
 use serde_json::json;
 use tokio::task::block_in_place;
 
@@ -186,8 +186,7 @@ impl Tail<'_> {
         let Services { head, reader, catalogue, .. } = self.services;
         let joined = Joined::new(head, catalogue, (node, name), self.wanted.wishes.with_dcgm(), range.until);
         let filter = |definition: &SeriesDefinition| !self.wanted.shown(&joined, definition).is_empty();
-        let selection =
-            Selection { metric: None, conditions: &[], filter: &filter, range, pick: Pick::All, grain: Grain::Raw };
+        let selection = Selection { filter: &filter, range, ..Selection::ALL };
         let mut samples = Vec::new();
         let mut shown: Vec<Place> = Vec::new();
         let mut of_series = |_, definition: &Arc<SeriesDefinition>, of_series: &[Sample]| {

@@ -10,10 +10,8 @@ mod fleet;
 use std::{iter, ops::ControlFlow, sync::Arc, time::Duration};
 
 use belfry_common::model::{BatchKey, Epoch, Timestamp};
-use belfry_store::{
-    Entry, Grain, MaintainOptions, NodeId, Pick, ReadLimits, Selected, Selection, Store, StoreOptions, Tier, TimeRange,
-};
-use fleet::{Node, START, cpu, rss_kib};
+use belfry_store::{Entry, NodeId, ReadLimits, Selected, Selection, Store, Tier};
+use fleet::{Node, START, cpu, options, rss_kib};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,11 +27,9 @@ fn main() {
     let mut number = |default: u64| arguments.next().map_or(default, |argument| argument.parse().unwrap());
     let (nodes, hours) = (number(20), number(24));
     let directory = tempfile::tempdir().unwrap();
-    let maintain = MaintainOptions { merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
-    let options = StoreOptions { maintain, ..StoreOptions::default() };
     let seconds = hours * 3600;
     let past = |second: u64| Timestamp::from_millis(START + second as i64 * 1000);
-    let (mut store, _) = Store::open(directory.path(), options, past(seconds)).unwrap();
+    let (mut store, _) = Store::open(directory.path(), options(), past(seconds)).unwrap();
     let maintainer = store.maintainer();
     let fleet = |store: &Store| -> Vec<Node> {
         (0..nodes).map(|node| Node::new(node, SERIES, 1000, store.head().pool())).collect()
@@ -88,21 +84,13 @@ fn main() {
 
 /// How many samples of the first node there are.
 fn read(store: &Store) -> u64 {
-    let selection = Selection {
-        metric: None,
-        conditions: &[],
-        filter: &|_| true,
-        range: TimeRange::ALL,
-        pick: Pick::All,
-        grain: Grain::Raw,
-    };
     let mut count = 0;
     let mut visitor = |_: NodeId, _: &Arc<_>, samples: &[_]| {
         count += samples.len() as u64;
         ControlFlow::Continue(())
     };
     let visited =
-        store.reader().visit(&[NodeId(1)], &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+        store.reader().visit(&[NodeId(1)], &Selection::ALL, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
     assert!(visited.unwrap().is_continue());
     count
 }

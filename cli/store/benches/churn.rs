@@ -10,8 +10,8 @@ mod fleet;
 use std::{collections::VecDeque, sync::Arc};
 
 use belfry_common::model::{BatchKey, Epoch, Timestamp};
-use belfry_store::{Entry, MaintainOptions, NodeId, Store, StoreOptions};
-use fleet::{Node, START, cpu, rss_kib};
+use belfry_store::{Entry, NodeId, Store};
+use fleet::{Node, START, cpu, options, rss_kib};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,9 +26,7 @@ fn main() {
     let mut number = |default: u64| arguments.next().map_or(default, |argument| argument.parse().unwrap());
     let (nodes, series) = (number(10_000), number(100));
     let directory = tempfile::tempdir().unwrap();
-    let maintain = MaintainOptions { merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
-    let options = StoreOptions { maintain, ..StoreOptions::default() };
-    let (mut store, _) = Store::open(directory.path(), options, Timestamp::from_millis(START)).unwrap();
+    let (mut store, _) = Store::open(directory.path(), options(), Timestamp::from_millis(START)).unwrap();
     let maintainer = store.maintainer();
     println!("{nodes} nodes x {series} series come and go within a day, each for an hour");
     report("before", &store);

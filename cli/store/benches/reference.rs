@@ -20,10 +20,10 @@ use belfry_common::{
     model::{Batch, BatchKey, Epoch, SeriesDefinition, Timestamp},
 };
 use belfry_store::{
-    Aggregate, Condition, Entry, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Reader, Selected, Selection,
-    Store, StoreOptions, Tier, TimeRange,
+    Aggregate, Condition, Entry, Grain, Keys, NodeId, Pick, ReadLimits, Reader, Selected, Selection, Store,
+    StoreOptions, Tier, TimeRange,
 };
-use fleet::{Node, START, cpu, rss_kib};
+use fleet::{Node, START, cpu, options, rss_kib};
 
 /// Of a node.
 const SERIES: usize = 500;
@@ -56,8 +56,7 @@ fn keys() -> Keys {
 fn measure(directory: &Path, keys: Keys, nodes: u64, seconds: u64) {
     let samples = (nodes * seconds) as f64 * 500.0;
     println!("{nodes} nodes x 500 series x {seconds} s: {:.1} million samples", samples / 1e6);
-    let maintain = MaintainOptions { merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
-    let options = StoreOptions { maintain, keys: keys.clone(), ..StoreOptions::default() };
+    let options = StoreOptions { keys: keys.clone(), ..options() };
     let (mut store, _) = Store::open(directory, options.clone(), Timestamp::from_millis(START)).unwrap();
     let maintainer = store.maintainer();
     let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, SERIES, 1000, store.head().pool())).collect();

@@ -157,12 +157,19 @@ impl Log {
     /// Begins a new segment if the present one began before `horizon`: a segment can only go as a whole.
     pub(crate) fn roll_older(&mut self, horizon: Timestamp) -> Result<(), JournalError> {
         let is_old = self.began.get(&self.active_segment()).is_some_and(|began| *began < horizon);
-        if is_old && !self.journal.segment_is_empty() {
-            self.journal.roll()?;
-            // What the contexts remember of nodes is of no more use, and something may not come for long.
-            (self.encoders, self.layouts, self.beginning) = (FxHashMap::default(), Layouts::default(), None);
-        }
+        if is_old && !self.journal.segment_is_empty() { self.roll() } else { Ok(()) }
+    }
+
+    /// Begins a new segment. The contexts go with the old one: something may not come for long.
+    fn roll(&mut self) -> Result<(), JournalError> {
+        self.journal.roll()?;
+        self.beginning = None;
+        self.forget_contexts();
         Ok(())
+    }
+
+    fn forget_contexts(&mut self) {
+        (self.encoders, self.layouts) = (FxHashMap::default(), Layouts::default());
     }
 
     /// Of the segments before `stored_before`, deletes those that ended before `horizon`, and the oldest ones while the journal is larger
@@ -194,8 +201,7 @@ impl Log {
         let is_full = self.journal.wants_roll(0) && self.added_bytes >= self.begun_bytes;
         let has_records = !self.journal.segment_is_empty();
         if has_records && (self.beginning.is_none() || is_full) {
-            self.journal.roll()?;
-            self.beginning = None;
+            self.roll()?;
         }
         if self.journal.segment_is_empty() && self.beginning.as_ref().is_none_or(Vec::is_empty) {
             let mut records = self.make_beginning(head, now)?;
@@ -216,8 +222,7 @@ impl Log {
 
     /// What is stored, and what is newest of every group; the contexts of nodes begin with the latter.
     fn make_beginning(&mut self, head: &Head, now: Timestamp) -> Result<Vec<Vec<u8>>, LogError> {
-        self.encoders.clear();
-        self.layouts = Layouts::default();
+        self.forget_contexts();
         self.sealer = Sealer::new(&self.keys).map_err(LogError::Random)?;
         let mut records: Vec<Vec<u8>> = self.sealer.iter().map(Sealer::record).collect();
         let mut snapshot = SnapshotWriter::new(now);

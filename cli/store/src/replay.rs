@@ -78,10 +78,10 @@ pub(crate) fn start(
     }
     // A journal that was lost begins anew, and comes to the numbers that older blocks tell of: these were written before such a
     // segment was begun.
-    let is_of_this = |told: u64, created_ms: i64| {
-        told > 0 && began.get(&told).is_some_and(|began: &Timestamp| began.as_millis() <= created_ms)
+    let told = |block: &&Arc<Block>| {
+        let Summary { journal_segment, created_ms, .. } = block.summary();
+        began.get(journal_segment).is_some_and(|began: &Timestamp| began.as_millis() <= *created_ms)
     };
-    let told = |block: &&Arc<Block>| is_of_this(block.summary().journal_segment, block.summary().created_ms);
     let stored_before = blocks.iter().filter(told).map(|block| block.summary().journal_segment).max().unwrap_or(0);
     let first = journal.segments().iter().map(|segment| segment.number).find(|number| began.contains_key(number));
     let segment = first.map(|first| first.max(stored_before));

@@ -52,6 +52,16 @@ pub(crate) struct Extent {
 }
 
 impl Selection<'_> {
+    /// Every sample of every series, as it was read.
+    pub const ALL: Self = Self {
+        metric: None,
+        conditions: &[],
+        filter: &|_| true,
+        range: TimeRange::ALL,
+        pick: Pick::All,
+        grain: Grain::Raw,
+    };
+
     pub(crate) fn extent(&self) -> Extent {
         Extent { range: self.range, pick: self.pick }
     }

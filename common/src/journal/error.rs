@@ -1,6 +1,5 @@
 //! What can go wrong, and what the owner can do about it.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use thiserror::Error;
 use super::Position;
 use super::format::VERSION;
 use crate::limits::RECORD_BYTES_MAX;
-use crate::storage::Failure;
+use crate::storage::{Failure, is_full};
 
 /// Why a call on a journal failed. What still holds afterwards is in the [module's documentation](super).
 #[derive(Debug, Error)]
@@ -138,9 +137,4 @@ impl From<Trouble> for JournalError {
             Trouble::Harmless(failure) | Trouble::Fatal(failure) => Self::Io(failure),
         }
     }
-}
-
-/// Whether an error means that there is no space, by disk, quota or file size limit.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }

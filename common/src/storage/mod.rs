@@ -28,6 +28,12 @@ pub struct Failure {
     pub source: io::Error,
 }
 
+/// Whether an error means that there is no space, by disk, quota or file size limit.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
 /// Held as long as the directory is owned.
 pub type Lock = Box<dyn Any + Send + Sync>;
 

@@ -79,7 +79,7 @@ fn query(directory: &Path) {
     let nodes: Vec<NodeId> = (0..NODES).map(NodeId).collect();
     for grain in [Grain::Raw, Grain::Rows(Tier::Minute, Aggregate::Sum), Grain::Rows(Tier::Hour, Aggregate::Count)] {
         let range = TimeRange { after, until };
-        let selection = Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain };
+        let selection = Selection { range, grain, ..Selection::ALL };
         let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
             assert!(samples.is_sorted_by(|a, b| a.time < b.time));
             ControlFlow::Continue(())

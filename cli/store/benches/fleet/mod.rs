@@ -7,10 +7,17 @@ use belfry_common::{
     wire::codec::LayoutPool,
 };
 use belfry_reference::Values;
+use belfry_store::{MaintainOptions, StoreOptions};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The beginning of an hour.
 pub(crate) const START: i64 = 1_780_000_200_000 - 1_780_000_200_000 % 3_600_000;
+
+/// A store whose merging need not be slow.
+pub(crate) fn options() -> StoreOptions {
+    let maintain = MaintainOptions { merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
+    StoreOptions { maintain, ..StoreOptions::default() }
+}
 
 pub(crate) struct Node {
     groups: Vec<(Arc<Layout>, Vec<Values>)>,

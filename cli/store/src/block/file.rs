@@ -12,7 +12,10 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use belfry_common::{model::Resolution, storage::Failure};
+use belfry_common::{
+    model::Resolution,
+    storage::{Failure, is_full},
+};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -128,11 +131,7 @@ impl BlockError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         let Self::Io(failure) = self else { return false };
-        let is_full = matches!(
-            failure.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        );
-        is_full || matches!(Errno::from_io_error(&failure.source), Some(Errno::MFILE | Errno::NFILE))
+        is_full(&failure.source) || matches!(Errno::from_io_error(&failure.source), Some(Errno::MFILE | Errno::NFILE))
     }
 }
 

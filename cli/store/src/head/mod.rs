@@ -257,6 +257,12 @@ impl Head {
         }
     }
 
+    /// Whether it has something of a node.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&node)
+    }
+
     /// A node's newest layouts, one for each group.
     #[must_use]
     pub fn layouts(&self, node: NodeId) -> Vec<Arc<Layout>> {
@@ -278,13 +284,13 @@ impl Head {
     /// those that are there.
     pub(crate) fn let_go_of_silent(&self, horizon: Timestamp) {
         for (node, head) in self.all() {
-            let silent_since = |head: &NodeHead| head.stored_until().filter(|until| *until < horizon);
-            if silent_since(&head.read().unwrap_or_else(PoisonError::into_inner)).is_none() {
+            let is_silent = |head: &NodeHead| head.stored_until().is_some_and(|until| until < horizon);
+            if !is_silent(&head.read().unwrap_or_else(PoisonError::into_inner)) {
                 continue;
             }
             let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
             let mut head = head.write().unwrap_or_else(PoisonError::into_inner);
-            if head.is_gone() || silent_since(&head).is_none() {
+            if head.is_gone() || !is_silent(&head) {
                 continue;
             }
             let until = head.known_until();

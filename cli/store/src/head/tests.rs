@@ -93,8 +93,7 @@ fn what_is_read_seldom_stays_longer_and_is_known_to_be_all() {
     }
     let is_all = |metric, after: i64| {
         let range = TimeRange { after: Timestamp::from_millis(after * 1000), until: Timestamp::from_millis(999_000) };
-        let selection =
-            Selection { metric, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+        let selection = Selection { metric, range, ..Selection::ALL };
         head.select_beside_blocks(NodeId(1), &selection, &mut Selected::default())
     };
     assert!(is_all(Some("reads_total"), 899));
@@ -143,14 +142,8 @@ fn what_comes_late_with_other_metrics_is_found_by_these() {
     for second in 1..5 {
         apply(&head, &before, second, second);
     }
-    let selection = Selection {
-        metric: Some("size_bytes"),
-        conditions: &[],
-        filter: &|_| true,
-        range: TimeRange { after: Timestamp::from_millis(0), until: Timestamp::from_millis(9000) },
-        pick: Pick::All,
-        grain: Grain::Raw,
-    };
+    let range = TimeRange { after: Timestamp::from_millis(0), until: Timestamp::from_millis(9000) };
+    let selection = Selection { metric: Some("size_bytes"), range, ..Selection::ALL };
     let mut found = Selected::default();
     head.select(NodeId(1), &selection, &mut found);
     assert_eq!(found.iter().map(|(_, samples)| samples.len()).sum::<usize>(), 4);
@@ -199,8 +192,7 @@ fn what_one_node_makes_costs_the_others_nothing() {
     }
     let history = |node: u32| {
         let range = TimeRange { after: Timestamp::from_millis(-1), until: Timestamp::from_millis(1_000_000_000) };
-        let selection =
-            Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+        let selection = Selection { range, ..Selection::ALL };
         let mut found = Selected::default();
         head.select(NodeId(node), &selection, &mut found);
         found.iter().map(|(_, samples)| samples.len()).sum::<usize>()

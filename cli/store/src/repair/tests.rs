@@ -12,8 +12,8 @@ use belfry_common::model::{
 
 use super::*;
 use crate::{
-    CompactOptions, Entry, Grain, MaintainOptions, NodeId, Pick, ReadLimits, Sample, Selected, Selection, Store,
-    StoreFile, StoreOptions, TimeRange,
+    CompactOptions, Entry, Grain, MaintainOptions, NodeId, ReadLimits, Sample, Selected, Selection, Store, StoreFile,
+    StoreOptions,
 };
 
 /// The beginning of an hour.
@@ -47,8 +47,7 @@ fn add(store: &mut Store, minutes: std::ops::RangeInclusive<u64>) {
 }
 
 fn values(store: &Store, grain: Grain) -> Vec<f64> {
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range: TimeRange::ALL, pick: Pick::All, grain };
+    let selection = Selection { grain, ..Selection::ALL };
     let mut values = Vec::new();
     let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
         values.extend(samples.iter().filter_map(|sample| sample.value.ok()));

@@ -5,9 +5,7 @@ use std::{fs, path::Path};
 use belfry_common::model::{Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
 
 use super::*;
-use crate::{
-    BlockError, Grain, Importer, Pick, ReadLimits, Sample, Selected, Selection, ShelfError, StoreFiles, TimeRange,
-};
+use crate::{BlockError, Importer, ReadLimits, Sample, Selected, Selection, ShelfError, StoreFiles, TimeRange};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NEEDLE: &str = "needle_in_a_haystack";
@@ -35,8 +33,7 @@ fn add(store: &mut Store, after: u64) {
 
 fn values(store: &Store) -> Vec<f64> {
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+    let selection = Selection { range, ..Selection::ALL };
     let mut values = Vec::new();
     let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
         values.extend(samples.iter().filter_map(|sample| sample.value.ok()));

@@ -9,8 +9,8 @@ use belfry_common::{
 
 use super::*;
 use crate::{
-    BlockError, CompactOptions, Grain, Keys, Pick, ReadLimits, RetentionOptions, Selected, Selection, StoreFiles,
-    TierRetention, TimeRange,
+    BlockError, CompactOptions, Keys, ReadLimits, RetentionOptions, Selected, Selection, StoreFiles, TierRetention,
+    TimeRange,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -50,8 +50,7 @@ fn add(store: &mut Store, seconds: std::ops::Range<i64>) {
 
 fn seconds(store: &Store) -> Vec<i64> {
     let range = TimeRange { after: at(-1), until: at(1_000_000) };
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+    let selection = Selection { range, ..Selection::ALL };
     let mut seconds = Vec::new();
     let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[crate::Sample]| {
         for sample in samples {
@@ -175,8 +174,7 @@ fn a_damaged_page_costs_one_answer_and_its_block() {
     disks.iter().for_each(Simulated::kill);
     let store = open(&disks);
     let range = TimeRange { after: at(-1), until: at(1_000_000) };
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+    let selection = Selection { range, ..Selection::ALL };
     let mut visitor = |_, _: &Arc<SeriesDefinition>, _: &[crate::Sample]| ControlFlow::Continue(());
     let reader = store.reader();
     let visited = reader.visit(&[NodeId(1)], &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);

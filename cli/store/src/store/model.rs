@@ -243,7 +243,7 @@ impl World {
         let (store, _) = self.store.as_ref().unwrap();
         let limits = ReadLimits { threads: 1 + self.now as usize % 3, ..ReadLimits::NONE };
         let mut found = BTreeMap::new();
-        let selection = Selection { metric, conditions: &[], filter: &|_| true, range, pick, grain };
+        let selection = Selection { metric, range, pick, grain, ..Selection::ALL };
         let nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
         let mut visitor = |node: NodeId, series: &Arc<SeriesDefinition>, samples: &[Sample]| {
             assert!(samples.is_sorted_by(|a, b| a.time < b.time));

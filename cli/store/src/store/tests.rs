@@ -1,7 +1,7 @@
 use belfry_common::model::{GapReason, Kind, Layout, Metric, Raw, Resolution, SeriesDefinition, Tick};
 
 use super::*;
-use crate::{Grain, Importer, Pick, ReadLimits, Sample, Selected, Selection, TimeRange};
+use crate::{Importer, Pick, ReadLimits, Sample, Selected, Selection, TimeRange};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const EPOCH: Epoch = Epoch(7);
@@ -25,8 +25,7 @@ fn entry(layout: &Arc<Layout>, node: u32, sequence: u64) -> Entry {
 
 fn values(store: &Store, node: u32) -> Vec<f64> {
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+    let selection = Selection { range, ..Selection::ALL };
     let mut found = Selected::default();
     store.head().select(NodeId(node), &selection, &mut found);
     found.iter().flat_map(|(_, samples)| samples).map(|sample| sample.value.unwrap()).collect()
@@ -182,14 +181,6 @@ fn more_ticks_than_a_chunk_may_have_are_several() {
     // Long after: memory has nothing of it.
     let later = NOW.plus_millis(86_400_000);
     let (store, _) = Store::open(directory.path(), options, later).unwrap();
-    let selection = Selection {
-        metric: None,
-        conditions: &[],
-        filter: &|_| true,
-        range: TimeRange::ALL,
-        pick: Pick::All,
-        grain: Grain::Raw,
-    };
     for is_merged in [false, true] {
         while is_merged && store.maintainer().compact(later).unwrap() {}
         let mut read = Vec::new();
@@ -197,8 +188,13 @@ fn more_ticks_than_a_chunk_may_have_are_several() {
             read.extend(samples.iter().map(|sample| sample.value.unwrap() as i64));
             std::ops::ControlFlow::Continue(())
         };
-        let visited =
-            store.reader().visit(&[NodeId(1)], &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
+        let visited = store.reader().visit(
+            &[NodeId(1)],
+            &Selection::ALL,
+            ReadLimits::NONE,
+            &mut Selected::default(),
+            &mut visitor,
+        );
         assert!(visited.unwrap().is_continue());
         assert!(read.iter().copied().eq(1..=count), "{}", read.len());
     }
@@ -268,8 +264,7 @@ fn what_is_newest_is_known_from_the_beginning_of_a_segment() {
     assert!(recovery.is_clean());
     assert_eq!(values(&store, 1), [3100.0]);
     let range = TimeRange { after: NOW, until: later };
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::Newest, grain: Grain::Raw };
+    let selection = Selection { range, pick: Pick::Newest, ..Selection::ALL };
     assert!(store.head().select_beside_blocks(NodeId(1), &selection, &mut Selected::default()), "blocks are not read");
     assert!(!store.head().select_beside_blocks(
         NodeId(1),
@@ -308,8 +303,7 @@ fn what_was_imported_is_found_although_no_segment_says_that_it_is_newest() {
 
     let (store, _) = Store::open(directory.path(), options(), NOW).unwrap();
     let range = TimeRange { after: NOW.plus_millis(-300_000), until: NOW.plus_millis(10_000) };
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::Newest, grain: Grain::Raw };
+    let selection = Selection { range, pick: Pick::Newest, ..Selection::ALL };
     let mut found = Vec::new();
     let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
         found.extend(samples.iter().map(|sample| sample.value.unwrap()));
@@ -335,8 +329,7 @@ fn threads_read_the_same_in_the_same_order_and_within_the_same_limits() {
     drop(store);
     let (store, _) = Store::open(directory.path(), options(), NOW).unwrap();
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+    let selection = Selection { range, ..Selection::ALL };
     let read = |limits: ReadLimits, series_max: usize| {
         let mut read = Vec::new();
         let mut visitor = |node: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
@@ -383,8 +376,7 @@ fn nodes_that_are_silent_leave_memory_and_stay_on_disk() {
     store.add(entry(&layout, 7, later + 1)).unwrap();
     store.commit().unwrap();
     let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(i64::MAX) };
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &|_| true, range, pick: Pick::All, grain: Grain::Raw };
+    let selection = Selection { range, ..Selection::ALL };
     for (node, samples) in [(7, 2), (8, 1)] {
         let mut read = 0;
         let mut visitor = |_: NodeId, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
@@ -434,8 +426,7 @@ fn a_series_that_ends_between_two_blocks_ends_on_disk_as_well() {
     assert_eq!(store.blocks().len(), 4, "one for each flush");
     let range = TimeRange { after: NOW, until: NOW.plus_millis(9000) };
     let filter = |series: &SeriesDefinition| &*series.label_values[0] == "b";
-    let selection =
-        Selection { metric: None, conditions: &[], filter: &filter, range, pick: Pick::All, grain: Grain::Raw };
+    let selection = Selection { filter: &filter, range, ..Selection::ALL };
     let mut values = Vec::new();
     let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
         values.extend(samples.iter().map(|sample| (sample.time.millis_since(NOW) / 1000, sample.value)));

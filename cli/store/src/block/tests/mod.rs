@@ -7,8 +7,8 @@ use belfry_common::{
 
 use super::*;
 use crate::{
-    Keys, NodeId, Pick,
-    selection::{Condition, Grain, Selection, TimeRange},
+    Keys, NodeId,
+    selection::{Condition, Selection, TimeRange},
     shelf::Shelf,
 };
 
@@ -91,7 +91,7 @@ fn shelf(disk: &Simulated) -> Shelf {
 
 fn all(filter: &dyn Fn(&SeriesDefinition) -> bool) -> Selection<'_> {
     let range = TimeRange { after: Timestamp::from_millis(-1), until: Timestamp::from_millis(i64::MAX) };
-    Selection { metric: None, conditions: &[], filter, range, pick: Pick::All, grain: Grain::Raw }
+    Selection { filter, range, ..Selection::ALL }
 }
 
 /// All that a block holds, read as a query does.
