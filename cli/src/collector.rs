@@ -35,6 +35,7 @@ use crate::{
     ingest::SeriesCaps,
     listen::{self, AdmissionLimits, Connections},
     maintenance,
+    queries::Queries,
     series::StoreReader,
     services::Services,
     state::{State, StateError, nodes},
@@ -95,6 +96,7 @@ impl Collector {
         let gpu_jobs = Arc::new(GpuJobs::open(state.clone(), now).await?);
         let series =
             StoreReader::new(reader.clone(), Arc::clone(&fleet), Arc::clone(&catalogue), Arc::clone(&gpu_jobs));
+        let queries = Queries::start(series.clone()).context("failed to start threads for queries")?;
         let down_since = fleet.nodes().iter().filter_map(|node| node.facts.heard_at).max();
         let (writer_handle, writer) = writer(store, Arc::clone(&hub), Arc::clone(&fleet));
         let (alerting_handle, alerting) =
@@ -107,6 +109,12 @@ impl Collector {
                 anyhow::Error::from(error).context(help)
             })?;
         let address = reachable(endpoint.local_addr().context("failed to read the address in use")?);
+        anyhow::ensure!(
+            settings.http.ip().is_loopback(),
+            "HTTP on {} would answer everybody who reaches it: name an address of this machine alone, such as 127.0.0.1, and let others in \
+             through a proxy that asks who they are",
+            settings.http
+        );
         let listener = http::bind(settings.http).await.with_context(|| {
             format!("failed to listen on TCP {}: choose another address with --http", settings.http)
         })?;
@@ -125,6 +133,7 @@ impl Collector {
             gpu_jobs,
             catalogue,
             hub,
+            queries,
             writer: writer_handle,
             alerting: alerting_handle,
             connections: Connections::new(settings.admission.connections_max),

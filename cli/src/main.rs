@@ -24,6 +24,8 @@ mod listen;
 mod maintenance;
 mod own_counts;
 mod paths;
+mod priority;
+mod queries;
 mod recorded;
 mod render;
 mod rule_files;

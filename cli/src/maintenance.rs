@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::allocator;
+use crate::{allocator, priority};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a disk on which there was no space, or no file could be opened, is left alone.
@@ -48,7 +48,7 @@ pub(crate) async fn run(maintainer: Maintainer, token: CancellationToken) -> Res
 
 /// Calls the maintainer until `goes_on` says no after a while.
 fn maintain(maintainer: &Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Result<(), BlockError> {
-    step_back();
+    priority::step_back(NICE);
     let (mut interval, mut is_waiting) = (INTERVAL, false);
     while goes_on(interval) {
         allocator::give_back();
@@ -75,15 +75,5 @@ fn maintain(maintainer: &Maintainer, goes_on: &dyn Fn(Duration) -> bool) -> Resu
     }
 }
 
-/// Lets all other threads go first: what is done here can wait.
-fn step_back() {
-    // On Linux this is the thread's own priority and not the process'. Not allowed to: then all go on alike.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::debug!(%error, "maintenance runs at the priority of all else");
-    }
-}
-
 /// The least there is.
-#[cfg(target_os = "linux")]
 const NICE: i32 = 19;

@@ -9,6 +9,7 @@ use belfry_common::{
 
 use crate::{
     fleet::{OwnCount, Standing, standing},
+    queries::QueryStatistics,
     services::Services,
     state::Health,
 };
@@ -18,6 +19,7 @@ pub(crate) fn own_counts(services: &Services) -> Vec<OwnCount> {
     let mut counts = of_fleet(services);
     counts.extend(of_store(services));
     counts.extend(of_alerting(services));
+    counts.extend(of_queries(services));
     counts.extend(of_process());
     counts
 }
@@ -104,6 +106,19 @@ fn of_store(services: &Services) -> Vec<OwnCount> {
             "Ticks that left memory before their time.",
             head.ticks_evicted,
         ),
+    ]
+}
+
+fn of_queries(services: &Services) -> Vec<OwnCount> {
+    let QueryStatistics { done, failed, micros: took } = &*services.queries.statistics;
+    vec![
+        count("belfry_collector_queries_total", "Queries that were answered.", done.load(Relaxed)),
+        count(
+            "belfry_collector_queries_stopped_total",
+            "Queries that ended because their time was over, or nobody waited for them any more.",
+            failed.load(Relaxed),
+        ),
+        micros("belfry_collector_query_seconds_total", "Time in which queries ran.", took.load(Relaxed)),
     ]
 }
 

@@ -6,7 +6,7 @@ use belfry_store::{Head, Reader};
 
 use crate::{
     access::Access, alerting::AlertingHandle, fleet::Fleet, gpu_jobs::GpuJobs, hub::Hub, ingest::SeriesCaps,
-    listen::Connections, state::State, writer::WriterHandle, xid::Catalogue,
+    listen::Connections, queries::Queries, state::State, writer::WriterHandle, xid::Catalogue,
 };
 
 /// The collector's parts.
@@ -25,6 +25,7 @@ pub(crate) struct Services {
     pub(crate) gpu_jobs: Arc<GpuJobs>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) queries: Queries,
     pub(crate) writer: WriterHandle,
     pub(crate) alerting: AlertingHandle,
     pub(crate) connections: Connections,

@@ -10,6 +10,7 @@ mod agent;
 mod alerts;
 mod backup;
 mod doctor;
+mod http;
 mod join;
 mod node;
 mod nodes;

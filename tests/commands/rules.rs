@@ -116,7 +116,7 @@ async fn loaded_rules_are_listed_with_their_state() {
         (listed[1]["state"] == "firing").then_some(listed)
     });
     let listed = firing.await;
-    let fields = "file group rule type state health last_error warnings last_evaluation evaluation_seconds evaluations evaluation_seconds_total alerts left_out expression";
+    let fields = "file group rule type state health last_error warnings last_evaluation evaluation_seconds evaluations evaluation_seconds_total alerts left_out expression for_seconds keep_firing_for_seconds labels annotations interval_seconds limit";
     for rule in listed.as_array().unwrap() {
         assert_fields(rule, fields);
         assert_eq!((&rule["health"], rule["file"].as_str()), (&"ok".into(), rules.to_str()));

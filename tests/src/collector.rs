@@ -189,13 +189,32 @@ impl Collector {
         self.directory.path().join("collector.toml")
     }
 
+    /// What it answers over HTTP: the status, and the body.
+    #[must_use]
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let path =
+            path.replace('"', "%22").replace('{', "%7B").replace('}', "%7D").replace(' ', "%20").replace('>', "%3E");
+        let (head, body) = self.http(&format!("GET {path} HTTP/1.0\r\n\r\n"));
+        let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+        (status.unwrap_or_else(|| panic!("no status in {head:?}")), String::from_utf8(body).unwrap())
+    }
+
+    /// What it answers to a whole request, which must ask to close the connection or be of HTTP/1.0: the head, and the body.
+    #[must_use]
+    pub fn http(&self, request: &str) -> (String, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.http_address()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a whole head");
+        let body = answer.split_off(end + 4);
+        (String::from_utf8(answer).unwrap(), body)
+    }
+
     /// A number of the collector's own metrics, as Prometheus would scrape it.
     #[must_use]
     pub fn own_metric(&self, name: &str) -> f64 {
-        let mut stream = TcpStream::connect(self.http_address()).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: collector\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        let (_, text) = self.get("/metrics");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("{name} is not among the metrics: {text}")).parse().unwrap()
     }

@@ -46,7 +46,7 @@ pub use labels::{Labels, METRIC_NAME};
 pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher};
 pub use pattern::PatternError;
-pub use plan::{Plan, PlanError, PlanOptions, Selector};
+pub use plan::{Plan, PlanError, PlanOptions, Selector, prettified};
 pub use reader::{Needed, ReadError, ReadRequest, SeriesReader};
 pub use sample::{STALE_NAN, STALE_NAN_BITS, Sample, Series, is_stale};
 pub use span::Span;

@@ -9,7 +9,8 @@ use super::engine::Engine;
 use super::fingerprint::Fingerprint;
 use super::json::{Number, Time};
 use super::record::to_map;
-use crate::rules::{INSTANCE, RuleKind};
+use super::running::Running;
+use crate::rules::{INSTANCE, Rule, RuleKind, Template};
 
 /// An alert that stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -54,6 +55,19 @@ pub(crate) struct RuleView {
     /// Alerts that a limit left out since the rules were loaded.
     pub(crate) left_out: u64,
     pub(crate) expression: String,
+    /// How long the condition must hold, and how long an alert stays after it; 0 for a recording rule.
+    pub(crate) for_seconds: f64,
+    pub(crate) keep_firing_for_seconds: f64,
+    /// As they are written, templates among them.
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// How often the group is evaluated by its file; nothing where data decides.
+    pub(crate) interval_seconds: Option<f64>,
+    /// Most alerts or series that each rule of the group may have.
+    pub(crate) limit: Option<usize>,
+    /// Its alerts that stand.
+    #[serde(skip)]
+    pub(crate) standing: Vec<AlertView>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -86,25 +100,7 @@ pub(crate) enum RuleHealth {
 impl Engine {
     /// All alerts that stand, in the order of the rules.
     pub(crate) fn alerts(&self) -> Vec<AlertView> {
-        let rules = self.iter();
-        rules
-            .flat_map(|(_, rule, running)| {
-                running.standing.iter().map(|(id, alert)| AlertView {
-                    state: alert.state,
-                    rule: rule.name().to_owned(),
-                    group: rule.key.group.clone(),
-                    severity: alert.labels.get("severity").map(str::to_owned),
-                    fingerprint: *id,
-                    labels: to_map(&alert.labels),
-                    annotations: alert.annotations.clone(),
-                    value: Number(alert.value),
-                    active_at: Time(alert.active_at_ms),
-                    fired_at: alert.fired_at_ms.map(Time),
-                    keep_firing_since: alert.recovering_since_ms.map(Time),
-                    no_data_since: alert.no_data_since_ms.map(Time),
-                })
-            })
-            .collect()
+        self.iter().flat_map(|(_, rule, running)| alerts_of(rule, running)).collect()
     }
 
     /// The node and state of each alert that is about one.
@@ -120,6 +116,14 @@ impl Engine {
                 let health = &running.health;
                 let last_error = health.failure.as_ref().map(|failure| failure.message.clone());
                 let is_alert = matches!(rule.kind, RuleKind::Alert(_));
+                let (for_seconds, keep_firing_for_seconds) = match &rule.kind {
+                    RuleKind::Alert(alert) => (seconds(alert.for_ms), seconds(alert.keep_firing_for_ms)),
+                    RuleKind::Record(_) => (0.0, 0.0),
+                };
+                let (labels, annotations) = match &rule.kind {
+                    RuleKind::Alert(alert) => (sources(&alert.labels), sources(&alert.annotations)),
+                    RuleKind::Record(record) => (record.labels.iter().cloned().collect(), BTreeMap::new()),
+                };
                 let states = running.standing.iter().map(|(_, alert)| alert.state.into());
                 RuleView {
                     file: group.file.to_string(),
@@ -141,10 +145,43 @@ impl Engine {
                     alerts: running.standing.len(),
                     left_out: health.left_out,
                     expression: rule.plan.expression().to_owned(),
+                    interval_seconds: group.interval_ms.map(seconds),
+                    limit: group.limit,
+                    standing: alerts_of(rule, running).collect(),
+                    for_seconds,
+                    keep_firing_for_seconds,
+                    labels,
+                    annotations,
                 }
             })
             .collect()
     }
+}
+
+fn alerts_of<'a>(rule: &'a Rule, running: &'a Running) -> impl Iterator<Item = AlertView> + 'a {
+    running.standing.iter().map(|(id, alert)| AlertView {
+        state: alert.state,
+        rule: rule.name().to_owned(),
+        group: rule.key.group.clone(),
+        severity: alert.labels.get("severity").map(str::to_owned),
+        fingerprint: *id,
+        labels: to_map(&alert.labels),
+        annotations: alert.annotations.clone(),
+        value: Number(alert.value),
+        active_at: Time(alert.active_at_ms),
+        fired_at: alert.fired_at_ms.map(Time),
+        keep_firing_since: alert.recovering_since_ms.map(Time),
+        no_data_since: alert.no_data_since_ms.map(Time),
+    })
+}
+
+fn sources(templates: &[(String, Template)]) -> BTreeMap<String, String> {
+    templates.iter().map(|(name, template)| (name.clone(), template.source().to_owned())).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "durations are far below 2^53 milliseconds")]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 impl From<State> for RuleState {

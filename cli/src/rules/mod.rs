@@ -8,7 +8,7 @@
 //! Pure but for `load`, which reads files. Absent: clocks, channels, the store, and any state between two evaluations.
 
 mod checker;
-mod duration;
+pub(crate) mod duration;
 mod evaluate;
 mod file;
 pub(crate) mod limits;

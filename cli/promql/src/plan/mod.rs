@@ -8,6 +8,7 @@ mod disguise;
 mod duration;
 mod introspect;
 mod node;
+mod pretty;
 mod scan;
 mod selector;
 mod token;
@@ -18,6 +19,7 @@ pub(crate) use node::{
 };
 
 pub use introspect::Selector;
+pub use pretty::prettified;
 
 use crate::{PatternError, Span, ValueType};
 

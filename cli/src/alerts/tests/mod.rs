@@ -686,7 +686,13 @@ fn lists_of_alerts_and_rules() {
             "evaluation_seconds_total": 0.0,
             "alerts": 0,
             "left_out": 0,
-            "expression": "a"
+            "expression": "a",
+            "for_seconds": 0.0,
+            "keep_firing_for_seconds": 0.0,
+            "labels": {},
+            "annotations": {},
+            "interval_seconds": null,
+            "limit": null
           },
           {
             "file": "test.yml",
@@ -703,7 +709,17 @@ fn lists_of_alerts_and_rules() {
             "evaluation_seconds_total": 0.0,
             "alerts": 1,
             "left_out": 0,
-            "expression": "a > 5"
+            "expression": "a > 5",
+            "for_seconds": 0.0,
+            "keep_firing_for_seconds": 0.0,
+            "labels": {
+              "severity": "page"
+            },
+            "annotations": {
+              "summary": "hot"
+            },
+            "interval_seconds": null,
+            "limit": null
           }
         ]"#]]
     .assert_eq(&serde_json::to_string_pretty(&world.engine.rule_views()).expect("JSON"));

@@ -28,6 +28,7 @@ pub(crate) use evaluate::RenderError;
 /// A template that was understood.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
+    source: String,
     nodes: Vec<parse::Node>,
     locals: usize,
     /// Labels of the series that the template names, and where.
@@ -48,6 +49,11 @@ impl Template {
     /// Parses a template.
     pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         parse::parse(text)
+    }
+
+    /// What was parsed.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
     }
 
     /// The text for one alert, of at most [`limits::TEMPLATE_OUTPUT_BYTES_MAX`] bytes.

@@ -56,7 +56,7 @@ pub(super) fn parse(text: &str) -> Result<Template, TemplateError> {
     let (nodes, end) = parser.nodes(0)?;
     let unexpected = |word: &str| TemplateErrorKind::Unexpected { found: format!("`{word}`") };
     match end {
-        End::Text => Ok(Template { nodes, locals: parser.locals, labels: parser.labels }),
+        End::Text => Ok(Template { source: text.to_owned(), nodes, locals: parser.locals, labels: parser.labels }),
         End::Else { at, .. } => Err(error(at, unexpected("else"))),
         End::Close { at } => Err(error(at, unexpected("end"))),
     }

@@ -13,7 +13,7 @@ mod select;
 mod tile;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -21,7 +21,7 @@ use std::{
 };
 
 use belfry_common::{
-    model::{Batch, Layout, SeriesDefinition, Tick, Timestamp},
+    model::{Batch, Layout, Metric, SeriesDefinition, Tick, Timestamp},
     wire::codec::LayoutPool,
 };
 
@@ -268,6 +268,26 @@ impl Head {
     pub fn layouts(&self, node: NodeId) -> Vec<Arc<Layout>> {
         let head = self.node(node);
         head.map_or_else(Vec::new, |head| head.read().unwrap_or_else(PoisonError::into_inner).layouts())
+    }
+
+    /// The metrics of all nodes' newest layouts, each once: of two descriptions of one name both.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Arc<Metric>> {
+        let mut layouts = HashSet::new();
+        let mut metrics = HashMap::new();
+        for node in self.nodes() {
+            for layout in self.layouts(node) {
+                // Nodes that are alike share theirs.
+                if layouts.insert(Arc::as_ptr(&layout)) {
+                    let of_layout = layout.series.iter().map(|series| &series.metric);
+                    metrics.extend(of_layout.map(|metric| (Arc::as_ptr(metric), Arc::clone(metric))));
+                }
+            }
+        }
+        let mut metrics: Vec<Arc<Metric>> = metrics.into_values().collect();
+        metrics.sort_by(|a, b| a.name.cmp(&b.name));
+        metrics.dedup();
+        metrics
     }
 
     /// Forgets a node.

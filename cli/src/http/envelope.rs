@@ -1,0 +1,127 @@
+//! What every answer of the API looks like: Prometheus' envelope, its kinds of errors and their status codes.
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use belfry_common::error_chain::ErrorChain;
+use belfry_promql::{EvalError, ReadError};
+use serde::Serialize;
+
+use crate::queries::QueryError;
+
+/// Kinds of errors; the names are Prometheus'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ErrorType {
+    BadData,
+    Execution,
+    Timeout,
+    Internal,
+    Unavailable,
+    NotFound,
+}
+
+impl ErrorType {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BadData => StatusCode::BAD_REQUEST,
+            Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Timeout | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotFound => StatusCode::NOT_FOUND,
+        }
+    }
+}
+
+/// An answer that says why there is none.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    kind: ErrorType,
+    message: String,
+}
+
+impl ApiError {
+    pub(super) fn new(kind: ErrorType, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let kind = match &error {
+            QueryError::Plan(_) => ErrorType::BadData,
+            QueryError::Evaluate(EvalError::InvalidTimes | EvalError::NotForRange { .. }) => ErrorType::BadData,
+            QueryError::Evaluate(EvalError::Internal(_)) => ErrorType::Internal,
+            QueryError::Evaluate(_) | QueryError::Read(_) => ErrorType::Execution,
+            QueryError::Timeout(_) => ErrorType::Timeout,
+            QueryError::TooMany => ErrorType::Unavailable,
+            QueryError::Ended => ErrorType::Internal,
+        };
+        Self::new(kind, ErrorChain(&error).to_string())
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        QueryError::from(error).into()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Envelope<'a> {
+            status: &'static str,
+            error_type: ErrorType,
+            error: &'a str,
+        }
+        let envelope = Envelope { status: "error", error_type: self.kind, error: &self.message };
+        json(self.kind.status(), &envelope)
+    }
+}
+
+/// An answer whose data fits memory.
+#[derive(Debug)]
+pub(super) struct Data<T> {
+    pub(super) data: T,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<T> Data<T> {
+    pub(super) fn new(data: T) -> Self {
+        Self { data, warnings: Vec::new() }
+    }
+
+    /// An answer of which a limit cut something off, if it did.
+    pub(super) fn truncated(data: T, is_truncated: bool) -> Self {
+        let warnings = if is_truncated { vec![TRUNCATED.to_owned()] } else { Vec::new() };
+        Self { data, warnings }
+    }
+}
+
+/// What is said when a limit of the request cuts something off.
+pub(super) const TRUNCATED: &str = "results truncated due to limit";
+
+impl<T: Serialize> IntoResponse for Data<T> {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Envelope<T> {
+            status: &'static str,
+            data: T,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            warnings: Vec<String>,
+        }
+        json(StatusCode::OK, &Envelope { status: "success", data: self.data, warnings: self.warnings })
+    }
+}
+
+fn json(status: StatusCode, document: &impl Serialize) -> Response {
+    match serde_json::to_vec(document) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, JSON)], bytes).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+pub(super) const JSON: &str = "application/json";

@@ -1,0 +1,81 @@
+//! `/federate`: newest values, for a Prometheus that scrapes them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    ops::ControlFlow,
+};
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use belfry_common::clock;
+use belfry_promql::{Labels, METRIC_NAME, Needed, PlanOptions, ReadRequest, Sample, SeriesReader as _, is_stale};
+
+use super::{
+    App,
+    envelope::{ApiError, ErrorType},
+    exposition,
+    parameters::Parameters,
+    series::selectors,
+};
+use crate::queries::TIMEOUT_MAX;
+
+/// Most series in one answer: a hundred megabytes of text.
+const SERIES_MAX: usize = 500_000;
+
+pub(super) async fn federate(State(app): State<App>, parameters: Parameters) -> Result<Response, ApiError> {
+    let selectors = selectors(&parameters, "match[]")?;
+    if selectors.is_empty() {
+        return Err(ApiError::new(ErrorType::BadData, "no match[] parameter provided"));
+    }
+    let types: HashMap<String, &str> = {
+        let metrics = app.services.head.metrics();
+        metrics.iter().map(|metric| (metric.name.to_string(), metric.kind.prometheus_type())).collect()
+    };
+    let end_ms = clock::now().as_millis();
+    let found = app.services.queries.read(TIMEOUT_MAX, move |reader, patience| {
+        let mut found: BTreeMap<Labels, Sample> = BTreeMap::new();
+        let start_ms = end_ms - PlanOptions::default().lookback_ms;
+        for matchers in &selectors {
+            let request = ReadRequest { matchers, start_ms, end_ms, needed: Needed::Newest };
+            let mut visitor = |labels: &Labels, samples: &[Sample]| {
+                if let Some(newest) = samples.last().filter(|newest| !is_stale(newest.value)) {
+                    found.insert(labels.clone(), *newest);
+                }
+                if found.len() > SERIES_MAX || patience.is_over() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            };
+            reader.visit(&request, &mut visitor)?;
+            if found.len() > SERIES_MAX {
+                let what = format!("more than {SERIES_MAX} series match: federate fewer");
+                return Err(ApiError::new(ErrorType::Execution, what));
+            }
+        }
+        Ok(found)
+    });
+    let text = text(&found.await??, &types);
+    Ok(([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
+}
+
+/// In the order of names, each with its type before it.
+fn text(found: &BTreeMap<Labels, Sample>, types: &HashMap<String, &str>) -> String {
+    let mut rows: Vec<(&str, &Labels, &Sample)> =
+        found.iter().map(|(labels, sample)| (labels.value(METRIC_NAME), labels, sample)).collect();
+    rows.sort_by_key(|(name, ..)| *name);
+    let mut text = String::new();
+    let mut before = None;
+    for (name, labels, sample) in rows {
+        if before.replace(name) != Some(name) {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "# TYPE {name} {}", types.get(name).unwrap_or(&"untyped"));
+        }
+        exposition::sample(&mut text, labels, sample.value, sample.time_ms);
+    }
+    text
+}

@@ -1,0 +1,167 @@
+//! The parameters of a request: those of its address and, of a form that was posted, those of its body.
+
+use std::time::Duration;
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, Request},
+    http::{Method, header},
+};
+use belfry_common::model::Timestamp;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::envelope::{ApiError, ErrorType};
+use crate::rules::duration;
+
+/// Far more than the longest expression, and than a few hundred selectors.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Names and values in the order in which they were given, those of a form first.
+#[derive(Debug, Default)]
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl<S: Sync> FromRequest<S> for Parameters {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let mut all = Vec::new();
+        if parts.method == Method::POST {
+            let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            if !kind.is_empty() && !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+                let what = format!("a body of the type {kind:?} is not understood: send a form, urlencoded");
+                return Err(ApiError::new(ErrorType::BadData, what));
+            }
+            let body = to_bytes(body, BODY_BYTES_MAX).await;
+            let body = body.map_err(|error| ApiError::new(ErrorType::BadData, format!("request body: {error}")))?;
+            all.extend(form_urlencoded::parse(&body).into_owned());
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        all.extend(form_urlencoded::parse(query.as_bytes()).into_owned());
+        Ok(Self(all))
+    }
+}
+
+impl Parameters {
+    /// The first value of this name; nothing if there is none, or an empty one.
+    pub(super) fn first(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
+        found.filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| &**value)
+    }
+
+    /// A time in milliseconds: seconds since the Unix epoch, or RFC 3339.
+    pub(super) fn time_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let parse = |text: &str| {
+            time_ms(text).ok_or_else(|| invalid(name, &format!("cannot parse {text:?} to a valid timestamp")))
+        };
+        self.first(name).map(parse).transpose()
+    }
+
+    /// As [`Self::time_ms`], of a parameter that must be there.
+    pub(super) fn needed_time_ms(&self, name: &str) -> Result<i64, ApiError> {
+        self.time_ms(name)?.ok_or_else(|| invalid(name, "cannot parse \"\" to a valid timestamp"))
+    }
+
+    /// A duration in milliseconds: seconds, or as PromQL writes it.
+    pub(super) fn duration_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let parse = |text: &str| {
+            let found = text.parse::<f64>().map_or_else(|_| duration::parse(text).ok(), milliseconds);
+            found.ok_or_else(|| invalid(name, &format!("cannot parse {text:?} to a valid duration")))
+        };
+        self.first(name).map(parse).transpose()
+    }
+
+    /// How long the answer may take.
+    pub(super) fn timeout(&self) -> Result<Option<Duration>, ApiError> {
+        let timeout = self.duration_ms("timeout")?;
+        Ok(timeout.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default())))
+    }
+
+    /// A count of which 0 means that there is no limit.
+    pub(super) fn limit(&self, name: &str) -> Result<Option<usize>, ApiError> {
+        let parse = |text: &str| {
+            text.parse::<usize>().map_err(|_| invalid(name, &format!("{text:?} is no whole number from 0 on")))
+        };
+        Ok(self.first(name).map(parse).transpose()?.filter(|limit| *limit > 0))
+    }
+
+    /// Whether a switch is on.
+    pub(super) fn is_on(&self, name: &str) -> Result<bool, ApiError> {
+        match self.first(name) {
+            None => Ok(false),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some(text) => Err(invalid(name, &format!("{text:?} is neither true nor false"))),
+        }
+    }
+}
+
+/// What is wrong with a parameter, in Prometheus' words.
+pub(super) fn invalid(name: &str, what: &str) -> ApiError {
+    ApiError::new(ErrorType::BadData, format!("invalid parameter {name:?}: {what}"))
+}
+
+/// Everything that a timestamp may be: as large as queries take it.
+fn time_ms(text: &str) -> Option<i64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return milliseconds(seconds);
+    }
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
+/// Seconds, to the millisecond.
+fn milliseconds(seconds: f64) -> Option<i64> {
+    let ms = (seconds * 1000.0).round();
+    let max = belfry_promql::limits::TIME_MS_MAX;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "the range is checked")]
+    (ms.abs() <= max as f64).then_some(ms as i64)
+}
+
+/// A range of time as the store has it, from the parameters `start` and `end`, both included.
+pub(super) struct Period {
+    pub(super) start_ms: i64,
+    pub(super) end_ms: i64,
+}
+
+impl Period {
+    /// Without a start, from as long ago as this; without an end, up to now.
+    pub(super) fn of(parameters: &Parameters, now: Timestamp, default_ms: i64) -> Result<Self, ApiError> {
+        let end_ms = parameters.time_ms("end")?.unwrap_or(now.as_millis());
+        let start_ms = parameters.time_ms("start")?.unwrap_or(end_ms.saturating_sub(default_ms));
+        if end_ms < start_ms {
+            return Err(invalid("end", "end timestamp must not be before start time"));
+        }
+        Ok(Self { start_ms, end_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_durations_in_their_forms() {
+        for (text, expected) in [
+            ("1435781430.781", Some(1_435_781_430_781)),
+            ("-1", Some(-1_000)),
+            ("2015-07-01T20:10:51.781Z", Some(1_435_781_451_781)),
+            ("2015-07-01T22:10:51+02:00", Some(1_435_781_451_000)),
+            ("yesterday", None),
+            ("NaN", None),
+            ("1e300", None),
+        ] {
+            assert_eq!(time_ms(text), expected, "{text}");
+        }
+        let of = |text: &str| Parameters(vec![("step".into(), text.into())]).duration_ms("step").ok();
+        assert_eq!(of("15"), Some(Some(15_000)));
+        assert_eq!(of("1m30s"), Some(Some(90_000)));
+        assert_eq!(of(""), Some(None));
+        assert_eq!(of("5 apples"), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! `query` and `query_range`.
+
+use axum::{extract::State, response::Response};
+use belfry_common::clock;
+use belfry_promql::{Plan, PlanOptions, ValueType};
+
+use super::{
+    App,
+    envelope::{ApiError, ErrorType},
+    parameters::{Parameters, invalid},
+    results,
+};
+use crate::queries::{Query, TIMEOUT_MAX, When};
+
+/// Points of one series that one answer has: more than any screen shows.
+const POINTS_MAX: i64 = 11_000;
+
+pub(super) async fn instant(State(app): State<App>, parameters: Parameters) -> Result<Response, ApiError> {
+    let time_ms = parameters.time_ms("time")?.unwrap_or_else(|| clock::now().as_millis());
+    answer(&app, &parameters, When::Instant(time_ms)).await
+}
+
+pub(super) async fn range(State(app): State<App>, parameters: Parameters) -> Result<Response, ApiError> {
+    let start_ms = parameters.needed_time_ms("start")?;
+    let end_ms = parameters.needed_time_ms("end")?;
+    if end_ms < start_ms {
+        return Err(invalid("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = parameters.duration_ms("step")?;
+    let step_ms = step_ms.ok_or_else(|| invalid("step", "cannot parse \"\" to a valid duration"))?;
+    if step_ms <= 0 {
+        let what = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(invalid("step", what));
+    }
+    if (end_ms - start_ms) / step_ms > POINTS_MAX {
+        let what = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
+        return Err(ApiError::new(ErrorType::BadData, what));
+    }
+    answer(&app, &parameters, When::Range { start_ms, end_ms, step_ms }).await
+}
+
+async fn answer(app: &App, parameters: &Parameters, when: When) -> Result<Response, ApiError> {
+    let limit = parameters.limit("limit")?;
+    let timeout = parameters.timeout()?.unwrap_or(TIMEOUT_MAX);
+    let mut options = PlanOptions::default();
+    if let Some(lookback_ms) = parameters.duration_ms("lookback_delta")? {
+        options.lookback_ms = lookback_ms;
+    }
+    let expression = parameters.first("query").unwrap_or_default();
+    let plan = plan(expression, options)?;
+    if matches!(when, When::Range { .. }) && !matches!(plan.value_type(), ValueType::Scalar | ValueType::Vector) {
+        let found = plan.value_type();
+        let what = format!("invalid expression type \"{found}\" for range query, must be Scalar or instant Vector");
+        return Err(invalid("query", &what));
+    }
+    let (When::Instant(time_ms) | When::Range { end_ms: time_ms, .. }) = when;
+    let output = app.services.queries.run(Query { plan, when, timeout }).await?;
+    Ok(results::response(output, time_ms, limit))
+}
+
+/// The plan of the parameter `query`.
+pub(super) fn plan(expression: &str, options: PlanOptions) -> Result<Plan, ApiError> {
+    Plan::parse_with(expression, options)
+        .map_err(|error| invalid("query", &belfry_common::error_chain::ErrorChain(&error).to_string()))
+}
