@@ -9,6 +9,21 @@ pub(crate) struct Grid {
     pub(crate) steps: usize,
 }
 
+/// The times that a query was asked for: its end need not be one of its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Period {
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
+    /// 0 of an instant query.
+    pub(crate) step_ms: i64,
+}
+
+impl Period {
+    pub(crate) fn instant(time_ms: i64) -> Self {
+        Self { start_ms: time_ms, end_ms: time_ms, step_ms: 0 }
+    }
+}
+
 impl Grid {
     pub(crate) fn instant(time_ms: i64) -> Self {
         Self { start_ms: time_ms, step_ms: 0, steps: 1 }

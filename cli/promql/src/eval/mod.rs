@@ -15,7 +15,7 @@ mod select;
 mod source;
 
 pub(crate) use block::{ABSENT, Block, is_absent};
-pub(crate) use grid::Grid;
+pub(crate) use grid::{Grid, Period};
 
 use crate::functions::{Arguments, Body};
 use crate::limits::{Limits, TIME_MS_MAX};
@@ -123,7 +123,7 @@ pub fn evaluate_instant(
     limits: &Limits<'_>,
 ) -> Result<Output, EvalError> {
     let grid = Grid::instant(checked_time(time_ms)?);
-    let mut evaluator = Evaluator::new(plan, reader, grid, limits);
+    let mut evaluator = Evaluator::new(plan, reader, (Period::instant(time_ms), grid), limits);
     let value = match &plan.root {
         Expr::Scalar(scalar) => {
             let value = evaluator.scalar(scalar, grid)?.first().copied().unwrap_or(f64::NAN);
@@ -164,7 +164,7 @@ pub fn evaluate_range(
     if matches!(found, ValueType::Matrix | ValueType::String) {
         return Err(EvalError::NotForRange { found });
     }
-    let mut evaluator = Evaluator::new(plan, reader, grid, limits);
+    let mut evaluator = Evaluator::new(plan, reader, (Period { start_ms, end_ms, step_ms }, grid), limits);
     let block = match &plan.root {
         Expr::Vector(vector) => evaluator.vector(vector, grid)?,
         Expr::Scalar(scalar) => {
@@ -191,14 +191,19 @@ fn check_cancelled(limits: &Limits<'_>) -> Result<(), EvalError> {
 pub(crate) struct Evaluator<'q> {
     options: PlanOptions,
     limits: &'q Limits<'q>,
-    query: Grid,
+    query: Period,
     sources: source::Sources<'q>,
     annotations: Vec<Annotation>,
 }
 
 impl<'q> Evaluator<'q> {
-    fn new(plan: &'q Plan, reader: &'q dyn SeriesReader, query: Grid, limits: &'q Limits<'q>) -> Self {
-        let sources = source::Sources::of(plan, reader, query, limits);
+    fn new(
+        plan: &'q Plan,
+        reader: &'q dyn SeriesReader,
+        (query, grid): (Period, Grid),
+        limits: &'q Limits<'q>,
+    ) -> Self {
+        let sources = source::Sources::of(plan, reader, (query, grid), limits);
         Self { options: plan.options, limits, query, sources, annotations: Vec::new() }
     }
 
@@ -207,8 +212,8 @@ impl<'q> Evaluator<'q> {
         Output { value, annotations: self.annotations }
     }
 
-    /// The steps of the whole query.
-    pub(crate) fn query_grid(&self) -> Grid {
+    /// The times of the whole query.
+    pub(crate) fn query(&self) -> Period {
         self.query
     }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use super::{EvalError, Grid};
+use super::{EvalError, Grid, Period};
 use crate::hash::FastMap;
 use crate::limits::Limits;
 use crate::plan::{
@@ -67,8 +67,13 @@ struct Read<'p> {
 
 impl<'q> Sources<'q> {
     /// Works out what a plan needs at the steps of a query. Nothing is read yet: an operator may never come to its right side.
-    pub(super) fn of(plan: &'q Plan, reader: &'q dyn SeriesReader, grid: Grid, limits: &'q Limits<'q>) -> Self {
-        let mut needs = Needs { lookback_ms: plan.options.lookback_ms, query: grid, list: Vec::new() };
+    pub(super) fn of(
+        plan: &'q Plan,
+        reader: &'q dyn SeriesReader,
+        (query, grid): (Period, Grid),
+        limits: &'q Limits<'q>,
+    ) -> Self {
+        let mut needs = Needs { lookback_ms: plan.options.lookback_ms, query, list: Vec::new() };
         needs.expr(&plan.root, grid);
         let (reads, by_selector) = merged(&needs.list, plan.selects);
         Self { reader, limits, reads, by_selector, budget: Cell::new((limits.samples_max, limits.series_max)) }
@@ -151,7 +156,7 @@ fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)], selectors: usize) -> (V
 /// Walks a plan with the steps at which each part of it will be evaluated.
 struct Needs<'p> {
     lookback_ms: i64,
-    query: Grid,
+    query: Period,
     list: Vec<(SelectId, &'p [Matcher], Need)>,
 }
 
@@ -247,11 +252,11 @@ impl<'p> Needs<'p> {
 
 impl At {
     /// The time that the modifier means within a query.
-    pub(super) fn time_ms(self, query: Grid) -> i64 {
+    pub(super) fn time_ms(self, query: Period) -> i64 {
         match self {
             Self::Time(time_ms) => time_ms,
             Self::Start => query.start_ms,
-            Self::End => query.end_ms(),
+            Self::End => query.end_ms,
         }
     }
 }

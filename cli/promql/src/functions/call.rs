@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use regex::Regex;
 
-use crate::eval::{Block, EvalError, Evaluator, Grid};
+use crate::eval::{Block, EvalError, Evaluator, Grid, Period};
 use crate::plan::{Call, Expr, RangeExpr};
 use crate::{Level, Sample, Span};
 
@@ -92,9 +92,9 @@ impl<'e, 'q> Arguments<'e, 'q> {
         self.grid
     }
 
-    /// The steps of the whole query, whatever subqueries enclose the call.
-    pub(crate) fn query_grid(&self) -> Grid {
-        self.evaluator.query_grid()
+    /// The times of the whole query, whatever subqueries enclose the call.
+    pub(crate) fn query(&self) -> Period {
+        self.evaluator.query()
     }
 
     /// The argument as it is written.

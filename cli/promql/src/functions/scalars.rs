@@ -13,25 +13,25 @@ pub(super) fn pi(arguments: &mut Arguments<'_, '_>) -> Result<Vec<f64>, EvalErro
     Ok(vec![std::f64::consts::PI; arguments.grid().steps])
 }
 
-/// First step of the query in seconds.
+/// Start of the query in seconds.
 pub(super) fn start(arguments: &mut Arguments<'_, '_>) -> Result<Vec<f64>, EvalError> {
-    Ok(vec![seconds(arguments.query_grid().start_ms); arguments.grid().steps])
+    Ok(vec![seconds(arguments.query().start_ms); arguments.grid().steps])
 }
 
-/// Last step of the query in seconds.
+/// End of the query in seconds.
 pub(super) fn end(arguments: &mut Arguments<'_, '_>) -> Result<Vec<f64>, EvalError> {
-    Ok(vec![seconds(arguments.query_grid().end_ms()); arguments.grid().steps])
+    Ok(vec![seconds(arguments.query().end_ms); arguments.grid().steps])
 }
 
-/// The time from the first to the last step of the query in seconds.
+/// The time from the start to the end of the query in seconds.
 pub(super) fn range(arguments: &mut Arguments<'_, '_>) -> Result<Vec<f64>, EvalError> {
-    let query = arguments.query_grid();
-    Ok(vec![seconds(query.end_ms() - query.start_ms); arguments.grid().steps])
+    let query = arguments.query();
+    Ok(vec![seconds(query.end_ms - query.start_ms); arguments.grid().steps])
 }
 
 /// The step of the query in seconds; 0 for an instant query.
 pub(super) fn step(arguments: &mut Arguments<'_, '_>) -> Result<Vec<f64>, EvalError> {
-    Ok(vec![seconds(arguments.query_grid().step_ms); arguments.grid().steps])
+    Ok(vec![seconds(arguments.query().step_ms); arguments.grid().steps])
 }
 
 pub(super) fn max_of(arguments: &mut Arguments<'_, '_>) -> Result<Vec<f64>, EvalError> {
