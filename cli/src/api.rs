@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::Number;
+
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
@@ -19,6 +21,16 @@ pub(crate) enum Request {
         selectors: Vec<String>,
         node: Option<String>,
         since_ms: Option<u64>,
+    },
+    /// What an expression amounts to: a [`QueryAnswer`].
+    Query {
+        expression: String,
+        /// Without it, at one instant: the end.
+        start_ms: Option<i64>,
+        /// Without it, now.
+        end_ms: Option<i64>,
+        step_ms: Option<i64>,
+        timeout_ms: u64,
     },
     /// The nodes, as a list of [`NodeRow`].
     Nodes,
@@ -70,6 +82,37 @@ pub(crate) enum Request {
     Audit {
         count: usize,
     },
+}
+
+/// The result of a query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct QueryAnswer {
+    pub(crate) r#type: ResultType,
+    /// When it was evaluated, or the end of the range.
+    pub(crate) time_ms: i64,
+    /// Of a vector one sample each; of a scalar one series without labels.
+    pub(crate) series: Vec<QuerySeries>,
+    /// Of a string.
+    pub(crate) text: Option<String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) infos: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ResultType {
+    Scalar,
+    Vector,
+    Matrix,
+    String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct QuerySeries {
+    /// The metric's name among them.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Times in milliseconds, and values.
+    pub(crate) samples: Vec<(i64, Number)>,
 }
 
 /// Where an event stream begins.

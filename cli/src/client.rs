@@ -191,9 +191,17 @@ impl Client {
     /// # Errors
     /// [`ClientError`], the collector's refusal among others.
     pub(crate) async fn text(&self, request: &Request) -> Result<String, ClientError> {
+        self.text_within(request, ANSWER_TIMEOUT).await
+    }
+
+    /// As [`Self::text`], of an answer that may take longer than others.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub(crate) async fn text_within(&self, request: &Request, timeout: Duration) -> Result<String, ClientError> {
         let mut reply = self.open(request).await?;
         let mut document = Vec::new();
-        while let Some(piece) = reply.next_within(ANSWER_TIMEOUT).await? {
+        while let Some(piece) = reply.next_within(timeout).await? {
             if document.len() + piece.len() > REPLY_BYTES_MAX {
                 return Err(ClientError::AnswerTooLong);
             }

@@ -20,6 +20,7 @@ mod housekeeping;
 mod http;
 mod hub;
 mod ingest;
+mod instant;
 mod listen;
 mod maintenance;
 mod own_counts;
@@ -69,6 +70,8 @@ enum Command {
     Status(commands::status::Args),
     /// Shows samples as they arrive
     Tail(commands::tail::Args),
+    /// Evaluates a PromQL expression: at an instant, or over a range as a plot
+    Query(commands::query::Args),
     /// Shows the alerts that stand, or follows what happens to them
     Alerts(commands::alerts::Args),
     /// Lists rules and checks rule files

@@ -14,6 +14,7 @@ mod http;
 mod join;
 mod node;
 mod nodes;
+mod query;
 mod rules;
 mod simulate;
 mod status;

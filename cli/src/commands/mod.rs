@@ -10,6 +10,7 @@ pub(crate) mod explain;
 mod follow;
 pub(crate) mod join;
 pub(crate) mod nodes;
+pub(crate) mod query;
 pub(crate) mod rules;
 pub(crate) mod simulate;
 pub(crate) mod status;
@@ -81,6 +82,7 @@ pub(crate) fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Collect(args) => collect::execute(global, args),
         Command::Status(args) => status::execute(global, args),
         Command::Tail(args) => tail::execute(global, args),
+        Command::Query(args) => query::execute(global, args),
         Command::Alerts(args) => alerts::execute(global, args),
         Command::Rules(args) => rules::execute(global, args),
         Command::Nodes(args) => nodes::execute(global, args),

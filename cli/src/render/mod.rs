@@ -13,6 +13,8 @@ pub(crate) mod listing;
 pub(crate) mod machine;
 pub(crate) mod node;
 pub(crate) mod output;
+mod plot;
+pub(crate) mod query;
 pub(crate) mod sample;
 pub(crate) mod screen;
 pub(crate) mod style;

@@ -14,6 +14,20 @@ pub(crate) enum Style {
     Good,
     Warning,
     Bad,
+    /// One of several things, told from the others by its colour.
+    Tint(Tint),
+}
+
+/// A colour without a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tint(&'static str);
+
+impl Tint {
+    /// Of the thing with this number; from the seventh on they begin again.
+    pub(crate) fn of(number: usize) -> Self {
+        const CODES: [&str; 6] = ["36", "33", "32", "35", "34", "31"];
+        Self(CODES.get(number % CODES.len()).copied().unwrap_or_default())
+    }
 }
 
 impl Style {
@@ -36,6 +50,7 @@ impl Style {
             Self::Good => "32",
             Self::Warning => "33",
             Self::Bad => "1;31",
+            Self::Tint(Tint(code)) => code,
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }

@@ -106,18 +106,19 @@ pub(crate) enum Fit {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Column {
-    pub(crate) title: &'static str,
+pub(crate) struct Column<'a> {
+    /// Safe to print.
+    pub(crate) title: &'a str,
     pub(crate) is_right: bool,
     pub(crate) fit: Fit,
 }
 
-impl Column {
-    pub(crate) const fn left(title: &'static str, fit: Fit) -> Self {
+impl<'a> Column<'a> {
+    pub(crate) const fn left(title: &'a str, fit: Fit) -> Self {
         Self { title, is_right: false, fit }
     }
 
-    pub(crate) const fn right(title: &'static str, fit: Fit) -> Self {
+    pub(crate) const fn right(title: &'a str, fit: Fit) -> Self {
         Self { title, is_right: true, fit }
     }
 }
@@ -125,7 +126,7 @@ impl Column {
 /// Rows under titles. A column without anything in it is left out.
 #[derive(Debug)]
 pub(crate) struct Table<'a> {
-    pub(crate) columns: &'a [Column],
+    pub(crate) columns: &'a [Column<'a>],
     pub(crate) rows: Vec<Vec<Cell>>,
 }
 

@@ -3,6 +3,7 @@
 mod alerts;
 mod gpus;
 mod nodes;
+mod query;
 mod status;
 mod tail;
 mod tokens;
@@ -82,6 +83,7 @@ fn rule(request: &Request) -> (Role, Option<&'static str>) {
     match request {
         Request::Status { .. }
         | Request::Tail { .. }
+        | Request::Query { .. }
         | Request::Nodes
         | Request::Alerts { .. }
         | Request::Follow { .. }
@@ -127,6 +129,10 @@ async fn answer(member: &Member, request: Request, reply: &mut Reply) -> Result<
         Request::Status { node } => reply.document(&status::document(&member.services, node.as_deref())?).await,
         Request::Tail { selectors, node, since_ms } => {
             tail::run(member, &selectors, node.as_deref(), since_ms, reply).await
+        }
+        Request::Query { expression, start_ms, end_ms, step_ms, timeout_ms } => {
+            let wanted = query::Wanted { expression, start_ms, end_ms, step_ms, timeout_ms };
+            query::run(member, wanted, reply).await
         }
         Request::Nodes => reply.document(&nodes::list(&member.services).await?).await,
         Request::RevokeNode { name } => nodes::revoke(member, &name).await,

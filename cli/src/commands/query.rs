@@ -1,0 +1,119 @@
+//! `belfry query`
+
+use std::{process::ExitCode, time::Duration};
+
+use belfry_common::clock;
+
+use super::{Global, duration, millis, with_client};
+use crate::{
+    api::{QueryAnswer, Request},
+    client::{Client, ClientError},
+    exit::{UsageError, note},
+    instant,
+    render::{
+        output::{Format, Output},
+        query,
+    },
+};
+
+/// Beyond what the collector allows a query, so that its own words are heard.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Points of a plot: two for each character of a line.
+const POINTS_PER_COLUMN: usize = 2;
+/// Points where nothing is plotted: what Grafana asks for on a screen.
+const POINTS: usize = 250;
+/// Steps that people can do sums with, in seconds.
+const STEPS: [u64; 19] =
+    [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 604_800];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to evaluate, such as `topk(10, gpu_utilization_ratio)`
+    #[arg(value_name = "EXPR")]
+    expression: String,
+    /// At which time, or where the range ends: RFC 3339, seconds since 1970, or `5m` for five minutes ago [default: now]
+    #[arg(long, value_name = "TIME", value_parser = Time::parse, allow_hyphen_values = true)]
+    time: Option<Time>,
+    /// Over this last time, as a plot
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    range: Option<Duration>,
+    /// How far the points of a range are apart [default: as far as the plot can show]
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "range")]
+    step: Option<Duration>,
+    /// End the query after this time
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
+    timeout: Duration,
+}
+
+/// A time as it was written.
+#[derive(Debug, Clone, Copy)]
+enum Time {
+    At(i64),
+    Ago(Duration),
+}
+
+impl Time {
+    fn parse(text: &str) -> Result<Self, String> {
+        let ago = || duration(text.strip_suffix("ago").unwrap_or(text).trim()).ok();
+        instant::parse(text)
+            .map(Self::At)
+            .or_else(|| ago().map(Self::Ago))
+            .ok_or_else(|| "write it like 2026-11-23T14:03:27Z, 1795000000, or 5m for five minutes ago".to_owned())
+    }
+
+    fn millis(self) -> i64 {
+        match self {
+            Self::At(ms) => ms,
+            Self::Ago(ago) => clock::now().plus_millis(-i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).as_millis(),
+        }
+    }
+}
+
+pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let output = global.output(Format::Table);
+    let end_ms = args.time.map_or_else(|| clock::now().as_millis(), Time::millis);
+    let mut request = Request::Query {
+        expression: args.expression.clone(),
+        start_ms: None,
+        end_ms: args.time.map(Time::millis),
+        step_ms: None,
+        timeout_ms: millis(args.timeout),
+    };
+    if let (Some(range), Request::Query { start_ms, end_ms: end, step_ms, .. }) = (args.range, &mut request) {
+        let step = args.step.unwrap_or_else(|| step(range, &output));
+        if step.is_zero() {
+            return Err(UsageError("--step must be more than 0".into()).into());
+        }
+        let length = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        // Whole multiples: the same range asked for again a second later has the same points, and one more.
+        let last_ms = if args.step.is_some() { end_ms } else { end_ms.div_euclid(length(step)) * length(step) };
+        (*start_ms, *end, *step_ms) = (Some(last_ms.saturating_sub(length(range))), Some(last_ms), Some(length(step)));
+    }
+    with_client(global, async |client| show(client, &request, args, &output).await)
+}
+
+async fn show(client: &Client, request: &Request, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
+    let text = client.text_within(request, args.timeout.saturating_add(PATIENCE)).await?;
+    let answer: QueryAnswer = serde_json::from_str(&text).map_err(ClientError::Unreadable)?;
+    let text = match output.format {
+        Format::Table => query::table(&args.expression, &answer, &output.look()),
+        Format::Json => query::document(&answer)?,
+        Format::Jsonl => query::lines(&answer)?,
+        Format::Csv => query::csv(&answer)?,
+    };
+    output.print(&text)?;
+    if output.format != Format::Json {
+        answer.warnings.iter().chain(&answer.infos).for_each(|remark| note(remark));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The least step of which not more than fit go into a range.
+fn step(range: Duration, output: &Output) -> Duration {
+    let points = match output.format {
+        Format::Table => output.look().width.map_or(POINTS, |width| width.max(20) * POINTS_PER_COLUMN),
+        _ => POINTS,
+    };
+    let fits = |step: &u64| range.as_secs() / step <= points as u64;
+    STEPS.into_iter().find(fits).map_or(range, Duration::from_secs)
+}

@@ -1,0 +1,97 @@
+//! `belfry query`: what an expression amounts to, in every form.
+
+use belfry_common::{clock, model::Raw};
+use belfry_tests::{
+    cli::{Cli, assert_fields, assert_time, objects},
+    collector::Collector,
+    samples::batch_of,
+};
+use serde_json::json;
+
+use crate::node::Node;
+
+/// A collector that has two series of one node, five samples each, a second apart.
+async fn with_samples() -> Collector {
+    let collector = Collector::start().await;
+    let mut node = Node::join(&collector, "node").await;
+    let now = clock::now();
+    for age in (0..5).rev() {
+        let mut batch = batch_of(1, "test_value_watts", 0..2, now.plus_millis(-1000 * age), 1.5);
+        batch.ticks[0].values = vec![Raw::float(100.0 + age as f64), Raw::float(f64::NAN)];
+        let (live, sequence) = node.live();
+        live.store(sequence, &batch).await;
+    }
+    collector
+}
+
+#[tokio::test]
+async fn an_instant_in_every_form() {
+    let collector = with_samples().await;
+    let cli = Cli::admin(&collector);
+    let document = cli.json(&["query", "test_value_watts"]).await;
+    assert_fields(&document, "type time series warnings infos");
+    assert_time(&document["time"]);
+    let series = &document["series"][0];
+    assert_fields(series, "metric labels samples");
+    assert_eq!((&document["type"], &series["metric"]), (&json!("vector"), &json!("test_value_watts")));
+    assert_eq!(series["labels"], json!({"device": "d0", "instance": "node", "job": "belfry"}));
+    assert_eq!(
+        (&series["samples"][0]["value"], &document["series"][1]["samples"][0]["value"]),
+        (&json!(100.0), &json!("NaN"))
+    );
+
+    let lines = objects(&cli.done(&["query", "test_value_watts", "-o", "jsonl"]).await);
+    assert_fields(&lines[0], "time metric labels value");
+    let rows = cli.csv(&["query", "test_value_watts"]).await;
+    assert_eq!((rows.len(), &*rows[0]["device"], &*rows[0]["value"]), (2, "d0", "100.0"));
+    let table = cli.done(&["query", "test_value_watts"]).await;
+    for part in
+        ["test_value_watts{instance=\"node\", job=\"belfry\"}", "2 series", "VALUE  DEVICE", "100 W  d0", "NaN  d1"]
+    {
+        assert!(table.contains(part), "{part:?} in {table}");
+    }
+    assert_eq!(cli.done(&["query", "1 + 1"]).await, "2\n");
+    assert_eq!(cli.done(&["query", "'text'"]).await, "text\n");
+    assert_eq!(cli.done(&["query", "nosuch"]).await, "no series match\n");
+    assert_eq!(cli.done(&["query", "test_value_watts", "--time", "1h"]).await, "no series match\n");
+}
+
+#[tokio::test]
+async fn a_range_is_plotted_and_all_its_points_are_told() {
+    let collector = with_samples().await;
+    let cli = Cli::admin(&collector);
+    let plot = cli.done(&["query", "test_value_watts{device=\"d0\"}", "--range", "10s"]).await;
+    for part in ["┤", "└──", "LAST", "104 W"] {
+        assert!(plot.contains(part), "{part:?} in {plot}");
+    }
+    let mut dotted = plot.lines().filter(|line| line.contains(['│', '┤']));
+    assert!(dotted.all(|line| line.chars().count() <= 80), "{plot}");
+    let range = ["query", "test_value_watts{device=\"d0\"}", "--range", "10s", "--step", "1s"];
+    let document = cli.json(&range).await;
+    let samples = document["series"][0]["samples"].as_array().unwrap();
+    assert!((5..=11).contains(&samples.len()), "{document}");
+    assert_eq!(samples.last().unwrap()["value"], 100.0);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_words() {
+    let collector = with_samples().await;
+    let cli = Cli::admin(&collector);
+    for (words, code, said) in [
+        (&["query", "nosuch(up)"][..], 2, "unknown function `nosuch` at 1:1"),
+        (&["query", "up[5m]", "--range", "1m"], 2, "a range vector has no value at each step of a range"),
+        (&["query", "test_value_watts * on() test_value_watts"], 2, "many"),
+        (&["query", "up", "--step", "5s"], 2, "--range"),
+        (&["query", "up", "--range", "1h", "--step", "0s"], 2, "--step must be more than 0"),
+        (&["query", "up", "--range", "1h", "--step", "1ms"], 2, "use a longer step"),
+        (&["query", "up", "--time", "noon"], 2, "5m for five minutes ago"),
+    ] {
+        let error = cli.run(words).await.refused(code);
+        assert!(error.contains(said), "{words:?}: {error}");
+    }
+    let viewer = collector.join_as("viewer", "grafana").await;
+    let directory = collector.scratch().join("viewer");
+    viewer.save(&directory).unwrap();
+    let asked = Cli::of(&directory).command(&["--collector", &collector.address().to_string(), "query", "1"]).output();
+    assert_eq!(String::from_utf8(asked.unwrap().stdout).unwrap(), "1\n", "a viewer may ask");
+}
