@@ -1,0 +1,162 @@
+//! How long queries take over HTTP: an hour of the reference data, of which the last minutes are in memory and all of it is on disk.
+//!
+//! `cargo bench -p belfry-tests --bench query_speed [-- NODES]`: medians and the collector's CPU time, of 20 nodes with 500 series each unless it is
+//! told otherwise.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench says what it finds, and panics where it cannot")]
+
+#[path = "../../cli/store/benches/fleet/mod.rs"]
+#[expect(dead_code, reason = "of the store's benches")]
+mod fleet;
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    sync::Arc,
+    time::Duration,
+};
+
+use belfry_common::{
+    clock,
+    model::{Batch, BatchKey, Epoch, Timestamp},
+};
+use belfry_store::{Entry, NodeId, Store};
+use belfry_tests::{collector::Collector, process};
+use fleet::Node;
+
+const SERIES: usize = 500;
+const SECONDS: i64 = 3600;
+const TRIES: usize = 30;
+
+/// What is asked, and over which range if not at an instant; in the order of the design's figures.
+const QUERIES: [(&str, bool); 10] = [
+    ("load1", false),
+    ("gpu_power_watts", false),
+    ("topk(10, gpu_power_watts)", false),
+    ("topk(10, avg_over_time(gpu_power_watts[5m]))", false),
+    ("avg by (instance) (gpu_util_percent)", true),
+    ("avg by (instance) (avg_over_time(gpu_util_percent[15s]))", true),
+    ("sum by (instance) (rate(cpu_seconds_total[1m]))", true),
+    ("quantile by (instance) (0.9, gpu_temp_celsius)", true),
+    ("gpu_power_watts > 300 and on (instance, gpu) gpu_util_percent < 50", true),
+    ("count({__name__=~\"gpu_.*\"})", false),
+];
+
+fn main() {
+    // Cargo adds a flag of its own.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let nodes: u64 = arguments.first().map_or(20, |nodes| nodes.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (collector, end) = runtime.block_on(filled(nodes));
+    println!("{nodes} nodes × {SERIES} series × {SECONDS} s; median of {TRIES}, and CPU time of each");
+    let mut server = Server::connect(&collector.http_address().to_string());
+    for (query, is_range) in QUERIES {
+        let path = path(query, is_range, end);
+        let bytes = server.get(&path);
+        let cpu = process::cpu(collector.process().id());
+        let mut times: Vec<Duration> = (0..TRIES)
+            .map(|_| {
+                let began = clock::monotonic();
+                server.get(&path);
+                began.elapsed()
+            })
+            .collect();
+        let cpu = (process::cpu(collector.process().id()) - cpu) / TRIES as u32;
+        times.sort_unstable();
+        let median = times.get(TRIES / 2).copied().unwrap_or_default();
+        println!(
+            "{median:>9.2?}  {cpu:>9.2?} of CPU  {bytes:>9} bytes  {query}{}",
+            if is_range { "  1 h @ 15 s" } else { "" }
+        );
+    }
+}
+
+fn path(query: &str, is_range: bool, end: Timestamp) -> String {
+    let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let end = end.as_millis() as f64 / 1000.0;
+    if is_range {
+        format!("/api/v1/query_range?query={encoded}&start={}&end={end}&step=15", end - 3600.0)
+    } else {
+        format!("/api/v1/query?query={encoded}&time={end}")
+    }
+}
+
+/// A collector that has the data, and the time of its newest sample.
+async fn filled(nodes: u64) -> (Collector, Timestamp) {
+    let mut collector = Collector::start().await;
+    for node in 0..nodes {
+        collector.join(&format!("node-{node:04}")).await;
+    }
+    assert!(collector.stop().await.success());
+    let end = Timestamp::from_millis(clock::now().as_millis().div_euclid(1000) * 1000);
+    let (mut store, _) = Store::open(&collector.data_directory(), fleet::options(), end).unwrap();
+    let maintainer = store.maintainer();
+    let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, SERIES, 1000, store.head().pool())).collect();
+    for second in 0..SECONDS {
+        let time = end.plus_millis((second - SECONDS + 1) * 1000);
+        let batches: Vec<Batch> = fleet.iter_mut().map(|node| node.batch(time)).collect();
+        for (number, batch) in (1..).zip(batches) {
+            let key = BatchKey { epoch: Epoch(1), sequence: second as u64 + 1 };
+            store.add(Entry { node: NodeId(number), key, received: time, batch: Arc::new(batch) }).unwrap();
+        }
+        store.commit().unwrap();
+        maintainer.run(time).unwrap();
+        store.cut(time).unwrap();
+    }
+    drop((store, maintainer));
+    collector.launch();
+    collector.ready().await;
+    (collector, end)
+}
+
+/// A connection that is kept.
+struct Server(BufReader<TcpStream>);
+
+impl Server {
+    fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The bytes of the answer's body, which is in one piece or in chunks.
+    fn get(&mut self, path: &str) -> usize {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        let (mut length, mut is_first) = (None, true);
+        loop {
+            let line = self.line();
+            assert!(!std::mem::take(&mut is_first) || line.contains(" 200 "), "{path}: {line}");
+            if line.is_empty() {
+                break;
+            }
+            let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = Some(value.trim().parse().unwrap());
+            }
+        }
+        if let Some(length) = length {
+            return self.take(length);
+        }
+        let mut bytes = 0;
+        loop {
+            let size = usize::from_str_radix(&self.line(), 16).unwrap();
+            bytes += self.take(size);
+            self.line();
+            if size == 0 {
+                return bytes;
+            }
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn take(&mut self, bytes: usize) -> usize {
+        let mut body = vec![0; bytes];
+        self.0.read_exact(&mut body).unwrap();
+        bytes
+    }
+}
