@@ -123,7 +123,7 @@ impl Queries {
             let waiting = Arc::clone(&waiting);
             thread::Builder::new().name("query".into()).spawn(move || work(&waiting))?;
         }
-        Ok(Self { jobs, reader, statistics: Arc::default() })
+        Ok(Self { jobs, reader: reader.with_all_cores(), statistics: Arc::default() })
     }
 
     /// Evaluates a query. It ends early when the future is dropped.

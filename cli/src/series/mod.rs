@@ -9,6 +9,7 @@ mod xid;
 
 use std::{
     collections::{BTreeMap, HashSet},
+    num::NonZero,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError, Weak},
     thread,
@@ -48,9 +49,7 @@ type NamedVisitor<'a> =
 /// What one query may read from disk. The engine counts what it keeps in memory; this bounds what it lets pass: a day of one metric of
 /// 5,000 nodes with 8 GPUs is 3.5 billion samples and 3 GB.
 fn read_limits() -> ReadLimits {
-    // The other half is for what arrives meanwhile.
-    let threads = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-    ReadLimits { series: 2_000_000, samples: 4_000_000_000, bytes: 8 * 1024 * 1024 * 1024, threads }
+    ReadLimits { series: 2_000_000, samples: 4_000_000_000, bytes: 8 * 1024 * 1024 * 1024, threads: 1 }
 }
 
 /// Rules read far less of a node; who once reads much more gives the memory back.
@@ -77,6 +76,12 @@ impl StoreReader {
             buffers: Arc::default(),
             limits: read_limits(),
         }
+    }
+
+    /// The same one, for a thread that gives way to all others: it may have every core that nobody needs.
+    pub(crate) fn with_all_cores(mut self) -> Self {
+        self.limits.threads = thread::available_parallelism().map_or(1, NonZero::get);
+        self
     }
 
     pub(crate) fn head(&self) -> &Head {

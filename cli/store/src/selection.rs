@@ -146,15 +146,87 @@ pub struct Sample {
 pub(crate) type Nodes<'a> = Option<&'a [NodeId]>;
 
 /// Puts samples that came late in their place; of two at one time the one that came last counts.
+///
+/// What is read block by block are a few runs, each in order, of which most overlap no other: a merged block comes after smaller ones that
+/// are newer, and memory has the end of what is on disk. Only runs that do overlap are sorted.
 pub(crate) fn put_in_order(samples: &mut Vec<Sample>, from: usize) {
     let added = samples.get(from..).unwrap_or_default();
     let Some(late) = added.windows(2).position(|pair| matches!(pair, [a, b] if a.time >= b.time)) else { return };
     let (in_order, others) = added.split_at(late + 1);
     let earliest = others.iter().map(|sample| sample.time).min();
     let from = from + in_order.partition_point(|sample| Some(sample.time) < earliest);
-    let mut mixed = samples.split_off(from);
+    let mixed = samples.split_off(from);
+    let mut runs: Vec<Run<'_>> = mixed.chunk_by(|a, b| a.time < b.time).enumerate().filter_map(Run::of).collect();
+    runs.sort_by_key(|run| run.first);
+    let mut rest = runs.as_mut_slice();
+    while let Some(first) = rest.first() {
+        let mut last = first.last;
+        let overlap = rest.iter().skip(1).take_while(|run| {
+            let overlaps = run.first <= last;
+            last = last.max(run.last);
+            overlaps
+        });
+        let (together, others) = rest.split_at_mut(1 + overlap.count());
+        joined(together, samples);
+        rest = others;
+    }
+}
+
+/// Samples in order, and where they came among other runs.
+struct Run<'a> {
+    place: usize,
+    samples: &'a [Sample],
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl<'a> Run<'a> {
+    fn of((place, samples): (usize, &'a [Sample])) -> Option<Self> {
+        Some(Self { place, samples, first: samples.first()?.time, last: samples.last()?.time })
+    }
+}
+
+/// Appends what runs have that overlap.
+fn joined(runs: &mut [Run<'_>], samples: &mut Vec<Sample>) {
+    if let [run] = runs {
+        return samples.extend_from_slice(run.samples);
+    }
+    runs.sort_by_key(|run| run.place);
+    let mut mixed: Vec<Sample> = runs.iter().flat_map(|run| run.samples).copied().collect();
     mixed.sort_by_key(|sample| sample.time);
     mixed.reverse();
     mixed.dedup_by_key(|sample| sample.time);
     samples.extend(mixed.into_iter().rev());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn samples_are_put_in_order_and_the_one_that_came_last_counts(
+            runs in proptest::collection::vec((0_i64..60, 1_i64..12, 1_i64..3), 0..8),
+            kept in 0_usize..3,
+        ) {
+            let sample = |time: i64, value: usize| Sample { time: Timestamp::from_millis(time), value: Ok(value as f64) };
+            let mut samples: Vec<Sample> = (0..kept).map(|at| sample(500 + at as i64, 0)).collect();
+            let mut expected = BTreeMap::new();
+            for (number, (start, count, step)) in (1..).zip(runs) {
+                for time in (0..count).map(|at| start + at * step) {
+                    samples.push(sample(time, number));
+                    expected.insert(time, number);
+                }
+            }
+            put_in_order(&mut samples, kept);
+            let seen: Vec<(i64, f64)> =
+                samples.iter().skip(kept).map(|sample| (sample.time.as_millis(), sample.value.unwrap())).collect();
+            let expected: Vec<(i64, f64)> = expected.into_iter().map(|(time, number)| (time, number as f64)).collect();
+            prop_assert_eq!(seen, expected);
+        }
+    }
 }

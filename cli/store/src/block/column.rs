@@ -30,6 +30,8 @@ const HOLES: u8 = 128;
 /// The reading at which a series ended: its group ticked on without it.
 pub(crate) const ENDED: Raw = Raw::from_bits(i64::MIN + ENDED_CODE as i64);
 const ENDED_CODE: u8 = 15;
+/// Bits up to this say why there is no value.
+const CODES_END: i64 = i64::MIN + u8::MAX as i64;
 
 /// From here on pco's tables pay: below, the codec's bits are smaller, and ten times cheaper.
 const PACKED_READINGS_MIN: usize = 512;
@@ -149,7 +151,17 @@ pub(crate) fn decode_samples(
         _ => {
             scratch.readings.clear();
             decode(resolution, bytes, times.len(), &mut scratch.readings)?;
-            extend(samples, (times, &scratch.readings), places, |reading| value(reading, resolution));
+            let readings = &scratch.readings;
+            match resolution {
+                Resolution::Decimal(digits) if readings.iter().all(|reading| reading.bits() > CODES_END) => {
+                    let divisor = resolution.divisor();
+                    match digits {
+                        0 => extend(samples, (times, readings), places, |reading| Ok(reading.bits() as f64)),
+                        _ => extend(samples, (times, readings), places, |reading| Ok(reading.bits() as f64 / divisor)),
+                    }
+                }
+                _ => extend(samples, (times, readings), places, |reading| value(reading, resolution)),
+            }
         }
     }
     Ok(())

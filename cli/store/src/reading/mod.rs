@@ -148,7 +148,8 @@ impl Reader {
         }
         let blocks = self.shelf.blocks();
         let hours = rows.map(|rows| rows.hours(&blocks)).unwrap_or_default();
-        for block in blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)) {
+        let wanted = blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)).collect();
+        for block in in_order_of_time(wanted) {
             let found = block.find(selection, Some(&elsewhere)).and_then(|found| gathered.add_block(block, &found));
             found.map_err(|error| self.quarantined(block, error))?;
             if gathered.from_disk > limits.series {
@@ -167,6 +168,19 @@ impl Reader {
         }
         error
     }
+}
+
+/// Blocks so that the samples of a series come in order, where that does not change which of two samples of one time comes last.
+fn in_order_of_time(blocks: Vec<&Arc<Block>>) -> Vec<&Arc<Block>> {
+    let span = |block: &Block| (block.summary().first_ms, block.summary().last_ms);
+    let mut order: Vec<usize> = (0..blocks.len()).collect();
+    order.sort_by_key(|&at| blocks.get(at).map(|block| span(block).0));
+    let sorted: Vec<(usize, &Arc<Block>)> = order.into_iter().filter_map(|at| Some((at, *blocks.get(at)?))).collect();
+    let changes_places = sorted.iter().enumerate().any(|(nth, (at, block))| {
+        let overlapping = sorted.iter().skip(nth + 1).take_while(|(_, later)| span(later).0 <= span(block).1);
+        overlapping.into_iter().any(|(later, _)| later < at)
+    });
+    if changes_places { blocks } else { sorted.into_iter().map(|(_, block)| block).collect() }
 }
 
 /// Whether something of a block is asked for: rows where there are some, raw samples where there are none.

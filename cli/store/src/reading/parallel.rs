@@ -16,8 +16,8 @@ use super::{
 };
 use crate::selection::Sample;
 
-/// Samples from which on threads pay: they take some tens of microseconds to start. Tests have not so many.
-const SAMPLES_MIN: u64 = if cfg!(test) { 100 } else { 2_000_000 };
+/// Samples from which on threads pay: they take some tens of microseconds to start, and a sample some ten nanoseconds. Tests have not so many.
+const SAMPLES_MIN: u64 = if cfg!(test) { 100 } else { 250_000 };
 /// Samples of a run: some megabytes for each thread.
 const RUN_SAMPLES: u64 = if cfg!(test) { 200 } else { 128 * 1024 };
 const RUN_SERIES_MAX: u64 = 64;
@@ -30,8 +30,11 @@ pub(super) struct Plan {
     run: usize,
 }
 
-/// A series that was read.
-type Read = Result<Vec<Sample>, ReadError>;
+/// Series that are handed over together: to wake who waits for one costs as much as to read some hundred samples.
+const GROUP_SERIES: usize = 8;
+
+/// Some series that were read.
+type Read = Result<Vec<Vec<Sample>>, ReadError>;
 
 impl Plan {
     /// For so many series of which one took this; `None` if one thread does.
@@ -54,15 +57,15 @@ impl Plan {
         thread::scope(|scope| {
             let mut inboxes = Vec::new();
             for first in 0..self.threads {
-                let (queue, inbox) = sync_channel(self.run);
+                let (queue, inbox) = sync_channel(self.run.div_ceil(GROUP_SERIES));
                 let mut sources: Vec<Source> = sources.iter().map(Source::again).collect();
-                let series = runs.iter().skip(first).step_by(self.threads).flat_map(|run| run.iter());
+                let groups = runs.iter().skip(first).step_by(self.threads).flat_map(|run| run.chunks(GROUP_SERIES));
                 let work = move || {
                     let read = |parts: &Parts, buffers: &mut Buffers| {
                         let cost = parts.read(&mut sources, of_head, part, buffers, failed)?;
                         spent.add(cost)
                     };
-                    decode(series, read, &queue);
+                    decode(groups, read, &queue);
                 };
                 let spawned = thread::Builder::new().name("read".into()).spawn_scoped(scope, work);
                 spawned.map_err(ReadError::Thread)?;
@@ -75,17 +78,20 @@ impl Plan {
 
 /// Reads series until nobody wants more of them.
 fn decode<'a>(
-    series: impl Iterator<Item = &'a Parts>,
+    groups: impl Iterator<Item = &'a [Parts]>,
     mut read: impl FnMut(&Parts, &mut Buffers) -> Result<(), ReadError>,
     queue: &SyncSender<Read>,
 ) {
     let mut buffers = Buffers::default();
-    for parts in series {
-        let result = read(parts, &mut buffers);
+    let mut read = |parts: &Parts| {
+        read(parts, &mut buffers)?;
+        let next = Vec::with_capacity(buffers.samples.len());
+        Ok(mem::replace(&mut buffers.samples, next))
+    };
+    for group in groups {
+        let result: Read = group.iter().map(&mut read).collect();
         let is_last = result.is_err();
-        let samples = Vec::with_capacity(buffers.samples.len());
-        let samples = mem::replace(&mut buffers.samples, samples);
-        if queue.send(result.map(|()| samples)).is_err() || is_last {
+        if queue.send(result).is_err() || is_last {
             return;
         }
     }
@@ -97,12 +103,13 @@ fn visit_in_order(
     visitor: Visitor<'_>,
 ) -> Result<ControlFlow<()>, ReadError> {
     for (run, inbox) in runs.iter().zip(inboxes.iter().cycle()) {
-        for parts in *run {
+        for group in run.chunks(GROUP_SERIES) {
             // A thread that is gone has panicked, and so will this one.
-            let Ok(samples) = inbox.recv() else { return Ok(ControlFlow::Break(())) };
-            let samples = samples?;
-            if !samples.is_empty() && visitor(parts.node, &parts.definition, &samples).is_break() {
-                return Ok(ControlFlow::Break(()));
+            let Ok(read) = inbox.recv() else { return Ok(ControlFlow::Break(())) };
+            for (parts, samples) in group.iter().zip(read?) {
+                if !samples.is_empty() && visitor(parts.node, &parts.definition, &samples).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
         }
     }
