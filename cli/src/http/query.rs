@@ -43,7 +43,7 @@ async fn answer(app: &App, parameters: &Parameters, when: When) -> Result<Respon
     let limit = parameters.limit("limit")?;
     let timeout = parameters.timeout()?.unwrap_or(TIMEOUT_MAX);
     let mut options = PlanOptions::default();
-    if let Some(lookback_ms) = parameters.duration_ms("lookback_delta")? {
+    if let Some(lookback_ms) = parameters.duration_ms("lookback_delta")?.filter(|lookback_ms| *lookback_ms > 0) {
         options.lookback_ms = lookback_ms;
     }
     let expression = parameters.first("query").unwrap_or_default();
