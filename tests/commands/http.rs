@@ -71,7 +71,7 @@ async fn queries_are_answered_in_prometheus_form() {
 async fn what_is_wrong_has_prometheus_status_and_names_its_place() {
     let (collector, _) = with_readings().await;
     for (path, status, kind, words) in [
-        ("query?query=sum(", 400, "bad_data", "invalid parameter \"query\": unclosed left parenthesis"),
+        ("query?query=sum(", 400, "bad_data", "invalid parameter \"query\": unclosed parenthesis at 1:4"),
         ("query?query=nosuch(up)", 400, "bad_data", "unknown function `nosuch` at 1:1"),
         ("query?query=up&time=noon", 400, "bad_data", "cannot parse \"noon\" to a valid timestamp"),
         ("query?query=test_value * on() test_value", 422, "execution", "many"),

@@ -57,7 +57,7 @@ async fn a_good_file_passes_without_a_collector() {
 async fn a_bad_file_fails_by_file_line_and_column() {
     let files = Files::new();
     let cases = [
-        ("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: sum by (\n", "5:11: error: "),
+        ("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: sum by (\n", "5:18: error: "),
         (
             "groups:\n- name: g\n  rulez: []\n",
             "3:3: error: unknown field \"rulez\" in a group; did you mean \"rules\"?",

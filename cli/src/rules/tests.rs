@@ -90,7 +90,7 @@ fn every_problem_of_a_file_is_told() {
 "#,
         &expect![[r#"
             a.yml:3:5: error: unknown field "intervall" in a group; did you mean "interval"?
-            a.yml:6:15: error: group "one", rule "Broken": the expression is not valid: unclosed left parenthesis; mend the expression
+            a.yml:6:18: error: group "one", rule "Broken": the expression is not valid: unclosed parenthesis; mend the expression
             a.yml:7:9: error: group "one", rule "Broken": unknown field "fore" in a rule; did you mean "for"?
             a.yml:8:9: error: group "one", rule "NoExpression": the rule has no expression; add `expr: …`
             a.yml:9:9: error: group "one", rule 3: the rule has neither `alert` nor `record`; give it a name: `alert: …` to alert, `record: …` to store the result
@@ -344,7 +344,7 @@ fn loading_is_all_or_nothing() {
     let error = RuleSet::load(&sources(&[good, bad])).expect_err("the second file is bad");
     expect![[r#"
         rules not loaded, 1 error:
-          b.yml:1:47: error: group "a", rule "x": the expression is not valid: unknown function `up`; mend the expression"#]].assert_eq(&error.to_string());
+          b.yml:1:49: error: group "a", rule "x": the expression is not valid: unclosed parenthesis; mend the expression"#]].assert_eq(&error.to_string());
     assert_eq!(RuleSet::load(&sources(&[good, good.replace("x,", "y,").as_str()])).expect("valid").len(), 2);
 }
 

@@ -46,20 +46,25 @@ pub(super) fn scan(expression: &str) -> Result<Scan, PlanError> {
     Ok(found)
 }
 
-/// Bounds the depth of the tree that the parser will build.
+/// Bounds the depth of the tree that the parser will build, and refuses what is not closed.
 ///
 /// Brackets, unary operators and `^` nest to the right; every other operator makes a chain, which the
 /// evaluator walks without recursion.
 fn bound(expression: &str, tokens: &[Token]) -> Result<(), PlanError> {
     let mut levels = vec![0_usize];
+    let mut open = Vec::new();
     let mut operators = 0;
     let mut operand_before = false;
     for token in tokens {
         let run = levels.last_mut();
         match token.kind {
-            TokenKind::Open => levels.push(0),
+            TokenKind::Open => {
+                levels.push(0);
+                open.push(token);
+            }
             TokenKind::Close => {
                 levels.pop();
+                open.pop();
             }
             TokenKind::Operator | TokenKind::Word if token.is_operator(expression) => {
                 operators += 1;
@@ -83,7 +88,10 @@ fn bound(expression: &str, tokens: &[Token]) -> Result<(), PlanError> {
             return Err(PlanError::TooManyOperators { span: token.span(expression) });
         }
     }
-    Ok(())
+    match open.last() {
+        Some(token) => Err(PlanError::Unclosed { what: "parenthesis", span: token.span(expression) }),
+        None => Ok(()),
+    }
 }
 
 struct Scanner<'a> {
