@@ -172,7 +172,8 @@ mod tests {
     fn check(points: Vec<(i64, f64)>, expected: &Expect) {
         let curves = vec![Curve { points, tint: Tint::of(0) }];
         let plot = Plot { curves, from_ms: 0, until_ms: 100, gap_ms: 10, width: 12, height: 3 };
-        expected.assert_eq(&plot.lines(false).join("\n"));
+        let lines: Vec<String> = plot.lines(false).iter().map(|line| format!("│{line}")).collect();
+        expected.assert_eq(&lines.join("\n"));
     }
 
     #[test]
@@ -180,23 +181,23 @@ mod tests {
         check(
             (0..=10).map(|at| (at * 10, at as f64)).collect(),
             &expect![[r#"
-                    ⣀⡤⠒⠉
-                ⣀⠤⠖⠉
-            ⣀⠤⠚⠉"#]],
+            │        ⣀⡤⠒⠉
+            │    ⣀⠤⠖⠉
+            │⣀⠤⠚⠉"#]],
         );
         check(
             [0, 10, 20, 60, 70, 80].map(|at| (at, 5.0)).to_vec(),
             &expect![[r#"
-
-            ⠤⠤⠤    ⠤⠤⠄
-        "#]],
+            │
+            │⠤⠤⠤    ⠤⠤⠄
+            │"#]],
         );
         check(
             vec![(0, f64::NAN), (50, f64::INFINITY)],
             &expect![[r#"
-
-
-        "#]],
+            │
+            │
+            │"#]],
         );
     }
 
