@@ -6,14 +6,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::Command,
 };
 
 use belfry_tests::{
-    binaries,
+    binaries, http,
     process::{Process, run},
     skip::skipped,
     wait::{SOON, eventually},
@@ -101,12 +100,9 @@ async fn start(directory: &Path) -> Option<(Process, SocketAddr)> {
 }
 
 fn scrape(address: SocketAddr) -> Option<Scrape> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
+    let (_, text) = http::get(address, "/metrics")?;
     let mut scrape = Scrape::default();
-    for line in text.lines().skip_while(|line| !line.is_empty()) {
+    for line in text.lines() {
         if let Some(counter) = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter")) {
             scrape.counters.insert(counter.to_string());
         } else if line.starts_with("node_") {

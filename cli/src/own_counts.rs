@@ -110,13 +110,13 @@ fn of_store(services: &Services) -> Vec<OwnCount> {
 }
 
 fn of_queries(services: &Services) -> Vec<OwnCount> {
-    let QueryStatistics { done, failed, micros: took } = &*services.queries.statistics;
+    let QueryStatistics { done, stopped, micros: took } = &*services.queries.statistics;
     vec![
         count("belfry_collector_queries_total", "Queries that were answered.", done.load(Relaxed)),
         count(
             "belfry_collector_queries_stopped_total",
             "Queries that ended because their time was over, or nobody waited for them any more.",
-            failed.load(Relaxed),
+            stopped.load(Relaxed),
         ),
         micros("belfry_collector_query_seconds_total", "Time in which queries ran.", took.load(Relaxed)),
     ]

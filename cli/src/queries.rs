@@ -29,9 +29,6 @@ pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(120);
 /// is told to come back.
 const WAITING_MAX: usize = 256;
 
-/// Most samples that one query may read, and values that one step of it may make: half a gigabyte.
-const SAMPLES_MAX: usize = 50_000_000;
-
 /// One query.
 #[derive(Debug)]
 pub(crate) struct Query {
@@ -85,7 +82,7 @@ pub(crate) struct Queries {
 pub(crate) struct QueryStatistics {
     pub(crate) done: AtomicU64,
     /// Ended because their time was over, or because nobody waited any more.
-    pub(crate) failed: AtomicU64,
+    pub(crate) stopped: AtomicU64,
     pub(crate) micros: AtomicU64,
 }
 
@@ -132,9 +129,10 @@ impl Queries {
     /// [`QueryError`].
     pub(crate) async fn run(&self, query: Query) -> Result<Output, QueryError> {
         let Query { plan, when, timeout } = query;
+        let timeout = timeout.min(TIMEOUT_MAX);
         let evaluated = self.read(timeout, move |reader, patience| {
             let is_over = || patience.is_over();
-            let limits = Limits { samples_max: SAMPLES_MAX, cancelled: Some(&is_over), ..Limits::default() };
+            let limits = Limits { cancelled: Some(&is_over), ..Limits::default() };
             match when {
                 When::Instant(time_ms) => evaluate_instant(&plan, reader, time_ms, &limits),
                 When::Range { start_ms, end_ms, step_ms } => {
@@ -165,14 +163,14 @@ impl Queries {
         let deadline = patience.deadline;
         let job = Box::new(move || {
             if patience.is_over() {
-                statistics.failed.fetch_add(1, Relaxed);
+                statistics.stopped.fetch_add(1, Relaxed);
                 return;
             }
             let began = clock::monotonic();
             let value = work(&reader, &patience);
             let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             statistics.micros.fetch_add(micros, Relaxed);
-            let count = if patience.is_over() { &statistics.failed } else { &statistics.done };
+            let count = if patience.is_over() { &statistics.stopped } else { &statistics.done };
             count.fetch_add(1, Relaxed);
             // Nobody waits any more: it was for them alone.
             drop(done.send(value));

@@ -6,6 +6,7 @@ use belfry_common::{
 };
 use belfry_tests::{
     collector::Collector,
+    http::ask,
     samples::batch_of,
     wait::{SOON, eventually},
 };
@@ -150,11 +151,14 @@ async fn forms_can_be_posted_and_answers_are_packed_for_who_can_unpack_them() {
     let (collector, _) = with_readings().await;
     let form = "query=sum(test_value%7Bdevice%3D%22d0%22%7D)";
     let head = format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}", form.len());
-    let (_, body) = collector.http(&format!("POST /api/v1/query HTTP/1.0\r\n{head}\r\n\r\n{form}"));
+    let (_, body) =
+        ask(collector.http_address(), &format!("POST /api/v1/query HTTP/1.0\r\n{head}\r\n\r\n{form}")).unwrap();
     let answer: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(answer["data"]["result"][0]["value"][1], "1.5", "{answer}");
     for (coding, magic) in [("gzip", &[0x1f, 0x8b][..]), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd])] {
-        let (head, body) = collector.http(&format!("GET /metrics HTTP/1.0\r\nAccept-Encoding: {coding}\r\n\r\n"));
+        let (head, body) =
+            ask(collector.http_address(), &format!("GET /metrics HTTP/1.0\r\nAccept-Encoding: {coding}\r\n\r\n"))
+                .unwrap();
         assert!(head.contains(&format!("content-encoding: {coding}")), "{head}");
         assert!(body.starts_with(magic));
     }

@@ -46,7 +46,7 @@ async fn an_instant_in_every_form() {
     assert_eq!((rows.len(), &*rows[0]["device"], &*rows[0]["value"]), (2, "d0", "100.0"));
     let table = cli.done(&["query", "test_value_watts"]).await;
     for part in
-        ["test_value_watts{instance=\"node\", job=\"belfry\"}", "2 series", "VALUE  DEVICE", "100 W  d0", "NaN  d1"]
+        ["test_value_watts{instance=\"node\",job=\"belfry\"}", "2 series", "VALUE  DEVICE", "100 W  d0", "NaN  d1"]
     {
         assert!(table.contains(part), "{part:?} in {table}");
     }

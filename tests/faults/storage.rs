@@ -1,14 +1,6 @@
 //! Disks that are full, slow or broken under a running collector.
 
-use std::{
-    fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    process::Command,
-    sync::LazyLock,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command, sync::LazyLock, time::Duration};
 
 use belfry_common::{clock, model::Epoch};
 use belfry_tests::{
@@ -26,15 +18,6 @@ use serde_json::{Value, json};
 const MIB: u64 = 1024 * 1024;
 static FOLLOW: LazyLock<Value> =
     LazyLock::new(|| json!({"request": "follow", "from": {"after": 0}, "cursor": null, "is_once": false}));
-
-/// The status of a GET.
-fn http_status(address: SocketAddr, path: &str) -> u16 {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer[9..12].parse().unwrap()
-}
 
 /// Makes this system call do something else on the journal of a running collector, from when this returns.
 async fn inject(collector: &Collector, injection: &str) -> Process {
@@ -231,8 +214,8 @@ async fn a_full_disk_stops_acknowledgements_until_there_is_space() {
         })
         .await;
         let acknowledged = *progress.borrow_and_update();
-        assert_eq!(http_status(collector.http_address(), "/-/ready"), 503, "it says that it is not ready");
-        assert_eq!(http_status(collector.http_address(), "/-/healthy"), 200, "and that it lives");
+        assert_eq!(collector.get("/-/ready").0, 503, "it says that it is not ready");
+        assert_eq!(collector.get("/-/healthy").0, 200, "and that it lives");
         assert_eq!(admin.node("recorder").await["name"], "recorder", "questions are answered");
         // Nothing is what must happen, for as long as anything would take.
         let anything = tokio::time::timeout(Duration::from_secs(2), progress.wait_for(|&now| now > acknowledged));
@@ -241,7 +224,7 @@ async fn a_full_disk_stops_acknowledgements_until_there_is_space() {
         flowing(&mut progress, 100).await;
     };
     recorder.sessions_until(address, full).await;
-    assert_eq!(http_status(collector.http_address(), "/-/ready"), 200, "it is ready again");
+    assert_eq!(collector.get("/-/ready").0, 200, "it is ready again");
     collector.stop().await;
     check(&collector, &recorder).await;
 }

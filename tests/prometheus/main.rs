@@ -11,8 +11,7 @@ mod samples;
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::Command,
 };
@@ -21,6 +20,7 @@ use belfry_common::{clock, model::Timestamp};
 use belfry_tests::{
     cli::Cli,
     collector::Collector,
+    http::get,
     process::{Process, finish},
     skip::skipped,
     wait::{SOON, eventually},
@@ -203,15 +203,6 @@ fn close(a: &str, b: &str) -> bool {
     let (Ok(a), Ok(b)) = (a.parse::<f64>(), b.parse::<f64>()) else { return false };
     // What is left of equal numbers that were subtracted has no relative size.
     (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1e-3)
-}
-
-fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    Some((head.split_whitespace().nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 fn encoded(text: &str) -> String {

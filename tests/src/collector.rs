@@ -2,8 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -20,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    binaries,
+    binaries, http,
     process::Process,
     wait::{SOON, eventually},
 };
@@ -192,23 +191,7 @@ impl Collector {
     /// What it answers over HTTP: the status, and the body.
     #[must_use]
     pub fn get(&self, path: &str) -> (u16, String) {
-        let path =
-            path.replace('"', "%22").replace('{', "%7B").replace('}', "%7D").replace(' ', "%20").replace('>', "%3E");
-        let (head, body) = self.http(&format!("GET {path} HTTP/1.0\r\n\r\n"));
-        let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
-        (status.unwrap_or_else(|| panic!("no status in {head:?}")), String::from_utf8(body).unwrap())
-    }
-
-    /// What it answers to a whole request, which must ask to close the connection or be of HTTP/1.0: the head, and the body.
-    #[must_use]
-    pub fn http(&self, request: &str) -> (String, Vec<u8>) {
-        let mut stream = TcpStream::connect(self.http_address()).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a whole head");
-        let body = answer.split_off(end + 4);
-        (String::from_utf8(answer).unwrap(), body)
+        http::get(self.http_address(), path).unwrap_or_else(|| panic!("no answer to {path}"))
     }
 
     /// A number of the collector's own metrics, as Prometheus would scrape it.

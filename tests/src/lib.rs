@@ -17,6 +17,7 @@ pub mod fake_collector;
 pub mod figures;
 pub mod gpus;
 pub mod hostile;
+pub mod http;
 pub mod oracle;
 pub mod process;
 pub mod recorder;

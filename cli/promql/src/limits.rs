@@ -43,9 +43,9 @@ pub struct Limits<'a> {
 }
 
 impl Default for Limits<'_> {
-    /// Prometheus' defaults where it has them: 50 million samples and 11,000 steps.
+    /// Prometheus' defaults where it has them: 50 million samples, and 11,000 steps after the first.
     fn default() -> Self {
-        Self { samples_max: 50_000_000, series_max: 1_000_000, steps_max: 11_000, cancelled: None }
+        Self { samples_max: 50_000_000, series_max: 1_000_000, steps_max: 11_001, cancelled: None }
     }
 }
 

@@ -71,25 +71,25 @@ impl Time {
 
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let output = global.output(Format::Table);
-    let end_ms = args.time.map_or_else(|| clock::now().as_millis(), Time::millis);
-    let mut request = Request::Query {
-        expression: args.expression.clone(),
-        start_ms: None,
-        end_ms: args.time.map(Time::millis),
-        step_ms: None,
-        timeout_ms: millis(args.timeout),
-    };
-    if let (Some(range), Request::Query { start_ms, end_ms: end, step_ms, .. }) = (args.range, &mut request) {
-        let step = args.step.unwrap_or_else(|| step(range, &output));
-        if step.is_zero() {
-            return Err(UsageError("--step must be more than 0".into()).into());
-        }
-        let length = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        // Whole multiples: the same range asked for again a second later has the same points, and one more.
-        let last_ms = if args.step.is_some() { end_ms } else { end_ms.div_euclid(length(step)) * length(step) };
-        (*start_ms, *end, *step_ms) = (Some(last_ms.saturating_sub(length(range))), Some(last_ms), Some(length(step)));
-    }
+    let (start_ms, end_ms, step_ms) = times(args, &output)?;
+    let (expression, timeout_ms) = (args.expression.clone(), millis(args.timeout));
+    let request = Request::Query { expression, start_ms, end_ms, step_ms, timeout_ms };
     with_client(global, async |client| show(client, &request, args, &output).await)
+}
+
+/// Start, end and step of a range; of an instant at most the end.
+fn times(args: &Args, output: &Output) -> anyhow::Result<(Option<i64>, Option<i64>, Option<i64>)> {
+    let end_ms = args.time.map(Time::millis);
+    let Some(range) = args.range else { return Ok((None, end_ms, None)) };
+    if args.step.is_some_and(|step| step.is_zero()) {
+        return Err(UsageError("--step must be more than 0".into()).into());
+    }
+    let length = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let step_ms = length(args.step.unwrap_or_else(|| step(range, output)));
+    let end_ms = end_ms.unwrap_or_else(|| clock::now().as_millis());
+    // Whole multiples: the same range asked for again a second later has the same points, and one more.
+    let end_ms = if args.step.is_some() { end_ms } else { end_ms.div_euclid(step_ms) * step_ms };
+    Ok((Some(end_ms.saturating_sub(length(range))), Some(end_ms), Some(step_ms)))
 }
 
 async fn show(client: &Client, request: &Request, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {

@@ -8,6 +8,7 @@ use belfry_common::error_chain::ErrorChain;
 use belfry_promql::{EvalError, ReadError};
 use serde::Serialize;
 
+use super::parameters::invalid;
 use crate::queries::QueryError;
 
 /// Kinds of errors; the names are Prometheus'.
@@ -49,16 +50,19 @@ impl ApiError {
 
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
+        let text = ErrorChain(&error).to_string();
         let kind = match &error {
-            QueryError::Plan(_) => ErrorType::BadData,
-            QueryError::Evaluate(EvalError::InvalidTimes | EvalError::NotForRange { .. }) => ErrorType::BadData,
+            QueryError::Plan(_) | QueryError::Evaluate(EvalError::NotForRange { .. }) => {
+                return invalid("query", &text);
+            }
+            QueryError::Evaluate(EvalError::InvalidTimes) => ErrorType::BadData,
             QueryError::Evaluate(EvalError::Internal(_)) => ErrorType::Internal,
             QueryError::Evaluate(_) | QueryError::Read(_) => ErrorType::Execution,
             QueryError::Timeout(_) => ErrorType::Timeout,
             QueryError::TooMany => ErrorType::Unavailable,
             QueryError::Ended => ErrorType::Internal,
         };
-        Self::new(kind, ErrorChain(&error).to_string())
+        Self::new(kind, text)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use belfry_common::model::Raw;
 use belfry_promql::{Labels, METRIC_NAME};
 
-use super::results::number;
+use super::number::number;
 use crate::fleet::OwnCount;
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
-    ops::ControlFlow,
 };
 
 use axum::{
@@ -12,14 +11,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use belfry_common::clock;
-use belfry_promql::{Labels, METRIC_NAME, Needed, PlanOptions, ReadRequest, Sample, SeriesReader as _, is_stale};
+use belfry_promql::{Labels, METRIC_NAME, PlanOptions, Sample, is_stale};
 
 use super::{
     App,
     envelope::{ApiError, ErrorType},
     exposition,
-    parameters::Parameters,
-    series::selectors,
+    parameters::{Parameters, Period},
+    series::{selectors, visit, within},
 };
 use crate::queries::TIMEOUT_MAX;
 
@@ -36,28 +35,18 @@ pub(super) async fn federate(State(app): State<App>, parameters: Parameters) -> 
         metrics.iter().map(|metric| (metric.name.to_string(), metric.kind.prometheus_type())).collect()
     };
     let end_ms = clock::now().as_millis();
+    let period = Period { start_ms: end_ms - PlanOptions::default().lookback_ms + 1, end_ms };
     let found = app.services.queries.read(TIMEOUT_MAX, move |reader, patience| {
         let mut found: BTreeMap<Labels, Sample> = BTreeMap::new();
-        let start_ms = end_ms - PlanOptions::default().lookback_ms;
         for matchers in &selectors {
-            let request = ReadRequest { matchers, start_ms, end_ms, needed: Needed::Newest };
-            let mut visitor = |labels: &Labels, samples: &[Sample]| {
+            visit(reader, matchers, &period, patience, |labels, samples| {
                 if let Some(newest) = samples.last().filter(|newest| !is_stale(newest.value)) {
                     found.insert(labels.clone(), *newest);
                 }
-                if found.len() > SERIES_MAX || patience.is_over() {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            };
-            reader.visit(&request, &mut visitor)?;
-            if found.len() > SERIES_MAX {
-                let what = format!("more than {SERIES_MAX} series match: federate fewer");
-                return Err(ApiError::new(ErrorType::Execution, what));
-            }
+                within(found.len(), SERIES_MAX)
+            })?;
         }
-        Ok(found)
+        Ok::<_, ApiError>(found)
     });
     let text = text(&found.await??, &types);
     Ok(([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())

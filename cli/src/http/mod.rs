@@ -6,6 +6,7 @@
 mod envelope;
 mod exposition;
 mod federate;
+mod number;
 mod parameters;
 mod query;
 mod results;

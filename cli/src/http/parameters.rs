@@ -105,6 +105,10 @@ pub(super) fn invalid(name: &str, what: &str) -> ApiError {
     ApiError::new(ErrorType::BadData, format!("invalid parameter {name:?}: {what}"))
 }
 
+pub(super) fn end_before_start() -> ApiError {
+    invalid("end", "end timestamp must not be before start time")
+}
+
 /// A range of time as the store has it, from the parameters `start` and `end`, both included.
 pub(super) struct Period {
     pub(super) start_ms: i64,
@@ -117,7 +121,7 @@ impl Period {
         let end_ms = parameters.time_ms("end")?.unwrap_or(now.as_millis());
         let start_ms = parameters.time_ms("start")?.unwrap_or(end_ms.saturating_sub(default_ms));
         if end_ms < start_ms {
-            return Err(invalid("end", "end timestamp must not be before start time"));
+            return Err(end_before_start());
         }
         Ok(Self { start_ms, end_ms })
     }

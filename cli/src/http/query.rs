@@ -2,15 +2,15 @@
 
 use axum::{extract::State, response::Response};
 use belfry_common::clock;
-use belfry_promql::{Plan, PlanOptions, ValueType};
+use belfry_promql::{Plan, PlanOptions};
 
 use super::{
     App,
     envelope::{ApiError, ErrorType},
-    parameters::{Parameters, invalid},
+    parameters::{Parameters, end_before_start, invalid},
     results,
 };
-use crate::queries::{Query, TIMEOUT_MAX, When};
+use crate::queries::{Query, QueryError, TIMEOUT_MAX, When};
 
 /// Points of one series that one answer has: more than any screen shows.
 const POINTS_MAX: i64 = 11_000;
@@ -24,7 +24,7 @@ pub(super) async fn range(State(app): State<App>, parameters: Parameters) -> Res
     let start_ms = parameters.needed_time_ms("start")?;
     let end_ms = parameters.needed_time_ms("end")?;
     if end_ms < start_ms {
-        return Err(invalid("end", "end timestamp must not be before start time"));
+        return Err(end_before_start());
     }
     let step_ms = parameters.duration_ms("step")?;
     let step_ms = step_ms.ok_or_else(|| invalid("step", "cannot parse \"\" to a valid duration"))?;
@@ -48,11 +48,6 @@ async fn answer(app: &App, parameters: &Parameters, when: When) -> Result<Respon
     }
     let expression = parameters.first("query").unwrap_or_default();
     let plan = plan(expression, options)?;
-    if matches!(when, When::Range { .. }) && !matches!(plan.value_type(), ValueType::Scalar | ValueType::Vector) {
-        let found = plan.value_type();
-        let what = format!("invalid expression type \"{found}\" for range query, must be Scalar or instant Vector");
-        return Err(invalid("query", &what));
-    }
     let (When::Instant(time_ms) | When::Range { end_ms: time_ms, .. }) = when;
     let output = app.services.queries.run(Query { plan, when, timeout }).await?;
     Ok(results::response(output, time_ms, limit))
@@ -60,6 +55,5 @@ async fn answer(app: &App, parameters: &Parameters, when: When) -> Result<Respon
 
 /// The plan of the parameter `query`.
 pub(super) fn plan(expression: &str, options: PlanOptions) -> Result<Plan, ApiError> {
-    Plan::parse_with(expression, options)
-        .map_err(|error| invalid("query", &belfry_common::error_chain::ErrorChain(&error).to_string()))
+    Ok(Plan::parse_with(expression, options).map_err(QueryError::from)?)
 }

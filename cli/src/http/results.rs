@@ -17,7 +17,10 @@ use belfry_promql::{Labels, Level, Output, Sample, Series, Value};
 use bytes::Bytes;
 use http_body::Frame;
 
-use super::envelope::{JSON, TRUNCATED};
+use super::{
+    envelope::{JSON, TRUNCATED},
+    number::number,
+};
 
 /// Pieces of about this many bytes are passed on.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -176,23 +179,6 @@ fn time(text: &mut String, ms: i64) {
     let (seconds, rest) = (ms / 1000, ms % 1000);
     // Writing to a string does not fail.
     let _ = if rest == 0 { write!(text, "{sign}{seconds}") } else { write!(text, "{sign}{seconds}.{rest:03}") };
-}
-
-/// As few digits as tell the number from its neighbours, and an exponent for the very small and the very large.
-pub(super) fn number(text: &mut String, value: f64) {
-    let size = value.abs();
-    if value.is_nan() {
-        text.push_str("NaN");
-    } else if value.is_infinite() {
-        text.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
-    } else if size == 0.0 || (1e-6..1e21).contains(&size) {
-        let _ = write!(text, "{value}");
-    } else {
-        let short = format!("{value:e}");
-        let (digits, exponent) = short.split_once('e').unwrap_or((&short, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
-        let _ = write!(text, "{digits}e{sign}{exponent:0>2}");
-    }
 }
 
 fn string(text: &mut String, value: &str) {

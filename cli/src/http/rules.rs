@@ -1,16 +1,19 @@
 //! `rules` and `alerts`: what the collector evaluates and what stands, as Prometheus tells it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use axum::extract::State;
-use belfry_promql::Labels;
+use belfry_promql::{Labels, Matcher};
 use serde::Serialize;
 
 use super::{
     App,
     envelope::{ApiError, Data},
+    number::number,
     parameters::{Parameters, invalid},
-    results::number,
     series::selectors,
 };
 use crate::alerts::{AlertView, RuleHealth, RuleState, RuleType, RuleView, Time};
@@ -81,7 +84,7 @@ struct Wanted {
     names: HashSet<String>,
     groups: HashSet<String>,
     files: HashSet<String>,
-    selectors: Vec<std::sync::Arc<[belfry_promql::Matcher]>>,
+    selectors: Vec<Arc<[Matcher]>>,
     with_alerts: bool,
 }
 
@@ -107,9 +110,8 @@ impl Wanted {
     fn wants(&self, rule: &RuleView) -> bool {
         let named = |wanted: &HashSet<String>, name: &str| wanted.is_empty() || wanted.contains(name);
         let labels: Labels = rule.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let matches = |matchers: &std::sync::Arc<[belfry_promql::Matcher]>| {
-            matchers.iter().all(|matcher| matcher.matches(labels.value(matcher.name())))
-        };
+        let matches =
+            |matchers: &Arc<[Matcher]>| matchers.iter().all(|matcher| matcher.matches(labels.value(matcher.name())));
         self.kind.is_none_or(|kind| kind == rule.kind)
             && named(&self.names, &rule.rule)
             && named(&self.groups, &rule.group)

@@ -8,7 +8,7 @@ use std::{
 
 use axum::extract::{Path, State};
 use belfry_common::{clock, error_chain::ErrorChain};
-use belfry_promql::{Labels, Matcher, Needed, Plan, ReadRequest, SeriesReader as _};
+use belfry_promql::{Labels, Matcher, Needed, Plan, ReadRequest, Sample, SeriesReader as _};
 use serde::Serialize;
 
 use super::{
@@ -36,42 +36,19 @@ pub(super) async fn series(
     if selectors.is_empty() {
         return Err(ApiError::new(ErrorType::BadData, "no match[] parameter provided"));
     }
-    let limit = parameters.limit("limit")?.unwrap_or(usize::MAX);
-    let found = read(&app, &parameters, move |reader, period, patience| {
-        let mut found = BTreeSet::new();
-        for matchers in selectors {
-            visit(reader, &matchers, period, patience, |labels| {
-                found.insert(labels.clone());
-                within(found.len())
-            })?;
-        }
-        Ok(found)
-    });
-    let found = found.await?;
-    let is_truncated = found.len() > limit;
-    let shown = found.iter().take(limit);
-    let shown = shown.map(|labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
-    Ok(Data::truncated(shown.collect(), is_truncated))
+    let gather = |labels: &Labels, found: &mut BTreeSet<Labels>| {
+        found.insert(labels.clone());
+    };
+    let found = gathered(&app, &parameters, selectors, gather).await?;
+    let pairs = |labels: Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Ok(Data { data: found.data.into_iter().map(pairs).collect(), warnings: found.warnings })
 }
 
 /// `labels`: names of labels, of all series or of those that selectors match.
 pub(super) async fn names(State(app): State<App>, parameters: Parameters) -> Result<Data<Vec<String>>, ApiError> {
-    let selectors = selectors(&parameters, "match[]")?;
-    let found = read(&app, &parameters, move |reader, period, patience| {
-        let mut found = BTreeSet::new();
-        for matchers in or_all(selectors) {
-            visit(reader, &matchers, period, patience, |labels| {
-                for (name, _) in labels.iter() {
-                    if !found.contains(name) {
-                        found.insert(name.to_owned());
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        Ok(found)
-    });
-    limited(found.await?, &parameters)
+    let selectors = or_all(selectors(&parameters, "match[]")?);
+    let gather = |labels: &Labels, found: &mut BTreeSet<String>| labels.iter().for_each(|(name, _)| add(name, found));
+    gathered(&app, &parameters, selectors, gather).await
 }
 
 /// `label/NAME/values`: values of one label, of all series or of those that selectors match.
@@ -84,22 +61,18 @@ pub(super) async fn values(
     if name.is_empty() {
         return Err(ApiError::new(ErrorType::BadData, format!("invalid label name: {name:?}")));
     }
-    let selectors = selectors(&parameters, "match[]")?;
-    let found = read(&app, &parameters, move |reader, period, patience| {
-        let mut found = BTreeSet::new();
-        for matchers in or_all(selectors) {
-            visit(reader, &matchers, period, patience, |labels| {
-                if let Some(value) = labels.get(&name)
-                    && !found.contains(value)
-                {
-                    found.insert(value.to_owned());
-                }
-                Ok(())
-            })?;
-        }
-        Ok(found)
-    });
-    limited(found.await?, &parameters)
+    let selectors = or_all(selectors(&parameters, "match[]")?);
+    let gather = move |labels: &Labels, found: &mut BTreeSet<String>| {
+        labels.get(&name).into_iter().for_each(|value| add(value, found));
+    };
+    gathered(&app, &parameters, selectors, gather).await
+}
+
+/// Most series have nothing that others have not.
+fn add(text: &str, found: &mut BTreeSet<String>) {
+    if !found.contains(text) {
+        found.insert(text.to_owned());
+    }
 }
 
 /// A metric as its sampler describes it.
@@ -144,30 +117,44 @@ fn or_all(selectors: Vec<Arc<[Matcher]>>) -> Vec<Arc<[Matcher]>> {
     if selectors.is_empty() { vec![Arc::from([])] } else { selectors }
 }
 
-/// Reads within the period that is asked for, on a thread for it.
-async fn read<T: Send + 'static>(
+/// What `gather` makes of all series that match within the period that is asked for, in order, and no more than was asked for.
+async fn gathered<T: Ord + Send + 'static>(
     app: &App,
     parameters: &Parameters,
-    work: impl FnOnce(&StoreReader, &Period, &Patience) -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
+    selectors: Vec<Arc<[Matcher]>>,
+    gather: impl Fn(&Labels, &mut BTreeSet<T>) + Send + 'static,
+) -> Result<Data<Vec<T>>, ApiError> {
     let period = Period::of(parameters, clock::now(), PERIOD_MS)?;
+    let limit = parameters.limit("limit")?.unwrap_or(usize::MAX);
     let timeout = parameters.timeout()?.unwrap_or(TIMEOUT_MAX);
-    app.services.queries.read(timeout, move |reader, patience| work(reader, &period, patience)).await?
+    let found = app.services.queries.read(timeout, move |reader, patience| {
+        let mut found = BTreeSet::new();
+        for matchers in selectors {
+            visit(reader, &matchers, &period, patience, |labels, _| {
+                gather(labels, &mut found);
+                within(found.len(), SERIES_MAX)
+            })?;
+        }
+        Ok::<_, ApiError>(found)
+    });
+    let found = found.await??;
+    let is_truncated = found.len() > limit;
+    Ok(Data::truncated(found.into_iter().take(limit).collect(), is_truncated))
 }
 
-/// Visits the label sets of all series that have a sample in a period.
-fn visit(
+/// Visits all series that have a sample in a period, each with its newest.
+pub(super) fn visit(
     reader: &StoreReader,
     matchers: &[Matcher],
     period: &Period,
     patience: &Patience,
-    mut each: impl FnMut(&Labels) -> Result<(), ApiError>,
+    mut each: impl FnMut(&Labels, &[Sample]) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
     let Period { start_ms, end_ms } = *period;
     let request = ReadRequest { matchers, start_ms: start_ms - 1, end_ms, needed: Needed::Newest };
     let mut result = Ok(());
-    let mut visitor = |labels: &Labels, _: &[belfry_promql::Sample]| {
-        result = if patience.is_over() { Err(out_of_time()) } else { each(labels) };
+    let mut visitor = |labels: &Labels, samples: &[Sample]| {
+        result = if patience.is_over() { Err(out_of_time()) } else { each(labels, samples) };
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     reader.visit(&request, &mut visitor)?;
@@ -178,18 +165,12 @@ fn out_of_time() -> ApiError {
     ApiError::new(ErrorType::Timeout, "request timed out: ask for fewer series or a shorter range")
 }
 
-fn within(series: usize) -> Result<(), ApiError> {
-    if series <= SERIES_MAX {
+/// Refuses an answer that grows too long.
+pub(super) fn within(series: usize, most: usize) -> Result<(), ApiError> {
+    if series <= most {
         return Ok(());
     }
-    let what = format!("more than {SERIES_MAX} series match: ask for fewer");
-    Err(ApiError::new(ErrorType::Execution, what))
-}
-
-fn limited(found: BTreeSet<String>, parameters: &Parameters) -> Result<Data<Vec<String>>, ApiError> {
-    let limit = parameters.limit("limit")?.unwrap_or(usize::MAX);
-    let is_truncated = found.len() > limit;
-    Ok(Data::truncated(found.into_iter().take(limit).collect(), is_truncated))
+    Err(ApiError::new(ErrorType::Execution, format!("more than {most} series match: ask for fewer")))
 }
 
 /// A name with characters that a path cannot have: `U__` before it, `_HEX_` for each of them, `__` for an underscore.

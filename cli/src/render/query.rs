@@ -12,8 +12,8 @@ use super::{
     plot::{Curve, Extent, Plot},
     style::{Style, Tint},
     table::{Cell, Column, Fit, Table},
-    text::{cut, escape, width},
-    units::{count, number, of_metric, short_time},
+    text::{self, cut, escape, width},
+    units::{number, of_metric, short_time},
 };
 use crate::{
     alerts::{Number, Time},
@@ -166,19 +166,15 @@ fn in_common(series: &[QuerySeries]) -> (QuerySeries, Vec<&str>) {
     (common, different)
 }
 
-/// `metric{label="value"}`, safe to print.
-fn selector(series: &QuerySeries) -> String {
-    let name = escape(metric(series).unwrap_or_default());
-    let pairs: Vec<String> =
-        labels(series).iter().map(|(name, value)| format!("{}=\"{}\"", escape(name), escape(value))).collect();
-    if pairs.is_empty() { name } else { format!("{name}{{{}}}", pairs.join(", ")) }
+fn shown(series: &QuerySeries) -> String {
+    text::selector(metric(series).unwrap_or_default(), labels(series).into_iter())
 }
 
 /// A line with what all rows share and the time, if it is worth one.
 fn heading(common: &QuerySeries, rows: usize, time: &str, look: &Look) -> String {
-    let what = selector(common);
+    let what = shown(common);
     let what = if what.is_empty() { String::new() } else { format!("{what}  ") };
-    let tail = format!("{} · {time}", count(rows, "series").replace("seriess", "series"));
+    let tail = format!("{rows} series · {time}");
     let room = look.width.unwrap_or(usize::MAX).saturating_sub(width(&tail));
     let what = if room < 8 { String::new() } else { cut(&what, room) };
     Style::Bold.paint(&what, look.is_colored) + &Style::Dim.paint(&tail, look.is_colored) + "\n"
@@ -270,7 +266,7 @@ fn legend(answer: &QueryAnswer, different: &[&str], scale: Scale, look: &Look) -
     let rows = order.iter().take(LISTED_MAX).map(|(at, series)| {
         let name = metric(series).unwrap_or_default();
         let values = || series.samples.iter().map(|(_, value)| value.0).filter(|value| !value.is_nan());
-        let shown = |value: f64| Cell::plain(&scale.show(name, value));
+        let cell = |value: f64| Cell::plain(&scale.show(name, value));
         let mean = values().sum::<f64>() / values().count() as f64;
         let own = QuerySeries {
             labels: different
@@ -281,11 +277,11 @@ fn legend(answer: &QueryAnswer, different: &[&str], scale: Scale, look: &Look) -
         };
         vec![
             Cell::new("━━", Style::Tint(Tint::of(*at))),
-            shown(last(series)),
-            shown(values().fold(f64::INFINITY, f64::min)),
-            shown(mean),
-            shown(values().fold(f64::NEG_INFINITY, f64::max)),
-            Cell::plain(&selector(&own)),
+            cell(last(series)),
+            cell(values().fold(f64::INFINITY, f64::min)),
+            cell(mean),
+            cell(values().fold(f64::NEG_INFINITY, f64::max)),
+            Cell::plain(&shown(&own)),
         ]
     });
     const COLUMNS: &[Column<'_>] = &[

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     Look, machine,
     style::Style,
-    text::{escape, width},
+    text::{escape, selector, width},
     units::of_metric,
 };
 use crate::api::TailLine;
@@ -83,13 +83,7 @@ fn value(sample: &TailLine) -> (String, Style) {
 /// `name{label="value"}` as a query would select it.
 fn series(sample: &TailLine) -> String {
     let labels = sample.labels.iter().filter(|(name, _)| !SHOWN_LABELS.contains(&name.as_str()));
-    let labels = labels.map(|(name, value)| {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("{}=\"{}\"", escape(name), escape(&value))
-    });
-    let labels: Vec<String> = labels.collect();
-    let metric = escape(&sample.metric);
-    if labels.is_empty() { metric } else { format!("{metric}{{{}}}", labels.join(",")) }
+    selector(&sample.metric, labels.map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// The names of [`csv_row`]'s fields.

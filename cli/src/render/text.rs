@@ -39,6 +39,18 @@ pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
+/// `metric{label="value",…}`, safe to print.
+pub(crate) fn selector<'a>(metric: &str, labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let pairs: Vec<String> = labels
+        .map(|(name, value)| {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+            format!("{}=\"{}\"", escape(name), escape(&value))
+        })
+        .collect();
+    let metric = escape(metric);
+    if pairs.is_empty() { metric } else { format!("{metric}{{{}}}", pairs.join(",")) }
+}
+
 /// The text in at most `columns`; what is left out is marked with `…`.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {

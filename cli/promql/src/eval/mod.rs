@@ -51,7 +51,7 @@ pub enum EvalError {
     #[error("invalid range of time")]
     InvalidTimes,
     /// Only numbers and vectors can be evaluated over a range.
-    #[error("invalid expression type \"{found}\" for range query, must be scalar or instant vector")]
+    #[error("invalid expression type \"{found}\" for range query, must be Scalar or instant Vector")]
     NotForRange {
         /// The type of the expression.
         found: ValueType,
