@@ -32,20 +32,34 @@ pub const TIME_MS_MAX: i64 = 100_000_000_000_000;
 /// deadline: the engine itself reads no clock.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
-    /// Most samples read from the store, and most values held by any one intermediate result.
+    /// Most samples read from the store.
     pub samples_max: usize,
     /// Most series read from the store.
     pub series_max: usize,
     /// Most steps of a range query.
     pub steps_max: usize,
+    /// Most values looked at: one per series and step of each operator, and all samples of every window that a
+    /// function walks. What the windows of subqueries alone would take is worked out before anything is read.
+    pub scanned_max: u64,
+    /// Most bytes of values, and of labels that functions make, that are held at any one time. Vectors grow by
+    /// doubling, so that up to twice as much memory may be in use.
+    pub bytes_max: usize,
     /// Whether the query should stop.
     pub cancelled: Option<&'a dyn Fn() -> bool>,
 }
 
 impl Default for Limits<'_> {
-    /// Prometheus' defaults where it has them: 50 million samples, and 11,000 steps after the first.
+    /// Prometheus' defaults where it has them: 50 million samples, and 11,000 steps after the first. A billion
+    /// values are looked at in one to four seconds.
     fn default() -> Self {
-        Self { samples_max: 50_000_000, series_max: 1_000_000, steps_max: 11_001, cancelled: None }
+        Self {
+            samples_max: 50_000_000,
+            series_max: 1_000_000,
+            steps_max: 11_001,
+            scanned_max: 1_000_000_000,
+            bytes_max: 512 << 20,
+            cancelled: None,
+        }
     }
 }
 
@@ -55,6 +69,8 @@ impl fmt::Debug for Limits<'_> {
             .field("samples_max", &self.samples_max)
             .field("series_max", &self.series_max)
             .field("steps_max", &self.steps_max)
+            .field("scanned_max", &self.scanned_max)
+            .field("bytes_max", &self.bytes_max)
             .finish_non_exhaustive()
     }
 }

@@ -120,8 +120,8 @@ fn queries_stay_within_their_limits() {
     assert!(matches!(run("a", few_samples), Err(EvalError::TooManySamples { limit: 100 })));
     assert!(matches!(run("vector(1)[100y:1ms]", few_samples), Err(EvalError::NotForRange { .. })));
     assert!(matches!(
-        run("max_over_time(vector(1)[100y:1ms])", Limits::default()),
-        Err(EvalError::TooManySamples { .. })
+        run("last_over_time(vector(1)[100y:1ms])", Limits::default()),
+        Err(EvalError::TooManyBytes { .. })
     ));
     let few_series = Limits { series_max: 3, ..Limits::default() };
     assert!(matches!(run("a", few_series), Err(EvalError::TooManySeries { limit: 3 })));
@@ -132,6 +132,40 @@ fn queries_stay_within_their_limits() {
         doubled = format!(r#"label_replace({doubled}, "gpu", "$1$1", "gpu", "(.*)")"#);
     }
     assert!(matches!(run(&doubled, Limits::default()), Err(EvalError::LabelTooLong(_))));
+}
+
+#[test]
+fn work_and_memory_are_bounded_whatever_is_nested() {
+    let run = |expression: &str, limits: Limits<'_>| {
+        let plan = Plan::parse(expression).expect("a valid expression");
+        evaluate_instant(&plan, &store(), 900 * SECOND_MS, &limits)
+    };
+    let unlimited = |expression: &str| run(expression, Limits::default());
+    // Known before anything is read, in whatever is nested.
+    let nested = "sum_over_time(avg_over_time((a * time())[1d:1s])[1d:1s])";
+    assert!(matches!(unlimited(nested), Err(EvalError::TooMuchWork { .. })));
+    assert!(matches!(unlimited(&format!("-sum(a + on(gpu) {nested})")), Err(EvalError::TooMuchWork { .. })));
+    // Windows that are not walked, and what is the same at each step, cost nothing.
+    assert!(unlimited("last_over_time(rate(a[1d:1s])[1h:1s])").is_ok());
+    assert!(unlimited("sum_over_time(sum_over_time(vector(1)[1d:1s] @ 0)[1d:1s])").is_ok());
+    // Found out on the way: four series, of which each window of 600 steps holds some 60 samples.
+    let few = Limits { scanned_max: 100_000, ..Limits::default() };
+    assert!(matches!(run("max_over_time(sum_over_time(a[10m])[10m:1s])", few), Err(EvalError::TooMuchWork { .. })));
+    assert!(run("max_over_time(last_over_time(a[10m])[10m:1s])", few).is_ok());
+    let operators = format!("a{}", " * 2".repeat(900));
+    assert!(matches!(run(&operators, Limits { scanned_max: 2_000, ..few }), Err(EvalError::TooMuchWork { .. })));
+    // What waits for a right side counts, and what labels are made of.
+    let waiting = format!("{}time(){}", "(time() + ".repeat(30), ")".repeat(30));
+    let waiting = format!("count_over_time(vector({waiting})[1h:1s])");
+    assert!(run(&waiting, Limits { bytes_max: 3_000_000, ..Limits::default() }).is_ok());
+    let refused = run(&waiting, Limits { bytes_max: 300_000, ..Limits::default() });
+    assert!(matches!(refused, Err(EvalError::TooManyBytes { limit: 300_000 })));
+    let long = format!(r#"label_replace(a, "long", "{}", "", "")"#, "x".repeat(1_000));
+    assert!(run(&long, Limits { bytes_max: 10_000, ..Limits::default() }).is_ok());
+    assert!(matches!(
+        run(&long, Limits { bytes_max: 2_000, ..Limits::default() }),
+        Err(EvalError::TooManyBytes { .. })
+    ));
 }
 
 #[test]

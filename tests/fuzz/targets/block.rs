@@ -7,7 +7,7 @@ use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_store::{
-    Aggregate, BlockError, CompactOptions, Grain, Keys, MaintainOptions, NodeId, Pick, ReadLimits, Sample, Selected,
+    Aggregate, BlockError, CompactOptions, Grain, Keys, MaintainOptions, NodeId, ReadLimits, Sample, Selected,
     Selection, Store, StoreFiles, StoreOptions, Tier, TimeRange,
 };
 use libfuzzer_sys::fuzz_target;

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use belfry_promql::{Labels, Limits, Plan, Sample, Series, evaluate_instant, evaluate_range};
+use belfry_promql::{Labels, Limits, Plan, Sample, Series, evaluate_instant, evaluate_range, prettified};
 use libfuzzer_sys::fuzz_target;
 
 const NOW: i64 = 1_000_000;
@@ -26,7 +26,10 @@ fuzz_target!(|expression: &str| {
     for selector in plan.selectors() {
         assert!(!format!("{selector:?}").is_empty());
     }
-    let limits = Limits { samples_max: 20_000, series_max: 100, steps_max: 50, cancelled: None };
+    // Laid out, it is still an expression.
+    assert!(Plan::parse(&prettified(&plan)).is_ok());
+    let limits =
+        Limits { samples_max: 20_000, series_max: 100, steps_max: 50, scanned_max: 1_000_000, bytes_max: 1 << 20, cancelled: None };
     // A query may be refused or too dear; it may not panic.
     drop(evaluate_instant(&plan, &*STORE, NOW, &limits));
     drop(evaluate_range(&plan, &*STORE, NOW - 10_000, NOW, 5_000, &limits));

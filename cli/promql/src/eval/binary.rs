@@ -128,6 +128,7 @@ pub(super) fn vectors(
     let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
     check_one_side(&groups, many, one, swapped, matching.fill)?;
     let operator = Operator { op, bool_result, swapped };
+    let _held = evaluator.hold(right.cells())?;
     let mut out = Block::with_capacity(many.steps(), many.rows().len());
     for group in groups.values() {
         join(evaluator, group, (many, one), matching, operator, &mut out)?;
@@ -281,7 +282,7 @@ fn join(
     let mut places: FastMap<Row, usize> = FastMap::default();
     let one_to_one = matching.cardinality == Cardinality::OneToOne;
     for &many_row in &group.many {
-        evaluator.check_cancelled()?;
+        evaluator.scan(group.one.len().saturating_mul(many.steps()))?;
         evaluator.check_cells(out.rows().len() + group.one.len(), many.steps())?;
         for &one_row in &group.one {
             let Some((row, values)) = pair(group, sides, (many_row, one_row), matching, operator) else { continue };

@@ -60,6 +60,11 @@ impl Block {
         self.steps
     }
 
+    /// How many values there is room for: one per row and step.
+    pub(crate) fn cells(&self) -> usize {
+        self.values.len()
+    }
+
     pub(crate) fn rows(&self) -> &[Row] {
         &self.rows
     }

@@ -7,6 +7,7 @@
 mod aggregate;
 mod binary;
 mod block;
+mod budget;
 mod finish;
 mod grid;
 mod rank;
@@ -15,8 +16,12 @@ mod select;
 mod source;
 
 pub(crate) use block::{ABSENT, Block, is_absent};
+pub(crate) use budget::{Budget, Held};
 pub(crate) use grid::{Grid, Period};
 
+use std::rc::Rc;
+
+use self::budget::VALUE_BYTES;
 use crate::functions::{Arguments, Body};
 use crate::limits::{Limits, TIME_MS_MAX};
 use crate::plan::{Call, Expr, Plan, PlanOptions, ScalarExpr, ScalarKind, VectorExpr, VectorKind};
@@ -29,7 +34,7 @@ pub enum EvalError {
     /// The store failed.
     #[error("failed to read what the query selects")]
     Read(#[source] ReadError),
-    /// The query reads or produces more than it may.
+    /// The query reads more than it may.
     #[error("query would load more than {limit} samples")]
     TooManySamples {
         /// The limit of the query.
@@ -38,6 +43,18 @@ pub enum EvalError {
     /// The query selects more series than it may.
     #[error("query would load more than {limit} series")]
     TooManySeries {
+        /// The limit of the query.
+        limit: usize,
+    },
+    /// The query looks at more values than it may.
+    #[error("query would look at more than {limit} values; use a longer step or shorter ranges")]
+    TooMuchWork {
+        /// The limit of the query.
+        limit: u64,
+    },
+    /// The query holds more than it may.
+    #[error("query would hold more than {limit} bytes; select fewer series or use a longer step")]
+    TooManyBytes {
         /// The limit of the query.
         limit: usize,
     },
@@ -123,7 +140,7 @@ pub fn evaluate_instant(
     limits: &Limits<'_>,
 ) -> Result<Output, EvalError> {
     let grid = Grid::instant(checked_time(time_ms)?);
-    let mut evaluator = Evaluator::new(plan, reader, (Period::instant(time_ms), grid), limits);
+    let mut evaluator = Evaluator::new(plan, reader, (Period::instant(time_ms), grid), limits)?;
     let value = match &plan.root {
         Expr::Scalar(scalar) => {
             let value = evaluator.scalar(scalar, grid)?.first().copied().unwrap_or(f64::NAN);
@@ -164,7 +181,7 @@ pub fn evaluate_range(
     if matches!(found, ValueType::Matrix | ValueType::String) {
         return Err(EvalError::NotForRange { found });
     }
-    let mut evaluator = Evaluator::new(plan, reader, (Period { start_ms, end_ms, step_ms }, grid), limits);
+    let mut evaluator = Evaluator::new(plan, reader, (Period { start_ms, end_ms, step_ms }, grid), limits)?;
     let block = match &plan.root {
         Expr::Vector(vector) => evaluator.vector(vector, grid)?,
         Expr::Scalar(scalar) => {
@@ -175,6 +192,9 @@ pub fn evaluate_range(
         }
         Expr::Range(_) | Expr::Text(_) => return Err(EvalError::NotForRange { found }),
     };
+    // Beside the block a copy in order of labels, then the samples.
+    let _held = evaluator.hold(2 * block.cells())?;
+    evaluator.budget.check_bytes(block.cells().saturating_mul(size_of::<Sample>()))?;
     let value = Value::Matrix(finish::matrix(&block, grid)?);
     Ok(evaluator.output(value))
 }
@@ -183,14 +203,10 @@ fn checked_time(time_ms: i64) -> Result<i64, EvalError> {
     if time_ms.unsigned_abs() <= TIME_MS_MAX.unsigned_abs() { Ok(time_ms) } else { Err(EvalError::InvalidTimes) }
 }
 
-fn check_cancelled(limits: &Limits<'_>) -> Result<(), EvalError> {
-    if limits.cancelled.is_some_and(|cancelled| cancelled()) { Err(EvalError::Cancelled) } else { Ok(()) }
-}
-
 /// One query under way.
 pub(crate) struct Evaluator<'q> {
     options: PlanOptions,
-    limits: &'q Limits<'q>,
+    budget: Rc<Budget<'q>>,
     query: Period,
     sources: source::Sources<'q>,
     annotations: Vec<Annotation>,
@@ -202,9 +218,10 @@ impl<'q> Evaluator<'q> {
         reader: &'q dyn SeriesReader,
         (query, grid): (Period, Grid),
         limits: &'q Limits<'q>,
-    ) -> Self {
-        let sources = source::Sources::of(plan, reader, (query, grid), limits);
-        Self { options: plan.options, limits, query, sources, annotations: Vec::new() }
+    ) -> Result<Self, EvalError> {
+        let budget = Rc::new(Budget::new(limits));
+        let sources = source::Sources::of(plan, reader, (query, grid), &budget)?;
+        Ok(Self { options: plan.options, budget, query, sources, annotations: Vec::new() })
     }
 
     fn output(mut self, value: Value) -> Output {
@@ -226,13 +243,27 @@ impl<'q> Evaluator<'q> {
     }
 
     fn check_cancelled(&self) -> Result<(), EvalError> {
-        check_cancelled(self.limits)
+        self.budget.check_cancelled()
     }
 
     /// Refuses intermediate results that are too large, before memory is taken for them.
     pub(crate) fn check_cells(&self, rows: usize, steps: usize) -> Result<(), EvalError> {
-        let limit = self.limits.samples_max;
-        if rows.saturating_mul(steps) > limit { Err(EvalError::TooManySamples { limit }) } else { Ok(()) }
+        self.budget.check_bytes(rows.saturating_mul(steps).saturating_mul(VALUE_BYTES))
+    }
+
+    /// Counts values as held until the result is dropped.
+    pub(crate) fn hold(&self, values: usize) -> Result<Held<'q>, EvalError> {
+        self.budget.hold(values.saturating_mul(VALUE_BYTES))
+    }
+
+    /// Counts bytes of labels that a function makes.
+    pub(crate) fn keep_label(&self, value: &str) -> Result<(), EvalError> {
+        self.budget.keep(value.len())
+    }
+
+    /// Counts values as looked at.
+    pub(crate) fn scan(&self, values: usize) -> Result<(), EvalError> {
+        self.budget.scan(values)
     }
 
     /// One number per step.
@@ -255,7 +286,9 @@ impl<'q> Evaluator<'q> {
             ScalarKind::Call(call) => self.scalar_call(call, grid, first.span)?,
             ScalarKind::Binary { .. } => return Err(EvalError::Internal("a chain of operators has no beginning")),
         };
+        let _held = self.hold(values.len())?;
         for (op, rhs) in links.into_iter().rev() {
+            self.scan(grid.steps)?;
             let rhs = self.scalar(rhs, grid)?;
             for (value, &other) in values.iter_mut().zip(&rhs) {
                 *value = op.apply(*value, other);
@@ -292,12 +325,14 @@ impl<'q> Evaluator<'q> {
             first = left;
         }
         let mut block = self.leaf(first, steps)?;
+        self.scan(block.cells())?;
         if steps.steps != grid.steps {
             self.check_cells(block.rows().len(), grid.steps)?;
             block = block.repeated(grid.steps);
         }
         for link in links.into_iter().rev() {
             block = self.link(link, block, grid)?;
+            self.scan(block.cells())?;
         }
         Ok(block)
     }
@@ -311,6 +346,7 @@ impl<'q> Evaluator<'q> {
         if left.rows().is_empty() && link.needs_left() {
             return Ok(left);
         }
+        let _held = self.hold(left.cells())?;
         match &link.kind {
             VectorKind::Binary { op, bool_result, matching, rhs, .. } => {
                 let right = self.vector(rhs, grid)?;

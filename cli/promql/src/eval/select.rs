@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::budget::{Scan, VALUE_BYTES};
 use super::{ABSENT, Block, EvalError, Evaluator, Grid, is_absent};
 use crate::functions::{Falls, Window};
 use crate::plan::{At, RangeExpr, RangeKind, Select, VectorExpr, VectorKind};
@@ -50,11 +51,12 @@ impl Evaluator<'_> {
         Ok(block)
     }
 
-    /// One value from each window: a window ends at each step.
+    /// One value from each window: a window ends at each step. `scans` tells whether `body` walks whole windows.
     pub(crate) fn windows(
         &mut self,
         range: &RangeExpr,
         grid: Grid,
+        scans: bool,
         mut body: impl FnMut(&Window<'_>, usize) -> Option<f64>,
     ) -> Result<Block, EvalError> {
         let ends: Vec<i64> = self.times(grid, range.offset_ms, range.at).collect();
@@ -62,19 +64,19 @@ impl Evaluator<'_> {
             evaluator.check_cells(block.rows().len() + 1, grid.steps)?;
             let falls = Falls::new(&run.samples);
             let (mut first, mut last) = (Cursor::default(), Cursor::default());
-            let mut patience = Patience::default();
+            let mut scan = Scan::new(&evaluator.budget);
             let values = ends.iter().enumerate().map(|(step, &end_ms)| {
                 let start_ms = end_ms - range.range_ms;
                 let to = last.advance(&run.samples, end_ms);
                 let from = first.advance(&run.samples, start_ms).min(to);
                 let samples = run.samples.get(from..to).unwrap_or_default();
-                if samples.is_empty() || patience.is_over(evaluator, samples.len()) {
+                if samples.is_empty() || scan.is_over(if scans { samples.len() } else { 1 }) {
                     return ABSENT;
                 }
                 body(&Window { samples, start_ms, end_ms, from, falls: &falls }, step).unwrap_or(ABSENT)
             });
             block.push_if_present(run.labels, run.drop_name, values);
-            patience.result
+            scan.finish()
         })
     }
 
@@ -110,6 +112,7 @@ impl Evaluator<'_> {
             RangeKind::Select { id, .. } => {
                 let evaluator = &*self;
                 evaluator.sources.each(*id, |labels, samples| {
+                    evaluator.budget.scan(samples.len())?;
                     let run = Run { labels, drop_name: false, samples: without_stale(samples) };
                     body(evaluator, &run, &mut block)
                 })?;
@@ -119,10 +122,13 @@ impl Evaluator<'_> {
                 let Some(inner_grid) = Grid::multiples(first - range.range_ms, last, *step_ms) else {
                     return Ok(block);
                 };
-                self.check_cells(1, inner_grid.steps)?;
+                let of_row = inner_grid.steps.saturating_mul(size_of::<Sample>());
+                self.budget.check_bytes(of_row.saturating_add(inner_grid.steps.saturating_mul(VALUE_BYTES)))?;
                 let values = self.vector(inner, inner_grid)?;
+                let _held = self.hold(values.cells())?;
+                let _held_too = self.budget.hold(of_row)?;
                 for (row, values) in values.iter() {
-                    self.check_cancelled()?;
+                    self.budget.scan(inner_grid.steps)?;
                     let samples = present_samples(inner_grid, values);
                     let run = Run { labels: &row.labels, drop_name: row.drop_name, samples: samples.into() };
                     body(self, &run, &mut block)?;
@@ -142,31 +148,6 @@ impl Evaluator<'_> {
     fn times(&self, grid: Grid, offset_ms: i64, at: Option<At>) -> impl Iterator<Item = i64> + use<> {
         let pinned = at.map(|at| at.time_ms(self.query));
         grid.times().map(move |time_ms| pinned.unwrap_or(time_ms) - offset_ms)
-    }
-}
-
-/// Asks within one series, too, whether the query should stop: long ranges at many steps are much work.
-struct Patience {
-    visited: usize,
-    result: Result<(), EvalError>,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { visited: 0, result: Ok(()) }
-    }
-}
-
-impl Patience {
-    const VISITED_MAX: usize = 1 << 20;
-
-    fn is_over(&mut self, evaluator: &Evaluator<'_>, samples: usize) -> bool {
-        self.visited += samples;
-        if self.visited > Self::VISITED_MAX && self.result.is_ok() {
-            self.visited = 0;
-            self.result = evaluator.check_cancelled();
-        }
-        self.result.is_err()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Reading: what each selector needs is worked out first, so that each stretch of each series is read once.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use super::budget::Budget;
 use super::{EvalError, Grid, Period};
 use crate::hash::FastMap;
-use crate::limits::Limits;
 use crate::plan::{
     Aggregate, At, Call, Expr, Plan, RangeExpr, RangeKind, ScalarExpr, ScalarKind, SelectId, VectorExpr, VectorKind,
 };
@@ -48,12 +48,10 @@ impl Need {
 /// Where the series of each selector come from.
 pub(super) struct Sources<'q> {
     reader: &'q dyn SeriesReader,
-    limits: &'q Limits<'q>,
+    budget: Rc<Budget<'q>>,
     reads: Vec<Read<'q>>,
     /// The read that serves each selector, by its number.
     by_selector: Vec<usize>,
-    /// How many samples and series may still be read.
-    budget: Cell<(usize, usize)>,
 }
 
 /// One read, for one selector or several.
@@ -67,16 +65,20 @@ struct Read<'p> {
 
 impl<'q> Sources<'q> {
     /// Works out what a plan needs at the steps of a query. Nothing is read yet: an operator may never come to its right side.
+    ///
+    /// # Errors
+    /// The windows of subqueries hold more values than the query may look at, were there but one series in each.
     pub(super) fn of(
         plan: &'q Plan,
         reader: &'q dyn SeriesReader,
         (query, grid): (Period, Grid),
-        limits: &'q Limits<'q>,
-    ) -> Self {
-        let mut needs = Needs { lookback_ms: plan.options.lookback_ms, query, list: Vec::new() };
+        budget: &Rc<Budget<'q>>,
+    ) -> Result<Self, EvalError> {
+        let mut needs = Needs { lookback_ms: plan.options.lookback_ms, query, list: Vec::new(), scans: 0 };
         needs.expr(&plan.root, grid);
+        budget.check_scans(needs.scans)?;
         let (reads, by_selector) = merged(&needs.list, plan.selects);
-        Self { reader, limits, reads, by_selector, budget: Cell::new((limits.samples_max, limits.series_max)) }
+        Ok(Self { reader, budget: Rc::clone(budget), reads, by_selector })
     }
 
     /// Hands each series of a selector to `body`.
@@ -89,14 +91,14 @@ impl<'q> Sources<'q> {
         let Some(read) = read else { return Err(EvalError::Internal("a selector has no source")) };
         if read.selectors > 1 {
             return self.kept(read)?.iter().try_for_each(|series| {
-                super::check_cancelled(self.limits)?;
+                self.budget.scan(1)?;
                 body(&series.labels, &series.samples)
             });
         }
         // Of one selector alone: evaluated once, and never held.
         let mut result = Ok(());
         let mut visitor = |labels: &Labels, samples: &[Sample]| {
-            result = self.spend(1, samples.len()).and_then(|()| body(labels, samples));
+            result = self.budget.read(1, samples.len()).and_then(|()| body(labels, samples));
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         self.reader.visit(&read.need.request(read.matchers), &mut visitor).map_err(EvalError::Read)?;
@@ -107,22 +109,12 @@ impl<'q> Sources<'q> {
         if let Some(series) = read.kept.get() {
             return Ok(Rc::clone(series));
         }
-        super::check_cancelled(self.limits)?;
+        self.budget.check_cancelled()?;
         let series = self.reader.select(&read.need.request(read.matchers)).map_err(EvalError::Read)?;
-        self.spend(series.len(), series.iter().map(|series| series.samples.len()).sum())?;
+        let samples = series.iter().map(|series| series.samples.len()).sum::<usize>();
+        self.budget.read(series.len(), samples)?;
+        self.budget.keep(samples.saturating_mul(size_of::<Sample>()))?;
         Ok(Rc::clone(read.kept.get_or_init(|| series.into())))
-    }
-
-    /// Counts what was read.
-    fn spend(&self, series: usize, samples: usize) -> Result<(), EvalError> {
-        super::check_cancelled(self.limits)?;
-        let (samples_left, series_left) = self.budget.get();
-        let series_left = series_left.checked_sub(series);
-        let samples_left = samples_left.checked_sub(samples);
-        let series_left = series_left.ok_or(EvalError::TooManySeries { limit: self.limits.series_max })?;
-        let samples_left = samples_left.ok_or(EvalError::TooManySamples { limit: self.limits.samples_max })?;
-        self.budget.set((samples_left, series_left));
-        Ok(())
     }
 }
 
@@ -158,6 +150,8 @@ struct Needs<'p> {
     lookback_ms: i64,
     query: Period,
     list: Vec<(SelectId, &'p [Matcher], Need)>,
+    /// How many values the windows of subqueries hold that functions walk, with one series in each.
+    scans: u64,
 }
 
 impl<'p> Needs<'p> {
@@ -188,6 +182,8 @@ impl<'p> Needs<'p> {
     fn vector(&mut self, vector: &'p VectorExpr, grid: Grid) {
         let mut vector = vector;
         loop {
+            // As the evaluator does it.
+            let grid = if vector.constant { grid.first() } else { grid };
             vector = match &vector.kind {
                 VectorKind::Select(select) => {
                     let (first_ms, last_ms) = self.bounds(grid, select.offset_ms, select.at);
@@ -220,6 +216,12 @@ impl<'p> Needs<'p> {
     fn call(&mut self, call: &'p Call, grid: Grid) {
         for argument in &call.arguments {
             self.expr(argument, grid);
+            if let Expr::Range(RangeExpr { kind: RangeKind::Subquery { step_ms, .. }, range_ms, .. }) = argument
+                && call.function.scans
+            {
+                let windows = u64::try_from(grid.steps).unwrap_or(u64::MAX);
+                self.scans = self.scans.saturating_add(windows.saturating_mul((range_ms / step_ms).unsigned_abs()));
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use regex::Regex;
 
-use crate::eval::{Block, EvalError, Evaluator, Grid, Period};
+use crate::eval::{Block, EvalError, Evaluator, Grid, Held, Period};
 use crate::plan::{Call, Expr, RangeExpr};
 use crate::{Level, Sample, Span};
 
@@ -76,11 +76,13 @@ pub(crate) struct Arguments<'e, 'q> {
     call: &'e Call,
     grid: Grid,
     span: Span,
+    /// What was evaluated of the arguments so far.
+    held: Vec<Held<'q>>,
 }
 
 impl<'e, 'q> Arguments<'e, 'q> {
     pub(crate) fn new(evaluator: &'e mut Evaluator<'q>, call: &'e Call, grid: Grid, span: Span) -> Self {
-        Self { evaluator, call, grid, span }
+        Self { evaluator, call, grid, span, held: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -110,7 +112,11 @@ impl<'e, 'q> Arguments<'e, 'q> {
     /// One number per step.
     pub(crate) fn scalar(&mut self, at: usize) -> Result<Vec<f64>, EvalError> {
         match self.expr(at)? {
-            Expr::Scalar(scalar) => self.evaluator.scalar(scalar, self.grid),
+            Expr::Scalar(scalar) => {
+                let values = self.evaluator.scalar(scalar, self.grid)?;
+                self.held.push(self.evaluator.hold(values.len())?);
+                Ok(values)
+            }
             _ => Err(EvalError::Internal("a function takes a scalar where its signature has none")),
         }
     }
@@ -118,7 +124,11 @@ impl<'e, 'q> Arguments<'e, 'q> {
     /// One value per series and step.
     pub(crate) fn vector(&mut self, at: usize) -> Result<Block, EvalError> {
         match self.expr(at)? {
-            Expr::Vector(vector) => self.evaluator.vector(vector, self.grid),
+            Expr::Vector(vector) => {
+                let block = self.evaluator.vector(vector, self.grid)?;
+                self.held.push(self.evaluator.hold(block.cells())?);
+                Ok(block)
+            }
             _ => Err(EvalError::Internal("a function takes a vector where its signature has none")),
         }
     }
@@ -157,12 +167,22 @@ impl<'e, 'q> Arguments<'e, 'q> {
         body: impl FnMut(&Window<'_>, usize) -> Option<f64>,
     ) -> Result<Block, EvalError> {
         let range = self.range(at)?;
-        self.evaluator.windows(range, self.grid, body)
+        self.evaluator.windows(range, self.grid, self.call.function.scans, body)
     }
 
     /// Refuses a result of so many rows if it is too large.
     pub(crate) fn check_rows(&self, rows: usize) -> Result<(), EvalError> {
         self.evaluator.check_cells(rows, self.grid.steps)
+    }
+
+    /// Counts bytes of labels that the function makes.
+    pub(crate) fn keep_label(&self, value: &str) -> Result<(), EvalError> {
+        self.evaluator.keep_label(value)
+    }
+
+    /// Counts values that are looked at beyond one per series and step.
+    pub(crate) fn scan(&self, values: usize) -> Result<(), EvalError> {
+        self.evaluator.scan(values)
     }
 
     /// Says something about the result.

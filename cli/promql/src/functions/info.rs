@@ -33,6 +33,7 @@ pub(super) fn info(arguments: &mut Arguments<'_, '_>) -> Result<Block, EvalError
             continue;
         }
         let rows = by_target.get(&row.labels.only(&IDENTIFYING)).map(Vec::as_slice).unwrap_or_default();
+        arguments.scan(rows.len().saturating_mul(values.len()))?;
         // Info metrics come and go, so that the labels of a series may be others at other steps.
         let mut enriched: BTreeMap<Labels, Vec<f64>> = BTreeMap::new();
         for (step, &value) in values.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {

@@ -18,12 +18,14 @@ pub(super) fn replace(arguments: &mut Arguments<'_, '_>) -> Result<Block, EvalEr
     let mut block = arguments.vector(0)?;
     for row in block.rows_mut() {
         let text = row.labels.value(source);
+        arguments.scan(text.len())?;
         let Some(captures) = pattern.captures(text) else { continue };
         if references.saturating_mul(text.len()) > EXPANSION_BYTES_MAX {
             return Err(EvalError::LabelTooLong(target.to_owned()));
         }
         let mut value = String::new();
         captures.expand(replacement, &mut value);
+        arguments.keep_label(&value)?;
         row.labels = row.labels.with(target, bounded(target, &value)?);
         row.drop_name &= target != METRIC_NAME;
     }
@@ -44,6 +46,7 @@ pub(super) fn join(arguments: &mut Arguments<'_, '_>) -> Result<Block, EvalError
             return Err(EvalError::LabelTooLong(target.to_owned()));
         }
         let value = values.join(separator);
+        arguments.keep_label(&value)?;
         row.labels = row.labels.with(target, bounded(target, &value)?);
         row.drop_name &= target != METRIC_NAME;
     }

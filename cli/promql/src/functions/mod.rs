@@ -33,7 +33,7 @@ use ValueType::{Matrix, Scalar, String as Text, Vector};
 static FUNCTIONS: &[Function] = &[
     map("abs", f64::abs),
     vector("absent", &[Vector], absent::absent).never_separable().clock(),
-    vector("absent_over_time", &[Matrix], absent::absent_over_time).never_separable().clock(),
+    vector("absent_over_time", &[Matrix], absent::absent_over_time).never_separable().clock().ends_only(),
     map("acos", f64::acos),
     map("acosh", f64::acosh),
     map("asin", f64::asin),
@@ -48,18 +48,18 @@ static FUNCTIONS: &[Function] = &[
     vector("clamp_min", &[Vector, Scalar], math::clamp_min),
     map("cos", f64::cos),
     map("cosh", f64::cosh),
-    window("count_over_time", &[Matrix], over_time::count),
+    window("count_over_time", &[Matrix], over_time::count).ends_only(),
     vector("day_of_month", &[Vector], date::day_of_month).optional(1),
     vector("day_of_week", &[Vector], date::day_of_week).optional(1),
     vector("day_of_year", &[Vector], date::day_of_year).optional(1),
     vector("days_in_month", &[Vector], date::days_in_month).optional(1),
     map("deg", f64::to_degrees),
-    window("delta", &[Matrix], rate::delta),
+    window("delta", &[Matrix], rate::delta).ends_only(),
     window("deriv", &[Matrix], regression::deriv),
     vector("double_exponential_smoothing", &[Matrix, Scalar, Scalar], regression::smoothing).clock(),
     scalar("end", &[], scalars::end).reads_time(),
     map("exp", f64::exp),
-    window("first_over_time", &[Matrix], over_time::first).keeps_name(),
+    window("first_over_time", &[Matrix], over_time::first).keeps_name().ends_only(),
     map("floor", f64::floor),
     vector("histogram_avg", &[Vector], histogram::of_native),
     vector("histogram_count", &[Vector], histogram::of_native),
@@ -70,13 +70,13 @@ static FUNCTIONS: &[Function] = &[
     vector("histogram_stdvar", &[Vector], histogram::of_native),
     vector("histogram_sum", &[Vector], histogram::of_native),
     vector("hour", &[Vector], date::hour).optional(1),
-    window("idelta", &[Matrix], rate::idelta),
-    vector("increase", &[Matrix], rate::increase).clock(),
+    window("idelta", &[Matrix], rate::idelta).ends_only(),
+    vector("increase", &[Matrix], rate::increase).clock().ends_only(),
     vector("info", &[Vector, Vector], info::info).optional(1).only_by(&["instance", "job"]),
-    window("irate", &[Matrix], rate::irate),
+    window("irate", &[Matrix], rate::irate).ends_only(),
     vector("label_join", &[Vector, Text, Text, Text], label::join).variadic().writes_label(1),
     vector("label_replace", &[Vector, Text, Text, Text, Text], label::replace).writes_label(1).pattern(4),
-    window("last_over_time", &[Matrix], over_time::last).keeps_name(),
+    window("last_over_time", &[Matrix], over_time::last).keeps_name().ends_only(),
     map("ln", f64::ln),
     map("log10", f64::log10),
     map("log2", f64::log2),
@@ -89,11 +89,11 @@ static FUNCTIONS: &[Function] = &[
     vector("month", &[Vector], date::month).optional(1),
     scalar("pi", &[], scalars::pi),
     vector("predict_linear", &[Matrix, Scalar], regression::predict_linear).reads_time(),
-    window("present_over_time", &[Matrix], over_time::present),
+    window("present_over_time", &[Matrix], over_time::present).ends_only(),
     vector("quantile_over_time", &[Scalar, Matrix], over_time::quantile_over_time).clock(),
     map("rad", f64::to_radians),
     scalar("range", &[], scalars::range).reads_time(),
-    vector("rate", &[Matrix], rate::rate).clock(),
+    vector("rate", &[Matrix], rate::rate).clock().ends_only(),
     window("resets", &[Matrix], over_time::resets),
     vector("round", &[Vector, Scalar], math::round).optional(1),
     scalar("scalar", &[Vector], scalars::scalar),
@@ -114,8 +114,8 @@ static FUNCTIONS: &[Function] = &[
     map("tanh", f64::tanh),
     scalar("time", &[], scalars::time).reads_time(),
     vector("timestamp", &[Vector], date::timestamp).reads_time(),
-    window("ts_of_first_over_time", &[Matrix], over_time::first_time),
-    window("ts_of_last_over_time", &[Matrix], over_time::last_time),
+    window("ts_of_first_over_time", &[Matrix], over_time::first_time).ends_only(),
+    window("ts_of_last_over_time", &[Matrix], over_time::last_time).ends_only(),
     window("ts_of_max_over_time", &[Matrix], over_time::max_time),
     window("ts_of_min_over_time", &[Matrix], over_time::min_time),
     vector("vector", &[Scalar], scalars::vector).never_separable(),
@@ -150,6 +150,8 @@ pub(crate) struct Function {
     clock: bool,
     /// Whether the result keeps the metric's name.
     pub(crate) keeps_name: bool,
+    /// Whether a function of windows walks them, and does not only look at their ends.
+    pub(crate) scans: bool,
     pub(crate) separability: Separability,
     /// The argument that is a regular expression, compiled when planning.
     pub(crate) pattern: Option<usize>,
@@ -192,6 +194,7 @@ const fn function(name: &'static str, params: &'static [ValueType], clock: bool,
         reads_time: false,
         clock,
         keeps_name: false,
+        scans: true,
         separability: Separability::EachSeries,
         pattern: None,
         body,
@@ -241,6 +244,10 @@ impl Function {
 
     const fn keeps_name(self) -> Self {
         Self { keeps_name: true, ..self }
+    }
+
+    const fn ends_only(self) -> Self {
+        Self { scans: false, ..self }
     }
 
     const fn never_separable(self) -> Self {

@@ -1,0 +1,125 @@
+//! What a query has cost so far, held against its limits.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::EvalError;
+use crate::limits::Limits;
+
+/// Bytes of one value of an intermediate result.
+pub(super) const VALUE_BYTES: usize = size_of::<f64>();
+
+/// What is left of the limits of one query. A query runs on one thread.
+#[derive(Debug)]
+pub(crate) struct Budget<'q> {
+    limits: &'q Limits<'q>,
+    samples: Cell<usize>,
+    series: Cell<usize>,
+    scans: Cell<u64>,
+    /// Bytes of what is held while other parts are evaluated.
+    held: Cell<usize>,
+}
+
+impl<'q> Budget<'q> {
+    pub(super) fn new(limits: &'q Limits<'q>) -> Self {
+        Self {
+            limits,
+            samples: Cell::new(limits.samples_max),
+            series: Cell::new(limits.series_max),
+            scans: Cell::new(limits.scanned_max),
+            held: Cell::new(0),
+        }
+    }
+
+    pub(super) fn check_cancelled(&self) -> Result<(), EvalError> {
+        if self.limits.cancelled.is_some_and(|cancelled| cancelled()) { Err(EvalError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Counts what was read from the store.
+    pub(super) fn read(&self, series: usize, samples: usize) -> Result<(), EvalError> {
+        self.check_cancelled()?;
+        let series_left = self.series.get().checked_sub(series);
+        let samples_left = self.samples.get().checked_sub(samples);
+        self.series.set(series_left.ok_or(EvalError::TooManySeries { limit: self.limits.series_max })?);
+        self.samples.set(samples_left.ok_or(EvalError::TooManySamples { limit: self.limits.samples_max })?);
+        Ok(())
+    }
+
+    /// Counts values that are looked at.
+    pub(super) fn scan(&self, values: usize) -> Result<(), EvalError> {
+        self.check_cancelled()?;
+        let left = u64::try_from(values).ok().and_then(|values| self.scans.get().checked_sub(values));
+        self.scans.set(left.ok_or_else(|| self.too_much_work())?);
+        Ok(())
+    }
+
+    /// Refuses work that is known before it begins.
+    pub(super) fn check_scans(&self, values: u64) -> Result<(), EvalError> {
+        if values > self.limits.scanned_max { Err(self.too_much_work()) } else { Ok(()) }
+    }
+
+    fn too_much_work(&self) -> EvalError {
+        EvalError::TooMuchWork { limit: self.limits.scanned_max }
+    }
+
+    /// Refuses an allocation beside what is held, before memory is taken for it.
+    pub(super) fn check_bytes(&self, bytes: usize) -> Result<(), EvalError> {
+        let limit = self.limits.bytes_max;
+        if self.held.get().saturating_add(bytes) > limit { Err(EvalError::TooManyBytes { limit }) } else { Ok(()) }
+    }
+
+    /// Counts bytes that stay until the query ends.
+    pub(super) fn keep(&self, bytes: usize) -> Result<(), EvalError> {
+        self.check_bytes(bytes)?;
+        self.held.set(self.held.get() + bytes);
+        Ok(())
+    }
+
+    /// Counts bytes that stay until the result is dropped.
+    pub(super) fn hold(self: &Rc<Self>, bytes: usize) -> Result<Held<'q>, EvalError> {
+        self.keep(bytes)?;
+        Ok(Held { budget: Rc::clone(self), bytes })
+    }
+}
+
+/// Bytes that count until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held<'q> {
+    budget: Rc<Budget<'q>>,
+    bytes: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.budget.held.set(self.budget.held.get() - self.bytes);
+    }
+}
+
+/// Values looked at within one loop, told to the budget now and then: its checks would cost more than a short window.
+#[derive(Debug)]
+pub(super) struct Scan<'b, 'q> {
+    budget: &'b Budget<'q>,
+    pending: usize,
+    result: Result<(), EvalError>,
+}
+
+impl<'b, 'q> Scan<'b, 'q> {
+    const PENDING_MAX: usize = 1 << 20;
+
+    pub(super) fn new(budget: &'b Budget<'q>) -> Self {
+        Self { budget, pending: 0, result: Ok(()) }
+    }
+
+    /// Whether the query must end.
+    pub(super) fn is_over(&mut self, values: usize) -> bool {
+        self.pending += values;
+        if self.pending > Self::PENDING_MAX && self.result.is_ok() {
+            self.result = self.budget.scan(std::mem::take(&mut self.pending));
+        }
+        self.result.is_err()
+    }
+
+    pub(super) fn finish(self) -> Result<(), EvalError> {
+        self.result.and_then(|()| self.budget.scan(self.pending))
+    }
+}
