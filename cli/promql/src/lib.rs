@@ -33,6 +33,7 @@ mod hash;
 mod labels;
 pub mod limits;
 mod matcher;
+pub mod notation;
 mod pattern;
 mod plan;
 mod reader;

@@ -1,5 +1,7 @@
 //! Numbers, durations and sequences of values as the scripts write them.
 
+use belfry_promql::notation::{self, NotationError};
+
 /// A point of a series: a value, or nothing.
 pub(crate) type Point = Option<f64>;
 
@@ -54,38 +56,9 @@ pub(crate) fn float(text: &str) -> Result<f64, String> {
 
 /// `1 2+3x2 _ stale _x3` and so on.
 pub(crate) fn values(text: &str) -> Result<Values, String> {
-    if text.contains("{{") {
-        return Ok(Values::NativeHistograms);
+    match notation::values(text) {
+        Ok(points) => Ok(Values::Points(points)),
+        Err(NotationError::NativeHistogram { .. }) => Ok(Values::NativeHistograms),
+        Err(error) => Err(error.to_string()),
     }
-    let mut points = Vec::new();
-    for item in text.split_whitespace() {
-        expand(item, &mut points)?;
-    }
-    Ok(Values::Points(points))
-}
-
-fn expand(item: &str, points: &mut Vec<Point>) -> Result<(), String> {
-    let (base, times) = match item.rsplit_once('x') {
-        Some((base, times)) => (base, Some(times.parse::<usize>().map_err(|_| format!("malformed values {item:?}"))?)),
-        None => (item, None),
-    };
-    if base == "_" {
-        points.extend(std::iter::repeat_n(None, times.unwrap_or(1)));
-        return Ok(());
-    }
-    if base == "stale" {
-        points.extend(std::iter::repeat_n(Some(belfry_promql::STALE_NAN), times.unwrap_or(0) + 1));
-        return Ok(());
-    }
-    let sign = base.char_indices().skip(1).find(|&(at, c)| matches!(c, '+' | '-') && !base[..at].ends_with(['e', 'E']));
-    let (start, step) = match sign.filter(|_| times.is_some()) {
-        Some((at, _)) => (float(&base[..at])?, float(&base[at..])?),
-        None => (float(base)?, 0.0),
-    };
-    let mut value = start;
-    for _ in 0..=times.unwrap_or(0) {
-        points.push(Some(value));
-        value += step;
-    }
-    Ok(())
 }
