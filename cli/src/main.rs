@@ -28,6 +28,7 @@ mod paths;
 mod priority;
 mod queries;
 mod recorded;
+mod rehearsal;
 mod render;
 mod rule_files;
 mod rules;

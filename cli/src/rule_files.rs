@@ -54,7 +54,7 @@ impl RuleFiles {
 }
 
 /// The files that a pattern names: `*` and `?` in its last part.
-fn expand(pattern: &str) -> Result<Vec<PathBuf>, AlertingError> {
+pub(crate) fn expand(pattern: &str) -> Result<Vec<PathBuf>, AlertingError> {
     let path = PathBuf::from(pattern);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if !name.contains(['*', '?']) {

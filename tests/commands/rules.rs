@@ -104,6 +104,102 @@ async fn warnings_fail_only_if_that_is_asked_for() {
     assert_eq!((said.code, said.output.as_str()), (Some(1), text.as_str()));
 }
 
+const TESTS: &str = r#"rule_files: ['g*.yml']
+tests:
+- name: high
+  interval: 1m
+  input_series:
+  - {series: 'test_value{instance="a"}', values: '0 2x3 stale'}
+  - {series: 'test_value{instance="b"}', values: '1x5'}
+  alert_rule_test:
+  - {eval_time: 0m, alertname: High}
+  - eval_time: 2m
+    alertname: High
+    exp_alerts:
+    - exp_labels: {instance: a, severity: warning}
+      exp_annotations: {summary: a is high}
+  promql_expr_test:
+  - {expr: 'test:max', eval_time: 3m, exp_samples: [{labels: 'test:max', value: 2}]}
+- name: ended
+  input_series:
+  - {series: 'test_value{instance="a"}', values: '2 stale'}
+  alert_rule_test:
+  - {eval_time: 1m, alertname: High}
+"#;
+
+#[tokio::test]
+async fn tests_of_rules_pass_and_fail_without_a_collector() {
+    let files = Files::new();
+    files.write("good.yml", GOOD);
+    let tests = files.write("tests.yml", TESTS);
+    let words = ["rules", "test", tests.to_str().unwrap()];
+    let passed = [&words[..], &["--prometheus"]].concat();
+    assert_eq!(files.cli.done(&passed).await, "2 tests, 4 checks in 1 file: all passed\n");
+    let passed = [&words[..], &["--run", "^hi"]].concat();
+    assert_eq!(files.cli.done(&passed).await, "1 test, 3 checks in 1 file: all passed\n");
+
+    // Not contradicted by data, the alert stands, and why is said.
+    let said = files.cli.run(&words).await;
+    let lines: Vec<&str> = said.output.lines().collect();
+    let file = tests.display();
+    assert_eq!((said.code, lines.len()), (Some(1), 5), "{said:?}");
+    assert_eq!(lines[0], format!("{file}:21:5: failed: test \"ended\": alert \"High\" at 1m"));
+    assert_eq!(lines[1], "  expected  nothing");
+    assert!(
+        lines[2].starts_with("  found     {alertname=\"High\", instance=\"a\", severity=\"warning\"} summary="),
+        "{said:?}"
+    );
+    assert!(lines[3].contains("lacks data") && lines[3].contains("belfry_no_data: ok"), "{said:?}");
+    assert_eq!(lines[4], "2 tests, 4 checks in 1 file: 1 failed");
+
+    let said = files.cli.run(&[&words[..], &["-o", "json"]].concat()).await;
+    let report = &serde_json::from_str::<Value>(&said.output).unwrap()[0];
+    assert_fields(report, "file tests problems checks");
+    let fields = "position test check subject time_seconds passed expected found note";
+    let checks = report["checks"].as_array().unwrap();
+    checks.iter().for_each(|check| assert_fields(check, fields));
+    assert_eq!(
+        (&report["tests"], &checks[2]["subject"], &checks[3]["passed"]),
+        (&json!(2), &json!("test:max"), &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn tests_that_cannot_be_run_fail_with_their_place() {
+    let files = Files::new();
+    files.write("good.yml", GOOD);
+    let cases = [
+        ("rule_files: [missing.yml]", "1:14: error: "),
+        ("rule_files: ['none*.yml']", "1:14: error: no rule file matches"),
+        (
+            "tests: [{input_series: [{series: up, values: '1 2 zwei'}]}]",
+            "1:51: error: `values`: malformed value `zwei`",
+        ),
+        (
+            "tests: [{input_series: [{series: 'up{a=~\"b\"}', values: 1}]}]",
+            "1:35: error: `series`: labels must be given",
+        ),
+        ("tests: [{promql_expr_test: [{expr: 'sum(up', eval_time: 1m}]}]", "1:40: error: the expression is not valid"),
+        (
+            "tests: [{alert_rule_test: [{alertname: A, eval_time: 9y}], interval: 1s}]\nevaluation_interval: 1s",
+            "1:9: error: the test takes more than",
+        ),
+        ("tests: [{alert_rule_test: [{eval_time: 1m}]}]", "1:28: error: the test does not name its alert"),
+        ("", "1:1: error: the file has no tests"),
+    ];
+    for (text, message) in cases {
+        let bad = files.write("tests.yml", text);
+        let said = files.cli.run(&["rules", "test", bad.to_str().unwrap()]).await;
+        let expected =
+            if text.contains("missing.yml") { String::new() } else { format!("{}:{message}", bad.display()) };
+        assert!(said.code == Some(1) && said.output.starts_with(&expected), "{text}: {said:?}");
+        assert!(said.output.ends_with("1 file could not be run\n"), "{said:?}");
+    }
+    let good = files.write("tests.yml", TESTS);
+    let said = files.cli.run(&["rules", "test", good.to_str().unwrap(), "--run", "nosuch"]).await;
+    assert!(said.code == Some(1) && said.error.contains("no test has a name that matches"), "{said:?}");
+}
+
 #[tokio::test]
 async fn loaded_rules_are_listed_with_their_state() {
     let collector = Collector::start_with_rules(GOOD).await;

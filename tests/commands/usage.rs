@@ -25,6 +25,7 @@ async fn wrong_words_end_with_two() {
         "alerts --follow --state firing",
         "rules",
         "rules check",
+        "rules test",
         "nodes revoke",
         "token",
         "token create --uses 0",

@@ -1,4 +1,5 @@
-//! Queries beside a live Prometheus with the same samples: the same answer, or a difference that its version explains.
+//! Beside a live Prometheus with the same samples and the tools that come with it: the same answer to each query, the same verdict on
+//! each rule file, or a difference that its version explains.
 //!
 //! Instants lie between samples, so that it does not matter whether a range has its first instant: it has not since Prometheus 3, and older
 //! ones have it.
@@ -6,6 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "a panic is how a test fails, in its helpers as well")]
 
 mod queries;
+mod rules;
 mod samples;
 
 use std::{

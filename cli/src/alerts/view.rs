@@ -98,6 +98,11 @@ pub(crate) enum RuleHealth {
 }
 
 impl Engine {
+    /// The rules that could not be evaluated when they last were, and why.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().filter_map(|(_, rule, running)| Some((rule.name(), &*running.health.failure.as_ref()?.message)))
+    }
+
     /// All alerts that stand, in the order of the rules.
     pub(crate) fn alerts(&self) -> Vec<AlertView> {
         self.iter().flat_map(|(_, rule, running)| alerts_of(rule, running)).collect()

@@ -80,7 +80,7 @@ impl Checker<'_> {
         let alert = self.text(fields.get("alert"), "alert").filter(|(name, _)| !name.is_empty());
         let record = self.text(fields.get("record"), "record").filter(|(name, _)| !name.is_empty());
         let name = alert.or(record).map(|(name, _)| name);
-        let expression = self.expression(node, fields.get("expr"));
+        let expression = self.expression("the rule", node, fields.get("expr"));
         let labels = merged(group_labels, self.labels(fields.get("labels"), "label"));
         let annotations = self.labels(fields.get("annotations"), "annotation");
         let for_ms = self.duration(fields.get("for"), "for").unwrap_or_default();
@@ -124,12 +124,17 @@ impl Checker<'_> {
         Some(rule)
     }
 
-    /// The plan of the rule's expression, and where the expression stands.
-    fn expression<'n>(&mut self, rule: &Node, node: Option<&'n Node>) -> Option<(Plan, Text<'n>)> {
+    /// The plan of an expression, and where it stands.
+    pub(super) fn expression<'n>(
+        &mut self,
+        what: &str,
+        owner: &Node,
+        node: Option<&'n Node>,
+    ) -> Option<(Plan, Text<'n>)> {
         let found = self.text(node, "expr").filter(|(text, _)| !text.trim().is_empty());
         let Some((text, node)) = found else {
-            let position = node.map_or(rule.position, |node| node.position);
-            self.error(position, "the rule has no expression".to_owned(), "add `expr: …`");
+            let position = node.map_or(owner.position, |node| node.position);
+            self.error(position, format!("{what} has no expression"), "add `expr: …`");
             return None;
         };
         let text = Text { text, node };
@@ -137,7 +142,7 @@ impl Checker<'_> {
             Ok(plan) if matches!(plan.value_type(), ValueType::Vector | ValueType::Scalar) => Some((plan, text)),
             Ok(plan) => {
                 let message = format!("the expression yields a {}", plan.value_type());
-                self.error(node.position, message, "a rule needs an instant vector or a number");
+                self.error(node.position, message, &format!("{what} needs an instant vector or a number"));
                 None
             }
             Err(error) => {

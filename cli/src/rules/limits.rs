@@ -36,5 +36,8 @@ pub(crate) const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Widest field and longest precision of `printf`.
 pub(crate) const PRINTF_WIDTH_MAX: usize = 1_000;
 
+/// Most evaluations that one test of rules takes: two months of a rule each minute are a tenth of it.
+pub(crate) const TEST_EVALUATIONS_MAX: i64 = 1_000_000;
+
 /// Longest name of a group or alert: longer ones are a mistake in the file's layout.
 pub(crate) const NAME_BYTES_MAX: usize = 256;

@@ -20,6 +20,7 @@ mod problem;
 mod reader;
 mod rule;
 mod set;
+mod suite;
 mod template;
 mod yaml;
 
@@ -31,6 +32,7 @@ pub(crate) use problem::{LoadError, Problem, Severity};
 pub(crate) use reader::{AsItWas, OnNodes, Recorded, WithRecorded, is_up};
 pub(crate) use rule::{AlertRule, Group, INSTANCE, NoData, Reads, RecordRule, Rule, RuleKey, RuleKind};
 pub(crate) use set::{Checked, RuleId, RuleSet, Source};
+pub(crate) use suite::{AlertCheck, ExpectedAlert, ExpressionCheck, Suite, Test};
 pub(crate) use template::{Subject, Template};
 
 #[cfg(test)]

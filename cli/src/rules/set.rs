@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::limits;
 use super::problem::{LoadError, Problem, Severity};
-use super::rule::{Group, Reads, Rule, RuleKey, RuleKind};
+use super::rule::{Group, NoData, Reads, Rule, RuleKey, RuleKind};
 use super::{Position, file};
 
 /// The name and text of a rule file.
@@ -98,6 +98,22 @@ impl RuleSet {
         })
     }
 
+    /// The same rules for being run through at instants that somebody else chooses, without intervals of their own.
+    /// Groups that are named in an order come in it, the others before them.
+    pub(crate) fn rehearsed(&self, order: &[String], no_data: Option<NoData>) -> Self {
+        let mut groups = self.groups.clone();
+        groups.sort_by_key(|group| order.iter().position(|name| *name == group.name).map_or(0, |at| at + 1));
+        for group in &mut groups {
+            group.interval_ms = None;
+            for rule in &mut group.rules {
+                if let (RuleKind::Alert(alert), Some(no_data)) = (&mut rule.kind, no_data) {
+                    alert.no_data = no_data;
+                }
+            }
+        }
+        Self::index(groups)
+    }
+
     /// A rule and its group.
     pub(crate) fn get(&self, id: RuleId) -> Option<(&Group, &Rule)> {
         let (group, place) = *self.rules.get(id.0)?;
@@ -118,8 +134,8 @@ impl RuleSet {
     }
 }
 
-/// Numbers rules that nothing tells apart. Two that are the same in all are an error within a file; two that would
-/// yield alerts with the same labels deserve a word.
+/// Numbers rules that nothing tells apart. Two that are the same in all, or would yield alerts with the same labels, deserve a
+/// word.
 fn number_equals(groups: &mut [Group], problems: &mut Vec<Problem>) {
     let mut seen: HashMap<RuleKey, Vec<Seen>> = HashMap::new();
     for group in groups {
@@ -153,8 +169,6 @@ impl Seen {
     fn problem(&self, key: &RuleKey, other: &Self) -> Problem {
         let place = format!("{}:{}", other.file, other.position);
         let repeats = self.expression == other.expression;
-        // Two files may come from two hands.
-        let severity = if repeats && self.file == other.file { Severity::Error } else { Severity::Warning };
         let (message, help) = match (repeats, self.is_alert) {
             (true, _) => (format!("the rule repeats the one at {place}"), "remove one"),
             (false, true) => (
@@ -167,7 +181,7 @@ impl Seen {
             ),
         };
         Problem {
-            severity,
+            severity: Severity::Warning,
             file: self.file.clone(),
             position: Some(self.position),
             group: Some(key.group.clone()),

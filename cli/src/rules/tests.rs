@@ -218,14 +218,14 @@ fn rules_that_are_refused() {
     check(
         "groups: [{name: a, rules: [{record: x, expr: 'up[5m]'}]}]",
         &expect![[r#"
-        a.yml:1:46: error: group "a", rule "x": the expression yields a range vector; a rule needs an instant vector or a number
-    "#]],
+            a.yml:1:46: error: group "a", rule "x": the expression yields a range vector; the rule needs an instant vector or a number
+        "#]],
     );
     check(
         "groups: [{name: a, rules: [{alert: x, expr: '\"text\"'}]}]",
         &expect![[r#"
-        a.yml:1:45: error: group "a", rule "x": the expression yields a string; a rule needs an instant vector or a number
-    "#]],
+            a.yml:1:45: error: group "a", rule "x": the expression yields a string; the rule needs an instant vector or a number
+        "#]],
     );
     check(
         "groups: [{name: a, rules: [{alert: x, expr: ' '}]}]",
@@ -258,7 +258,7 @@ fn rules_that_are_refused() {
             a.yml:1:28: warning: group "a", rule "x": the alert has no annotation `summary`; say in one line what is wrong, and where
             a.yml:1:55: warning: group "a", rule "x": the alert has no label `severity`; add `severity: critical`, `warning` or `info`
             a.yml:1:55: warning: group "a", rule "x": the alert has no annotation `summary`; say in one line what is wrong, and where
-            a.yml:1:55: error: group "a", rule "x": the rule repeats the one at a.yml:1:28; remove one
+            a.yml:1:55: warning: group "a", rule "x": the rule repeats the one at a.yml:1:28; remove one
             a.yml:1:85: warning: group "a", rule "x": the alert has no label `severity`; add `severity: critical`, `warning` or `info`
             a.yml:1:85: warning: group "a", rule "x": the alert has no annotation `summary`; say in one line what is wrong, and where
             a.yml:1:85: warning: group "a", rule "x": the rule has the name and labels of the one at a.yml:1:28: their alerts look the same; give them different labels
