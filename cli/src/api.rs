@@ -47,6 +47,12 @@ pub(crate) enum Request {
         uses: u32,
         names: String,
     },
+    /// A new token for HTTP: an [`HttpTokenCreated`].
+    CreateHttpToken {
+        name: String,
+        role: String,
+        ttl_ms: u64,
+    },
     /// The tokens, as a list of [`TokenRow`].
     Tokens,
     RevokeToken {
@@ -279,19 +285,36 @@ pub(crate) struct TokenCreated {
     pub(crate) collector: String,
 }
 
+/// A token for HTTP as `belfry token create --http -o json` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HttpTokenCreated {
+    pub(crate) id: String,
+    /// The secret; it is shown once and kept nowhere.
+    pub(crate) token: String,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) expires_at: String,
+    /// Where HTTP is served, as far as the collector knows. Of `http://` it asks for no token.
+    pub(crate) url: String,
+}
+
 /// One token of `belfry token list -o json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TokenRow {
     pub(crate) id: String,
     pub(crate) role: String,
+    /// Which names those who join may take; of a token for HTTP, the name of who shows it.
     pub(crate) names: String,
-    pub(crate) uses_left: u32,
-    pub(crate) uses_total: u32,
+    /// Nothing of a token for HTTP, which is used without end.
+    pub(crate) uses_left: Option<u32>,
+    pub(crate) uses_total: Option<u32>,
     pub(crate) expires_at: String,
     pub(crate) created_at: String,
     pub(crate) created_by: String,
     /// `usable`, `used up`, `expired` or `revoked`.
     pub(crate) state: String,
+    /// `join` or `http`.
+    pub(crate) kind: String,
 }
 
 /// What the collector says of itself.

@@ -56,6 +56,8 @@ pub(crate) struct Collector {
     services: Arc<Services>,
     endpoint: Endpoint,
     listener: TcpListener,
+    /// Where HTTP is not for this machine alone.
+    tls: Option<Arc<rustls::ServerConfig>>,
     admission: AdmissionLimits,
     writer: Writer,
     maintainer: Maintainer,
@@ -86,9 +88,10 @@ impl Collector {
         }
         let maintainer = store.maintainer();
         let reader = store.reader();
-        let access = Access::open(directory, state.clone(), settings.certificate_life, now)
-            .await
-            .context("failed to set up identities")?;
+        let access =
+            Access::open(directory, state.clone(), settings.certificate_life, settings.http_certificate.as_ref(), now)
+                .await
+                .context("failed to set up identities")?;
         let fleet = Arc::new(Fleet::new(now));
         enrol(&state, &fleet).await?;
         let hub = Arc::new(Hub::default());
@@ -109,22 +112,19 @@ impl Collector {
                 anyhow::Error::from(error).context(help)
             })?;
         let address = reachable(endpoint.local_addr().context("failed to read the address in use")?);
-        anyhow::ensure!(
-            settings.http.ip().is_loopback(),
-            "HTTP on {} would answer everybody who reaches it: name an address of this machine alone, such as 127.0.0.1, and let others in \
-             through a proxy that asks who they are",
-            settings.http
-        );
         let listener = http::bind(settings.http).await.with_context(|| {
             format!("failed to listen on TCP {}: choose another address with --http", settings.http)
         })?;
         let http = listener.local_addr().context("failed to read the address in use")?;
+        let tls = !settings.http.ip().is_loopback() || settings.http_certificate.is_some();
+        let tls = tls.then(|| access.http_config()).transpose()?.map(Arc::new);
         access.keep_local_identity(directory, now).await.context("failed to keep the local identity")?;
         Identity::save_collector_address(directory, &address.to_string())?;
         let services = Services {
             started: now,
             data_directory: directory.clone(),
             address: address.to_string(),
+            http: format!("{}://{}", if tls.is_some() { "https" } else { "http" }, reachable(http)),
             state,
             access,
             head,
@@ -141,7 +141,7 @@ impl Collector {
         };
         let services = Arc::new(services);
         let admission = settings.admission;
-        Ok(Self { address, http, services, endpoint, listener, admission, writer, maintainer, alerting })
+        Ok(Self { address, http, services, endpoint, listener, tls, admission, writer, maintainer, alerting })
     }
 
     /// What the parts share.
@@ -151,7 +151,7 @@ impl Collector {
 
     /// Runs until `stop` is ready or a stage fails.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { services, endpoint, listener, admission, writer, maintainer, alerting, address, http } = self;
+        let Self { services, endpoint, listener, tls, admission, writer, maintainer, alerting, address, http } = self;
         info!(%address, %http, directory = %services.data_directory.display(), "collector ready");
         let subscription = services.hub.subscribe(ARRIVALS_MAX);
         let state = services.state.clone();
@@ -162,7 +162,10 @@ impl Collector {
             Ok(())
         });
         let shared = Arc::clone(&services);
-        stages.spawn("http", |token| async move { Ok(http::run(listener, shared, token).await?) });
+        stages.spawn("http", |token| async move {
+            http::run(listener, tls, shared, token).await;
+            Ok(())
+        });
         stages.spawn("housekeeping", |token| housekeeping::run(services, token));
         // With the stages above the last handles are gone: the writer ends when its queue is empty, and alerting after it.
         let writer = on_thread("writer", move || writer.run());

@@ -13,7 +13,9 @@ use belfry_common::{
 use belfry_store::{HeadOptions, MaintainOptions, RetentionOptions, StoreOptions, TierRetention};
 use serde::Deserialize;
 
-use crate::{listen::AdmissionLimits, paths, rule_files::RuleFiles, store_keys::KeySource, xid_files};
+use crate::{
+    access::CertificateFiles, listen::AdmissionLimits, paths, rule_files::RuleFiles, store_keys::KeySource, xid_files,
+};
 
 /// Leaf certificates: short, because they renew themselves.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -28,6 +30,8 @@ struct File {
     data_directory: Option<PathBuf>,
     listen: Option<SocketAddr>,
     http: Option<SocketAddr>,
+    http_certificate: Option<PathBuf>,
+    http_key: Option<PathBuf>,
     rules: Vec<String>,
     shipped_rules: Option<bool>,
     xid_catalogue: Option<PathBuf>,
@@ -80,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) data_directory: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) http: SocketAddr,
+    /// What HTTP shows in place of the collector's own certificate.
+    pub(crate) http_certificate: Option<CertificateFiles>,
     pub(crate) rules: RuleFiles,
     /// A file that goes before the catalogue that ships.
     pub(crate) xid_catalogue: PathBuf,
@@ -98,6 +104,7 @@ impl Default for Settings {
             data_directory: paths::data_directory(),
             listen: LISTEN.into(),
             http: HTTP.into(),
+            http_certificate: None,
             rules: RuleFiles { patterns: Vec::new(), with_pack: true },
             xid_catalogue: xid_files::LOCAL.into(),
             store: StoreOptions::default(),
@@ -191,10 +198,19 @@ impl Settings {
         if certificate_life < Duration::from_secs(3) {
             return refuse(&["identity", "certificate_life"], "identity.certificate_life must be at least 3s");
         }
+        let http_certificate = match (file.http_certificate, file.http_key) {
+            (Some(certificate), Some(key)) => Some(CertificateFiles { certificate, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                return refuse(&["http_certificate"], "http_certificate needs http_key, its private key");
+            }
+            (None, Some(_)) => return refuse(&["http_key"], "http_key needs http_certificate, of which it is the key"),
+        };
         Ok(Self {
             data_directory: file.data_directory.unwrap_or(default.data_directory),
             listen: file.listen.unwrap_or(default.listen),
             http: file.http.unwrap_or(default.http),
+            http_certificate,
             rules: RuleFiles { patterns: file.rules, with_pack: file.shipped_rules.unwrap_or(true) },
             xid_catalogue: file.xid_catalogue.unwrap_or(default.xid_catalogue),
             store,
@@ -248,6 +264,10 @@ mod tests {
             &expect!["collector.toml:2: store.journal_size_max must be at least 256MiB: four segments"],
         );
         check(
+            "\nhttp_key = \"/k.pem\"",
+            &expect!["collector.toml:2: http_key needs http_certificate, of which it is the key"],
+        );
+        check(
             "[limits]\nseries_per_node = 0",
             &expect!["collector.toml:2: limits.series_per_node must be between 1 and 65536"],
         );
@@ -264,6 +284,8 @@ mod tests {
             data_directory: Some(_),
             listen: Some(_),
             http: Some(_),
+            http_certificate: Some(_),
+            http_key: Some(_),
             rules: _,
             shipped_rules: Some(_),
             xid_catalogue: Some(_),
@@ -302,8 +324,8 @@ mod tests {
         for tier in [&mut retention.raw, &mut retention.minute, &mut retention.hour] {
             assert!(tier.bytes_max.take().is_some());
         }
-        // Nor is there a key by default.
-        assert!(settings.keys.take().is_some());
+        // Nor is there a key by default, nor a certificate.
+        assert!(settings.keys.take().is_some() && settings.http_certificate.take().is_some());
         let expected = Settings {
             data_directory: "/var/lib/belfry".into(),
             rules: RuleFiles { patterns: settings.rules.patterns.clone(), ..default.rules.clone() },

@@ -17,7 +17,7 @@ use crate::{
     own_counts::own_counts,
     services::Services,
     state::{
-        StateError, certificates, events,
+        StateError, certificates, events, http_tokens,
         nodes::{self, Sighting},
         tokens,
     },
@@ -112,6 +112,7 @@ async fn prune(services: &Services, now: Timestamp) -> Result<(), StateError> {
         .write(move |transaction| {
             events::prune(transaction, &retention)?;
             tokens::prune(transaction, now)?;
+            http_tokens::prune(transaction, now)?;
             certificates::prune(transaction, now)
         })
         .await

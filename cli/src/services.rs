@@ -16,6 +16,8 @@ pub(crate) struct Services {
     pub(crate) data_directory: PathBuf,
     /// Where the collector listens, as clients on this machine reach it.
     pub(crate) address: String,
+    /// Where HTTP is served, as far as the collector knows: `http://HOST:PORT`, or `https://…`, where it asks for tokens.
+    pub(crate) http: String,
     pub(crate) state: State,
     pub(crate) access: Access,
     pub(crate) head: Arc<Head>,

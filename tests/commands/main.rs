@@ -11,6 +11,7 @@ mod alerts;
 mod backup;
 mod doctor;
 mod http;
+mod http_access;
 mod join;
 mod node;
 mod nodes;

@@ -34,7 +34,7 @@ async fn tokens_are_listed_without_their_secrets_and_revoked() {
     let error = cli.run(&["token", "revoke", "0123"]).await.refused(1);
     assert!(error.contains("no token has the id \"0123\""), "{error}");
     let listed = cli.json(&["token", "list"]).await;
-    assert_fields(&listed[0], "id role names uses_left uses_total expires_at created_at created_by state");
+    assert_fields(&listed[0], "id role names uses_left uses_total expires_at created_at created_by state kind");
     assert_eq!((&listed[0]["id"], &listed[0]["names"]), (&id.into(), &"gpu-*".into()));
     assert_eq!((&listed[0]["uses_left"], &listed[0]["state"]), (&5.into(), &"usable".into()));
     let table = cli.done(&["token", "list"]).await;

@@ -102,7 +102,7 @@ async fn strangers_are_refused_by_tls() {
     let own = CertificateParams::default().self_signed(&key).unwrap().der().clone();
     refused_by_tls(&collector, tls(trusted, Some((own, &key))), "self-signed").await;
 
-    let server = authority.certify_collector(&key, DAY, now).unwrap().certificate;
+    let server = authority.certify_collector(&key, &[], DAY, now).unwrap().certificate;
     refused_by_tls(&collector, tls(trusted, Some((server, &key))), "server's certificate").await;
 
     let ca_key = fs::read_to_string(collector.data_directory().join("ca.key.pem")).unwrap();

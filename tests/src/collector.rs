@@ -37,6 +37,7 @@ pub struct Collector {
     directory: TempDir,
     address: Option<SocketAddr>,
     listen: SocketAddr,
+    http: SocketAddr,
     launcher: Vec<String>,
 }
 
@@ -68,8 +69,10 @@ impl Collector {
     pub fn prepare(config: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("belfry-test-").tempdir().unwrap();
         fs::create_dir(directory.path().join("data")).unwrap();
-        let collector =
-            Self { process: None, directory, address: None, listen: ([127, 0, 0, 1], 0).into(), launcher: Vec::new() };
+        let collector = {
+            let any = ([127, 0, 0, 1], 0).into();
+            Self { process: None, directory, address: None, listen: any, http: any, launcher: Vec::new() }
+        };
         collector.configure(config);
         collector
     }
@@ -82,6 +85,11 @@ impl Collector {
     /// Listens on this address from the next start on, instead of any free one.
     pub fn listen_on(&mut self, address: SocketAddr) {
         self.listen = address;
+    }
+
+    /// Serves HTTP on this address from the next start on, instead of any free one of this machine alone.
+    pub fn serve_http_on(&mut self, address: SocketAddr) {
+        self.http = address;
     }
 
     /// Puts another program and its arguments before the collector's from the next start on.
@@ -102,7 +110,7 @@ impl Collector {
             }
             None => Command::new(program),
         };
-        command.args(["collect", "--listen", &self.listen.to_string(), "--http", "127.0.0.1:0", "--data-dir"]);
+        command.args(["collect", "--listen", &self.listen.to_string(), "--http", &self.http.to_string(), "--data-dir"]);
         command.arg(self.data_directory()).arg("--config").arg(self.config_path());
         self.process = Some(Process::start(&mut command, &self.directory.path().join("collector.log")));
         self.address = None;

@@ -32,7 +32,7 @@ impl FakeCollector {
         let authority = Authority::open(authority_directory, now).unwrap();
         let verifier = PeerVerifier::new(authority.certificate(), Arc::new(Anyone)).unwrap();
         let key = KeyPair::generate().unwrap();
-        let issued = authority.certify_collector(&key, LIFE, now).unwrap();
+        let issued = authority.certify_collector(&key, &[], LIFE, now).unwrap();
         let private: PrivateKeyDer<'_> = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         let chain = vec![issued.certificate, authority.certificate().clone()];
         let certificate = Arc::new(CertifiedKey::new(chain, any_supported_type(&private).unwrap()));

@@ -1,9 +1,13 @@
 //! The least of an HTTP client: one request a connection.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::Arc,
 };
+
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::CertificateDer;
 
 /// The status and body of what is at this path; characters that an address cannot have are encoded. Nothing without a whole answer.
 #[must_use]
@@ -16,10 +20,38 @@ pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
 /// The head and body of the answer to a whole request of HTTP/1.0. Nothing without a whole head.
 #[must_use]
 pub fn ask(address: SocketAddr, request: &str) -> Option<(String, Vec<u8>)> {
-    let mut stream = TcpStream::connect(address).ok()?;
+    exchange(TcpStream::connect(address).ok()?, request)
+}
+
+/// As [`ask`], over TLS, to a server that shows a certificate of this authority for `localhost`.
+///
+/// # Errors
+/// Why there is no TLS, or no answer.
+pub fn ask_tls(
+    address: SocketAddr,
+    authority: &CertificateDer<'static>,
+    request: &str,
+) -> anyhow::Result<(String, Vec<u8>)> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone())?;
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut connection = ClientConnection::new(Arc::new(config), "localhost".try_into()?)?;
+    let mut stream = TcpStream::connect(address)?;
+    connection.complete_io(&mut stream)?;
+    exchange(StreamOwned::new(connection, stream), request).ok_or_else(|| anyhow::anyhow!("no answer"))
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> Option<(String, Vec<u8>)> {
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
+    // Over TLS the end may come without a farewell.
+    let ended = stream.read_to_end(&mut answer);
+    if ended.is_err() && answer.is_empty() {
+        return None;
+    }
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let body = answer.split_off(end + 4);
     Some((String::from_utf8(answer).ok()?, body))

@@ -28,7 +28,7 @@ pub(crate) struct Overrides {
     /// UDP address for agents and clients; port 0 means any free one [default: 0.0.0.0:7460]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// TCP address for health and metrics [default: 127.0.0.1:7461]
+    /// TCP address for queries, health and metrics; beyond this machine with TLS and tokens [default: 127.0.0.1:7461]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) http: Option<SocketAddr>,
     /// Rule files, beside those that ship with the program

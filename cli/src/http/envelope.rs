@@ -21,6 +21,8 @@ pub(super) enum ErrorType {
     Internal,
     Unavailable,
     NotFound,
+    Unauthorized,
+    Forbidden,
 }
 
 impl ErrorType {
@@ -31,6 +33,8 @@ impl ErrorType {
             Self::Timeout | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
         }
     }
 }

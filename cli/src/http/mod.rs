@@ -1,17 +1,21 @@
 //! What the collector answers over HTTP: queries as Prometheus answers them, health, and its own metrics.
 //!
-//! Grafana, promtool, vmalert and a Prometheus that federates are clients of this. `/-/healthy`: the process serves. `/-/ready`: what is
+//! Grafana, promtool, vmalert and a Prometheus that federates are clients of this. On loopback it answers everybody; beyond, it speaks TLS
+//! and answers who shows a token (`guard`). `/-/healthy`: the process serves. `/-/ready`: what is
 //! sent becomes durable, and rules are evaluated.
 
+mod door;
 mod envelope;
 mod exposition;
 mod federate;
+mod guard;
 mod number;
 mod parameters;
 mod query;
 mod results;
 mod rules;
 mod series;
+mod stall;
 mod status;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -20,20 +24,25 @@ use axum::{
     Router,
     extract::State,
     http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::IntoResponse,
     routing::get,
 };
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
 use crate::{own_counts::own_counts, services::Services, state::Health};
 use envelope::{ApiError, ErrorType};
+use guard::Accesses;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
 struct App {
     services: Arc<Services>,
+    accesses: Arc<Accesses>,
 }
 
 /// Binds the address; port 0 means any free one.
@@ -41,14 +50,15 @@ pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until the token is cancelled.
+/// Serves until the token is cancelled; with TLS, only who shows a token.
 pub(crate) async fn run(
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     services: Arc<Services>,
     token: CancellationToken,
-) -> std::io::Result<()> {
-    let app = router(App { services });
-    axum::serve(listener, app).with_graceful_shutdown(token.cancelled_owned()).await
+) {
+    let app = router(App { services, accesses: Arc::default() });
+    door::serve(listener, tls.map(TlsAcceptor::from), app, token).await;
 }
 
 fn router(app: App) -> Router {
@@ -71,6 +81,7 @@ fn router(app: App) -> Router {
         .route("/federate", get(federate::federate))
         .route("/metrics", get(metrics))
         .layer(CompressionLayer::new())
+        .layer(from_fn_with_state(app.clone(), guard::guard))
         .route("/-/healthy", get(|| async { "healthy\n" }))
         .route("/-/ready", get(ready))
         .with_state(app)
@@ -84,7 +95,7 @@ async fn wrong_method() -> impl IntoResponse {
     (StatusCode::METHOD_NOT_ALLOWED, "this endpoint takes no such method\n")
 }
 
-async fn ready(State(App { services }): State<App>) -> impl IntoResponse {
+async fn ready(State(App { services, .. }): State<App>) -> impl IntoResponse {
     use std::sync::atomic::Ordering::Relaxed;
     if services.writer.statistics.is_full.load(Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be written\n");
@@ -100,6 +111,6 @@ async fn ready(State(App { services }): State<App>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(App { services }): State<App>) -> impl IntoResponse {
+async fn metrics(State(App { services, .. }): State<App>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::own(&own_counts(&services)))
 }

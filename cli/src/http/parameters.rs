@@ -8,12 +8,14 @@ use axum::{
     http::{Method, header},
 };
 use belfry_common::model::Timestamp;
+use tokio::time::timeout;
 
 use super::envelope::{ApiError, ErrorType};
 use crate::{instant, rules::duration};
 
 /// Far more than the longest expression, and than a few hundred selectors.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Names and values in the order in which they were given, those of a form first.
 #[derive(Debug, Default)]
@@ -32,7 +34,8 @@ impl<S: Sync> FromRequest<S> for Parameters {
                 let what = format!("a body of the type {kind:?} is not understood: send a form, urlencoded");
                 return Err(ApiError::new(ErrorType::BadData, what));
             }
-            let body = to_bytes(body, BODY_BYTES_MAX).await;
+            let late = |_| ApiError::new(ErrorType::BadData, format!("request body: not there after {BODY_TIMEOUT:?}"));
+            let body = timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES_MAX)).await.map_err(late)?;
             let body = body.map_err(|error| ApiError::new(ErrorType::BadData, format!("request body: {error}")))?;
             all.extend(form_urlencoded::parse(&body).into_owned());
         }

@@ -93,7 +93,7 @@ fn rule(request: &Request) -> (Role, Option<&'static str>) {
         Request::ReloadRules => (Role::Operator, Some("rules reload")),
         Request::RevokeNode { .. } => (Role::Admin, Some("nodes revoke")),
         Request::ForgetNode { .. } => (Role::Admin, Some("nodes forget")),
-        Request::CreateToken { .. } => (Role::Admin, Some("token create")),
+        Request::CreateToken { .. } | Request::CreateHttpToken { .. } => (Role::Admin, Some("token create")),
         Request::RevokeToken { .. } => (Role::Admin, Some("token revoke")),
         // It reads the whole log.
         Request::Health { with_audit: true } | Request::Tokens | Request::Audit { .. } => (Role::Admin, None),
@@ -139,6 +139,9 @@ async fn answer(member: &Member, request: Request, reply: &mut Reply) -> Result<
         Request::ForgetNode { name } => nodes::forget(member, &name).await,
         Request::CreateToken { role, ttl_ms, uses, names } => {
             reply.document(&tokens::create(member, &role, ttl_ms, uses, &names).await?).await
+        }
+        Request::CreateHttpToken { name, role, ttl_ms } => {
+            reply.document(&tokens::create_http(member, &name, &role, ttl_ms).await?).await
         }
         Request::Tokens => reply.document(&tokens::list(&member.services).await?).await,
         Request::RevokeToken { id } => tokens::revoke(member, &id).await,

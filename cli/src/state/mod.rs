@@ -26,6 +26,7 @@ pub(crate) mod events;
 mod files;
 pub(crate) mod gpu_jobs;
 mod hex;
+pub(crate) mod http_tokens;
 mod location;
 pub(crate) mod nodes;
 mod schema;

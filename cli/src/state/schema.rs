@@ -9,7 +9,7 @@ use std::path::Path;
 use super::{
     alerts, audit, certificates, cursors, epochs,
     error::{OpenError, StateError},
-    events, gpu_jobs, nodes, silences,
+    events, gpu_jobs, http_tokens, nodes, silences,
     sqlite::Connection,
     tokens,
 };
@@ -31,6 +31,7 @@ pub(super) const STEPS: &[Step] = &[
         audit::TABLES_V1,
     ],
     &[gpu_jobs::TABLES_V2],
+    &[http_tokens::TABLES_V3],
 ];
 
 /// What one version adds to the one before.

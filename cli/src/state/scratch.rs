@@ -100,6 +100,9 @@ pub(super) const FIXTURE_V1: &str = include_str!("fixtures/v1.sql");
 /// The same of version 2.
 pub(super) const FIXTURE_V2: &str = include_str!("fixtures/v2.sql");
 
+/// The same of version 3.
+pub(super) const FIXTURE_V3: &str = include_str!("fixtures/v3.sql");
+
 /// Puts a database made of `sql` into `directory`.
 pub(super) fn plant(directory: &Path, sql: &str) -> PathBuf {
     let path = directory.join(FILE);

@@ -41,7 +41,7 @@ CREATE TABLE tokens (
 pub(crate) const EXPIRED_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 
 /// Digits of the hash that name a token among people: 48 bits do not meet by chance.
-const ID_DIGITS: usize = 12;
+pub(super) const ID_DIGITS: usize = 12;
 
 /// Longer than any name that it could match.
 const PATTERN_BYTES_MAX: usize = belfry_common::limits::NODE_NAME_BYTES_MAX;

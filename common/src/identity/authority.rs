@@ -9,7 +9,7 @@ use std::{
 use pem::Pem;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SerialNumber,
 };
 use ring::{
     hmac,
@@ -217,16 +217,23 @@ impl Authority {
         self.sign(params, &request.public_key, profile.life, now)
     }
 
-    /// Certifies a key for the collector's own side of connections.
+    /// Certifies a key for the collector's own side of connections. Agents and clients know it as [`COLLECTOR_NAME`];
+    /// `names` are the host names and addresses by which others may call it.
     ///
     /// # Errors
-    /// [`IssueError`] when signing fails.
-    pub fn certify_collector(&self, key: &KeyPair, life: Duration, now: Timestamp) -> Result<Issued, IssueError> {
-        let mut params = CertificateParams::default();
+    /// [`IssueError`] when a name is none, or signing fails.
+    pub fn certify_collector(
+        &self,
+        key: &KeyPair,
+        names: &[String],
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, IssueError> {
+        let names: Vec<String> = names.iter().cloned().chain([COLLECTOR_NAME.to_owned()]).collect();
+        let mut params = CertificateParams::new(names).map_err(IssueError::Sign)?;
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, COLLECTOR_NAME);
         params.distinguished_name = name;
-        params.subject_alt_names = vec![SanType::DnsName(COLLECTOR_NAME.try_into().map_err(IssueError::Sign)?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params, key, life, now)
     }

@@ -2,11 +2,11 @@
 
 use super::SCHEMA;
 use crate::state::{
-    OpenError, State, StateError, alerts, audit, certificates, cursors, epochs, events, gpu_jobs,
+    OpenError, State, StateError, alerts, audit, certificates, cursors, epochs, events, gpu_jobs, http_tokens,
     location::Location,
     nodes,
     schema::{self, STEPS},
-    scratch::{FIXTURE_V1, FIXTURE_V2, Scratch, at, plant},
+    scratch::{FIXTURE_V1, FIXTURE_V2, FIXTURE_V3, Scratch, at, plant},
     silences,
     sqlite::{Connection, raw},
     tokens,
@@ -15,7 +15,7 @@ use crate::state::{
 #[test]
 fn a_database_of_every_earlier_version_becomes_this_builds() {
     let fresh = Scratch::new();
-    let fixtures = [FIXTURE_V1, FIXTURE_V2];
+    let fixtures = [FIXTURE_V1, FIXTURE_V2, FIXTURE_V3];
     assert_eq!(fixtures.len(), STEPS.len(), "each released version has its fixture");
     for (version, fixture) in (1..).zip(fixtures) {
         let directory = tempfile::tempdir().unwrap();
@@ -60,16 +60,25 @@ async fn what_version_2_held_can_still_be_read() {
     assert_eq!(ends, [(2, None), (1, Some(at(1_700_000_060_000)))]);
 }
 
+#[tokio::test]
+async fn what_version_3_held_can_still_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    plant(directory.path(), FIXTURE_V3);
+    let state = State::open(directory.path()).unwrap();
+    let tokens = state.read(http_tokens::list).await.unwrap();
+    assert_eq!((tokens.len(), tokens[0].name.as_str(), tokens[0].revoked_at), (1, "grafana", None));
+}
+
 #[test]
 fn a_step_that_fails_leaves_the_version_before_it() {
     let scratch = Scratch::new();
     let (directory, location) = (tempfile::tempdir().unwrap(), Location::File(scratch.path()));
     let steps: &[schema::Step] =
-        &[STEPS[0], STEPS[1], &["CREATE TABLE b (x)"], &["CREATE TABLE c (x)", "CREATE TABLE c (x)"]];
+        &[STEPS[0], STEPS[1], STEPS[2], &["CREATE TABLE b (x)"], &["CREATE TABLE c (x)", "CREATE TABLE c (x)"]];
     let writer = Connection::open_writer(&location).unwrap();
     let failed = schema::migrate(&writer, directory.path(), steps).unwrap_err();
-    assert!(matches!(failed, OpenError::Migrate { from: 3, to: 4, .. }), "{failed}");
-    assert_eq!(writer.pragma("user_version").unwrap(), 3);
+    assert!(matches!(failed, OpenError::Migrate { from: 4, to: 5, .. }), "{failed}");
+    assert_eq!(writer.pragma("user_version").unwrap(), 4);
     let tables = raw::query(&scratch.path(), "SELECT name FROM sqlite_master WHERE name IN ('b', 'c')");
     assert_eq!(tables, ["b"]);
 }

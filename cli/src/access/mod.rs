@@ -1,6 +1,9 @@
 //! Who may connect, as what, and until when: the authority, the tokens and the refusals, in memory for every handshake and in
 //! the database for the next start.
 
+mod certificate;
+mod http_tokens;
+
 use std::{
     collections::HashSet,
     path::Path,
@@ -16,17 +19,18 @@ use belfry_common::{
     },
     model::{NodeName, Timestamp},
 };
-use rcgen::KeyPair;
-use rustls::{
-    crypto::ring::sign::any_supported_type,
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::ResolvesServerCert;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 
+use certificate::{CertificateFileError, CollectorCertificate, FileCertificate};
+use http_tokens::HttpTokens;
+
+pub(crate) use certificate::CertificateFiles;
+pub(crate) use http_tokens::{Bearer, BearerError, HttpTokenWish};
+
 use crate::state::{
-    State, StateError,
+    self, State, StateError,
     certificates::{self, CertificateError, Holder, Serial},
     nodes,
     tokens::{self, Admission, JoinError, NewToken, TokenError},
@@ -59,6 +63,12 @@ pub(crate) enum AccessError {
     Key(#[source] rcgen::Error),
     #[error("failed to use the collector's key")]
     KeyUse(#[source] rustls::Error),
+    #[error(transparent)]
+    Files(#[from] CertificateFileError),
+    #[error("failed to set up TLS")]
+    Setup(#[source] rustls::Error),
+    #[error("the system gives no random numbers")]
+    Random,
 }
 
 impl AccessError {
@@ -77,6 +87,9 @@ pub(crate) struct Access {
     refused: RwLock<Refused>,
     verifier: Arc<PeerVerifier>,
     collector: Arc<CollectorCertificate>,
+    /// What is shown over HTTP in place of the collector's own.
+    files: Option<Arc<FileCertificate>>,
+    http_tokens: HttpTokens,
     life: Duration,
 }
 
@@ -99,8 +112,10 @@ impl Access {
         directory: &Path,
         state: State,
         life: Duration,
+        files: Option<&CertificateFiles>,
         now: Timestamp,
     ) -> Result<Self, AccessError> {
+        let files = files.map(FileCertificate::open).transpose()?.map(Arc::new);
         let authority = Authority::open(directory, now)?;
         let join_keys = Arc::new(KnownKeys::default());
         let verifier = PeerVerifier::new(authority.certificate(), Arc::clone(&join_keys) as Arc<dyn JoinKeys>)?;
@@ -112,6 +127,8 @@ impl Access {
             refused: RwLock::default(),
             verifier: Arc::new(verifier),
             collector: Arc::new(collector),
+            files,
+            http_tokens: HttpTokens::default(),
             life,
         };
         access.reload().await?;
@@ -122,6 +139,23 @@ impl Access {
     pub(crate) fn server_config(&self) -> Result<rustls::ServerConfig, AccessError> {
         let resolver = Arc::clone(&self.collector) as Arc<dyn ResolvesServerCert>;
         Ok(server_config(Arc::clone(&self.verifier), resolver)?)
+    }
+
+    /// TLS as HTTP uses it beyond this machine: clients show tokens, not certificates.
+    pub(crate) fn http_config(&self) -> Result<rustls::ServerConfig, AccessError> {
+        let resolver: Arc<dyn ResolvesServerCert> = match &self.files {
+            Some(files) => Arc::clone(files) as _,
+            None => Arc::clone(&self.collector) as _,
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(AccessError::Setup)?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.send_tls13_tickets = 0;
+        Ok(config)
     }
 
     /// What lets a restarted listener end the connections of the one before.
@@ -247,8 +281,12 @@ impl Access {
         Ok(identity.save(directory)?)
     }
 
-    /// Makes a new certificate for the collector's side when two thirds of the old one's life are over.
+    /// Makes a new certificate for the collector's side when two thirds of the old one's life are over, and takes one that was put into
+    /// its file.
     pub(crate) fn renew_collector(&self, now: Timestamp) {
+        if let Some(files) = &self.files {
+            files.refresh();
+        }
         if self.collector.renew_at() > now {
             return;
         }
@@ -262,8 +300,11 @@ impl Access {
 
     /// Reads from the database who is refused and which tokens are known.
     pub(crate) async fn reload(&self) -> Result<(), StateError> {
-        let (refusals, keys) =
-            self.state.read(|view| Ok::<_, StateError>((certificates::refusals(view)?, tokens::keys(view)?))).await?;
+        let known = self.state.read(|view| {
+            Ok::<_, StateError>((certificates::refusals(view)?, tokens::keys(view)?, state::http_tokens::list(view)?))
+        });
+        let (refusals, keys, http_tokens) = known.await?;
+        self.http_tokens.replace(http_tokens);
         let refused = Refused {
             nodes: refusals.nodes.iter().map(|node| node.as_u64()).collect(),
             serials: refusals.serials.iter().map(|serial| serial.as_str().to_string()).collect(),
@@ -307,45 +348,5 @@ impl KnownKeys {
 impl JoinKeys for KnownKeys {
     fn is_known(&self, key_sha256: &[u8; 32]) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(key_sha256)
-    }
-}
-
-/// The collector's own certificate, renewed while it runs; its key lives in memory only.
-#[derive(Debug)]
-struct CollectorCertificate {
-    current: RwLock<(Arc<CertifiedKey>, Timestamp)>,
-}
-
-impl CollectorCertificate {
-    fn issue(authority: &Authority, life: Duration, now: Timestamp) -> Result<Self, AccessError> {
-        Ok(Self { current: RwLock::new(Self::certify(authority, life, now)?) })
-    }
-
-    fn certify(
-        authority: &Authority,
-        life: Duration,
-        now: Timestamp,
-    ) -> Result<(Arc<CertifiedKey>, Timestamp), AccessError> {
-        let key = KeyPair::generate().map_err(AccessError::Key)?;
-        let issued = authority.certify_collector(&key, life, now)?;
-        let private: PrivateKeyDer<'_> = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        let signer = any_supported_type(&private).map_err(AccessError::KeyUse)?;
-        let chain = vec![issued.certificate, authority.certificate().clone()];
-        let renew_at = now.plus_millis(issued.not_after.millis_since(now) / 3 * 2);
-        Ok((Arc::new(CertifiedKey::new(chain, signer)), renew_at))
-    }
-
-    fn renew_at(&self) -> Timestamp {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).1
-    }
-
-    fn replace(&self, new: (Arc<CertifiedKey>, Timestamp)) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
-    }
-}
-
-impl ResolvesServerCert for CollectorCertificate {
-    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).0))
     }
 }
