@@ -134,55 +134,7 @@ impl Settings {
     fn check(file: File, document: &Document) -> Result<Self, ConfigError> {
         let refuse = |key: &[&str], what: &str| Err(document.refuse(key, what));
         let default = Self::default();
-        let millis = |span: Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
-        let head = HeadOptions {
-            window_ms: file.store.memory_window.map_or(default.store.head.window_ms, millis),
-            bytes_max: file
-                .store
-                .memory_max
-                .map_or(default.store.head.bytes_max, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
-        };
-        if head.window_ms < 60_000 {
-            return refuse(
-                &["store", "memory_window"],
-                "store.memory_window must be at least 1m: rules look back that far",
-            );
-        }
-        let tier = |age: Option<Span>, size: Option<ByteSize>, default: TierRetention| TierRetention {
-            age_ms_max: age.map_or(default.age_ms_max, millis),
-            bytes_max: size.map(|size| size.0).or(default.bytes_max),
-        };
-        let maintain = default.store.maintain;
-        let flush_interval_ms = file.store.flush_interval.map_or(maintain.flush_interval_ms, millis);
-        if flush_interval_ms < FLUSH_INTERVAL_MS_MIN {
-            return refuse(&["store", "flush_interval"], "store.flush_interval must be at least 1s");
-        }
-        let kept = maintain.retention;
-        let of = &file.store;
-        let retention = RetentionOptions {
-            raw: tier(of.raw_age_max, of.raw_size_max, kept.raw),
-            minute: tier(of.minutes_age_max, of.minutes_size_max, kept.minute),
-            hour: tier(of.hours_age_max, of.hours_size_max, kept.hour),
-        };
-        if retention.raw.age_ms_max < RAW_AGE_MS_MIN {
-            return refuse(
-                &["store", "raw_age_max"],
-                "store.raw_age_max must be at least 3h: minutes and hours are made of raw samples",
-            );
-        }
-        let store = StoreOptions {
-            head,
-            maintain: MaintainOptions { flush_interval_ms, retention, ..maintain },
-            journal_age_ms_max: file.store.journal_age_max.map_or(default.store.journal_age_ms_max, millis),
-            journal_bytes_max: file.store.journal_size_max.map_or(default.store.journal_bytes_max, |size| size.0),
-            ..default.store
-        };
-        if store.journal_bytes_max < 4 * u64::from(store.segment_bytes) {
-            return refuse(
-                &["store", "journal_size_max"],
-                "store.journal_size_max must be at least 256MiB: four segments",
-            );
-        }
+        let store = store_options(&file.store, default.store.clone(), document)?;
         let limits = Limits { series_per_node: file.limits.series_per_node.unwrap_or(default.limits.series_per_node) };
         if limits.series_per_node == 0 || limits.series_per_node > limits::SERIES_PER_NODE_WIRE_MAX {
             return refuse(&["limits", "series_per_node"], "limits.series_per_node must be between 1 and 65536");
@@ -220,6 +172,54 @@ impl Settings {
             certificate_life,
         })
     }
+}
+
+/// What the file says of the store, over the defaults.
+fn store_options(file: &StoreFile, default: StoreOptions, document: &Document) -> Result<StoreOptions, ConfigError> {
+    let refuse = |key: &[&str], what: &str| Err(document.refuse(key, what));
+    let millis = |span: Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
+    let head = HeadOptions {
+        window_ms: file.memory_window.map_or(default.head.window_ms, millis),
+        bytes_max: file.memory_max.map_or(default.head.bytes_max, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+    };
+    if head.window_ms < 60_000 {
+        return refuse(
+            &["store", "memory_window"],
+            "store.memory_window must be at least 1m: rules look back that far",
+        );
+    }
+    let tier = |age: Option<Span>, size: Option<ByteSize>, default: TierRetention| TierRetention {
+        age_ms_max: age.map_or(default.age_ms_max, millis),
+        bytes_max: size.map(|size| size.0).or(default.bytes_max),
+    };
+    let maintain = default.maintain;
+    let flush_interval_ms = file.flush_interval.map_or(maintain.flush_interval_ms, millis);
+    if flush_interval_ms < FLUSH_INTERVAL_MS_MIN {
+        return refuse(&["store", "flush_interval"], "store.flush_interval must be at least 1s");
+    }
+    let kept = maintain.retention;
+    let retention = RetentionOptions {
+        raw: tier(file.raw_age_max, file.raw_size_max, kept.raw),
+        minute: tier(file.minutes_age_max, file.minutes_size_max, kept.minute),
+        hour: tier(file.hours_age_max, file.hours_size_max, kept.hour),
+    };
+    if retention.raw.age_ms_max < RAW_AGE_MS_MIN {
+        return refuse(
+            &["store", "raw_age_max"],
+            "store.raw_age_max must be at least 3h: minutes and hours are made of raw samples",
+        );
+    }
+    let store = StoreOptions {
+        head,
+        maintain: MaintainOptions { flush_interval_ms, retention, ..maintain },
+        journal_age_ms_max: file.journal_age_max.map_or(default.journal_age_ms_max, millis),
+        journal_bytes_max: file.journal_size_max.map_or(default.journal_bytes_max, |size| size.0),
+        ..default
+    };
+    if store.journal_bytes_max < 4 * u64::from(store.segment_bytes) {
+        return refuse(&["store", "journal_size_max"], "store.journal_size_max must be at least 256MiB: four segments");
+    }
+    Ok(store)
 }
 
 #[cfg(test)]

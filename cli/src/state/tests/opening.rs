@@ -76,6 +76,16 @@ fn a_fresh_database_has_this_schema() {
             end_ms    INTEGER
         ) STRICT
         CREATE INDEX gpu_jobs_end ON gpu_jobs (end_ms)
+        CREATE TABLE http_tokens (
+            id             TEXT    PRIMARY KEY,
+            text_sha256    TEXT    NOT NULL UNIQUE,
+            name           TEXT    NOT NULL,
+            role           TEXT    NOT NULL,
+            expires_at_ms  INTEGER NOT NULL,
+            created_at_ms  INTEGER NOT NULL,
+            created_by     TEXT    NOT NULL,
+            revoked_at_ms  INTEGER
+        ) STRICT, WITHOUT ROWID
         CREATE TABLE nodes (
             id               INTEGER PRIMARY KEY AUTOINCREMENT,
             name             TEXT    NOT NULL,
