@@ -149,13 +149,16 @@ impl Standing {
         Ok(found)
     }
 
+    /// In the order of fingerprints, whatever the scope: the same alerts end in the same order.
     fn absent(&self, scope: Scope<'_>, found: &BTreeMap<Fingerprint, (Labels, &Row)>) -> Vec<Fingerprint> {
         let is_absent = |id: &&Fingerprint| !found.contains_key(id);
         match scope {
             Scope::Everything => self.alerts.keys().filter(is_absent).copied().collect(),
             Scope::Nodes(nodes) => {
                 let on_nodes = nodes.iter().filter_map(|node| self.by_node.get(*node)).flatten();
-                on_nodes.filter(is_absent).copied().collect()
+                let mut absent: Vec<Fingerprint> = on_nodes.filter(is_absent).copied().collect();
+                absent.sort_unstable();
+                absent
             }
         }
     }
