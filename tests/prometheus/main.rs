@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers as well")]
 #![expect(clippy::indexing_slicing, reason = "a panic is how a test fails, in its helpers as well")]
 
+mod clients;
 mod queries;
 mod rules;
 mod samples;
