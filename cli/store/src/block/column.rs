@@ -257,9 +257,7 @@ fn decode_pieces(
             readings.resize(readings.len() + length, Raw::from_bits(0));
         } else {
             let mut column = bits::Column::new(resolution, coded).map_err(|_| Malformed)?;
-            for _ in 0..length {
-                readings.push(column.next_reading().map_err(|_| Malformed)?);
-            }
+            column.read_run(length, readings).map_err(|_| Malformed)?;
         }
     }
     bytes.end()

@@ -51,7 +51,7 @@ impl<'a> BitWriter<'a> {
 }
 
 /// Reads what [`BitWriter`] wrote. Never reads beyond its slice; past the end it is an error.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct BitReader<'a> {
     rest: &'a [u8],
     word: u64,
@@ -64,6 +64,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// Makes at least [`BITS_PER_CALL_MAX`] bits available, or all that are left.
+    #[inline]
     fn refill(&mut self) {
         if let Some((head, _)) = self.rest.split_first_chunk::<8>() {
             self.word |= u64::from_le_bytes(*head) << self.available;
@@ -80,6 +81,7 @@ impl<'a> BitReader<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn read(&mut self, count: u32) -> Result<u64, CodecError> {
         debug_assert!(count <= BITS_PER_CALL_MAX, "{count} bits");
         if self.available < count {
@@ -103,6 +105,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// Counts zeros up to the next one, which is read too; `max` zeros end the count by themselves.
+    #[inline]
     pub(super) fn read_unary(&mut self, max: u32) -> Result<u32, CodecError> {
         if self.available <= max {
             self.refill();
@@ -121,6 +124,7 @@ impl<'a> BitReader<'a> {
         self.rest.is_empty() && self.available < 8 && self.word & ((1 << self.available) - 1) == 0
     }
 
+    #[inline]
     fn consume(&mut self, count: u32) {
         // Bits above `available` may stand in the word from an eight-byte refill: they are read again from
         // `rest`, so that or-ing them in once more changes nothing.

@@ -38,7 +38,7 @@ pub fn encode(resolution: Resolution, readings: &[Raw], out: &mut Vec<u8>) {
 }
 
 /// Reads a column.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Column<'a> {
     bits: BitReader<'a>,
     has_missing: bool,
@@ -75,6 +75,25 @@ impl<'a> Column<'a> {
         Ok(reading)
     }
 
+    /// Appends the next readings, so many.
+    ///
+    /// # Errors
+    /// As [`Column::next_reading`]; what was read before the error may be there.
+    pub fn read_run(&mut self, count: usize, readings: &mut Vec<Raw>) -> Result<(), CodecError> {
+        if self.is_constant && count > 0 {
+            let constant = self.next_reading()?;
+            readings.resize(readings.len() + count, constant);
+            return Ok(());
+        }
+        if !self.has_missing {
+            return self.predictor.decode_run(&mut self.bits, count, readings);
+        }
+        for _ in 0..count {
+            readings.push(self.read()?);
+        }
+        Ok(())
+    }
+
     fn read(&mut self) -> Result<Raw, CodecError> {
         if self.has_missing {
             let reason = self.bits.read(REASON_BITS)? as u8;
@@ -108,9 +127,15 @@ mod tests {
             let mut out = vec![1, 2, 3];
             encode(resolution, &values, &mut out);
             let mut column = Column::new(resolution, &out[3..]).unwrap();
-            for value in values {
+            let mut whole = column.clone();
+            for &value in &values {
                 prop_assert_eq!(column.next_reading().unwrap(), value);
             }
+            let mut read = Vec::new();
+            let first = values.len() / 2;
+            whole.read_run(first, &mut read).unwrap();
+            whole.read_run(values.len() - first, &mut read).unwrap();
+            prop_assert_eq!(read, values);
         }
     }
 

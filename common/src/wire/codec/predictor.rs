@@ -14,7 +14,7 @@ use super::{
     CodecError,
     bits::{BITS_PER_CALL_MAX, BitReader, BitWriter},
 };
-use crate::model::Resolution;
+use crate::model::{Raw, Resolution};
 
 /// What both ends remember of one series: 24 bytes. All that coding a value needs is here: at fleet scale the series'
 /// definitions are not in any cache.
@@ -70,6 +70,28 @@ impl Predictor {
         if self.is_float { self.decode_float(bits) } else { self.decode_integer(bits) }
     }
 
+    /// Reads a run of values. What changes from one to the next stays in registers.
+    pub(super) fn decode_run(
+        &mut self,
+        bits: &mut BitReader<'_>,
+        count: usize,
+        values: &mut Vec<Raw>,
+    ) -> Result<(), CodecError> {
+        let (mut predictor, mut reader) = (*self, bits.clone());
+        values.reserve(count);
+        if predictor.is_float {
+            for _ in 0..count {
+                values.push(Raw::from_bits(predictor.decode_float(&mut reader)?));
+            }
+        } else {
+            for _ in 0..count {
+                values.push(Raw::from_bits(predictor.decode_integer(&mut reader)?));
+            }
+        }
+        (*self, *bits) = (predictor, reader);
+        Ok(())
+    }
+
     fn encode_integer(&mut self, value: i64, bits: &mut BitWriter<'_>) {
         let surprise = zigzag(value.wrapping_sub(self.foretold()));
         let parameter = self.parameter();
@@ -89,6 +111,7 @@ impl Predictor {
         self.learn_integer(value, quotient);
     }
 
+    #[inline]
     fn decode_integer(&mut self, bits: &mut BitReader<'_>) -> Result<i64, CodecError> {
         let parameter = self.parameter();
         let zeros = bits.read_unary(QUOTIENT_MAX)?;
@@ -113,6 +136,7 @@ impl Predictor {
         self.last = value;
     }
 
+    #[inline]
     fn decode_float(&mut self, bits: &mut BitReader<'_>) -> Result<i64, CodecError> {
         if bits.read_flag()? {
             let trailing = bits.read(6)? as u32;
@@ -129,6 +153,7 @@ impl Predictor {
         u32::from(self.spread / SPREAD_UNIT)
     }
 
+    #[inline]
     fn learn_integer(&mut self, value: i64, quotient: u64) {
         let step = value.wrapping_sub(self.last).clamp(-STEP_MAX, STEP_MAX);
         self.last = value;
