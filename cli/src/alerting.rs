@@ -53,8 +53,8 @@ pub(crate) const ARRIVALS_MAX: usize = 256;
 const REQUESTS_MAX: usize = 64;
 /// The longest sleep: what nobody announces is looked for at least this often.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// One evaluation of a rule may read this much; a fleet of 5,000 nodes has about 3 million series in all.
-const SAMPLES_MAX: usize = 20_000_000;
+/// One evaluation of a rule may look at this much, in some tenths of a second; a fleet of 5,000 nodes has about 3 million series in all.
+const SCANNED_MAX: u64 = 100_000_000;
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often what is remembered of nodes that are gone is let go of.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
@@ -401,7 +401,7 @@ impl Alerting {
 }
 
 fn context<'a>(reader: &'a dyn SeriesReader, now_ms: i64, stopwatch: &'a dyn Fn() -> Duration) -> Context<'a> {
-    let limits = Limits { samples_max: SAMPLES_MAX, ..Limits::default() };
+    let limits = Limits { scanned_max: SCANNED_MAX, ..Limits::default() };
     Context { now_ms, reader, limits, stopwatch }
 }
 

@@ -25,6 +25,9 @@ pub const LABEL_BYTES_MAX: usize = 64 * 1024;
 /// cannot overflow.
 pub const TIME_MS_MAX: i64 = 100_000_000_000_000;
 
+/// Most remarks on one result: who has more of them has one mistake in many series.
+pub const ANNOTATIONS_MAX: usize = 100;
+
 /// What one query may cost.
 ///
 /// `cancelled` is asked often while a query runs (at least once per series and operator); the query ends with
@@ -32,17 +35,18 @@ pub const TIME_MS_MAX: i64 = 100_000_000_000_000;
 /// deadline: the engine itself reads no clock.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
-    /// Most samples read from the store.
+    /// Most samples held at any one time. Those of a series that is read for one selector alone pass by, one series
+    /// after the other, and do not count.
     pub samples_max: usize,
     /// Most series read from the store.
     pub series_max: usize,
     /// Most steps of a range query.
     pub steps_max: usize,
-    /// Most values looked at: one per series and step of each operator, and all samples of every window that a
-    /// function walks. What the windows of subqueries alone would take is worked out before anything is read.
+    /// Most values looked at: samples that are read, one value per series and step of each operator, and all samples
+    /// of every window that a function walks. What the windows of subqueries alone would take is worked out before anything is read.
     pub scanned_max: u64,
-    /// Most bytes of values, and of labels that functions make, that are held at any one time. Vectors grow by
-    /// doubling, so that up to twice as much memory may be in use.
+    /// Most bytes of samples, of intermediate results, and of labels that functions make, that are held at any one
+    /// time. Vectors grow by doubling, so that up to twice as much memory may be in use.
     pub bytes_max: usize,
     /// Whether the query should stop.
     pub cancelled: Option<&'a dyn Fn() -> bool>,

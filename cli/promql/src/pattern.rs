@@ -45,7 +45,10 @@ pub(crate) enum Pattern {
 
 impl Pattern {
     pub(crate) fn new(source: &str) -> Result<Self, PatternError> {
-        Ok(shortcut(source).unwrap_or(Self::Regex(compile(source)?)))
+        match shortcut(source) {
+            Some(pattern) => Ok(pattern),
+            None => compile(source).map(Self::Regex),
+        }
     }
 
     pub(crate) fn matches(&self, text: &str) -> bool {

@@ -117,7 +117,8 @@ fn queries_stay_within_their_limits() {
         evaluate_range(&plan, &store(), 0, 900 * SECOND_MS, 10 * SECOND_MS, &limits)
     };
     let few_samples = Limits { samples_max: 100, ..Limits::default() };
-    assert!(matches!(run("a", few_samples), Err(EvalError::TooManySamples { limit: 100 })));
+    assert!(run("a", few_samples).is_ok(), "one series after the other");
+    assert!(matches!(run("a - a", few_samples), Err(EvalError::TooManySamples { limit: 100 })));
     assert!(matches!(run("vector(1)[100y:1ms]", few_samples), Err(EvalError::NotForRange { .. })));
     assert!(matches!(
         run("last_over_time(vector(1)[100y:1ms])", Limits::default()),
@@ -169,6 +170,14 @@ fn work_and_memory_are_bounded_whatever_is_nested() {
 }
 
 #[test]
+fn remarks_are_bounded_however_many_mistakes_there_are() {
+    let plan = Plan::parse("quantile(1 + time(), vector(1))").expect("a valid expression");
+    let limits = Limits { steps_max: 100_000, ..Limits::default() };
+    let output = evaluate_range(&plan, &store(), 0, 99_000 * SECOND_MS, SECOND_MS, &limits).expect("a result");
+    assert_eq!(output.annotations.len(), limits::ANNOTATIONS_MAX);
+}
+
+#[test]
 fn queries_end_when_they_are_cancelled() {
     let asked = Cell::new(0);
     let cancelled = || {
@@ -205,6 +214,11 @@ fn equal_selectors_are_read_once_and_distant_ones_apart() {
         ("a / on (gpu, instance) sum by (gpu, instance) (rate(a[1m]))", 1),
         ("a - a offset 1h", 2),
         ("a + c", 2),
+        // At the steps of the others, or between them.
+        ("a - a offset 1m", 1),
+        ("a - a offset 7s", 2),
+        // A little of all beside steps over a long time.
+        ("a - last_over_time(a[1m] @ 890)", 2),
     ] {
         let over_range = |plan: &Plan, reader: &Counting| {
             evaluate_range(plan, reader, 0, 900 * SECOND_MS, 10 * SECOND_MS, &Limits::default())

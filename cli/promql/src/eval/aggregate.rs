@@ -16,7 +16,7 @@ impl Evaluator<'_> {
             _ => Vec::new(),
         };
         let block = self.vector(&aggregate.inner, grid)?;
-        let _held = self.hold(block.cells())?;
+        let _held = self.hold(&block)?;
         if let (Aggregation::CountValues, Some(Expr::Text(label))) = (aggregate.op, &aggregate.parameter) {
             return self.count_values(&block, &label.text, &aggregate.group);
         }

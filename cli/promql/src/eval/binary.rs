@@ -128,7 +128,7 @@ pub(super) fn vectors(
     let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
     check_one_side(&groups, many, one, swapped, matching.fill)?;
     let operator = Operator { op, bool_result, swapped };
-    let _held = evaluator.hold(right.cells())?;
+    let _held = evaluator.hold(&right)?;
     let mut out = Block::with_capacity(many.steps(), many.rows().len());
     for group in groups.values() {
         join(evaluator, group, (many, one), matching, operator, &mut out)?;

@@ -5,9 +5,16 @@ use std::rc::Rc;
 
 use super::EvalError;
 use crate::limits::Limits;
+use crate::{Labels, Sample};
 
 /// Bytes of one value of an intermediate result.
 pub(super) const VALUE_BYTES: usize = size_of::<f64>();
+
+/// What a row of an intermediate result takes beside its values: its labels may be its own.
+const ROW_BYTES: usize = 256;
+
+/// What a label takes beside its text.
+const LABEL_BYTES: usize = 40;
 
 /// What is left of the limits of one query. A query runs on one thread.
 #[derive(Debug)]
@@ -35,14 +42,24 @@ impl<'q> Budget<'q> {
         if self.limits.cancelled.is_some_and(|cancelled| cancelled()) { Err(EvalError::Cancelled) } else { Ok(()) }
     }
 
-    /// Counts what was read from the store.
-    pub(super) fn read(&self, series: usize, samples: usize) -> Result<(), EvalError> {
-        self.check_cancelled()?;
-        let series_left = self.series.get().checked_sub(series);
-        let samples_left = self.samples.get().checked_sub(samples);
+    /// Counts a series that was read from the store.
+    pub(super) fn read(&self, samples: usize) -> Result<(), EvalError> {
+        let series_left = self.series.get().checked_sub(1);
         self.series.set(series_left.ok_or(EvalError::TooManySeries { limit: self.limits.series_max })?);
+        self.scan(samples)
+    }
+
+    /// Counts samples that stay until the query ends.
+    pub(super) fn keep_samples(&self, samples: usize) -> Result<(), EvalError> {
+        let samples_left = self.samples.get().checked_sub(samples);
         self.samples.set(samples_left.ok_or(EvalError::TooManySamples { limit: self.limits.samples_max })?);
-        Ok(())
+        self.keep(samples.saturating_mul(size_of::<Sample>()))
+    }
+
+    /// Counts labels that a function made.
+    pub(super) fn keep_labels(&self, labels: &Labels) -> Result<(), EvalError> {
+        let bytes = labels.iter().map(|(name, value)| name.len() + value.len() + LABEL_BYTES).sum();
+        self.keep(bytes)
     }
 
     /// Counts values that are looked at.
@@ -80,6 +97,11 @@ impl<'q> Budget<'q> {
         self.keep(bytes)?;
         Ok(Held { budget: Rc::clone(self), bytes })
     }
+}
+
+/// What rows with one value per step take.
+pub(super) fn bytes_of(rows: usize, steps: usize) -> usize {
+    rows.saturating_mul(steps.saturating_mul(VALUE_BYTES).saturating_add(ROW_BYTES))
 }
 
 /// Bytes that count until this is dropped.

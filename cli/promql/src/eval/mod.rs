@@ -21,11 +21,11 @@ pub(crate) use grid::{Grid, Period};
 
 use std::rc::Rc;
 
-use self::budget::VALUE_BYTES;
+use self::budget::{VALUE_BYTES, bytes_of};
 use crate::functions::{Arguments, Body};
-use crate::limits::{Limits, TIME_MS_MAX};
+use crate::limits::{ANNOTATIONS_MAX, Limits, TIME_MS_MAX};
 use crate::plan::{Call, Expr, Plan, PlanOptions, ScalarExpr, ScalarKind, VectorExpr, VectorKind};
-use crate::{Annotation, Level, Output, ReadError, Sample, SeriesReader, Span, Value, ValueType};
+use crate::{Annotation, Labels, Level, Output, ReadError, Sample, SeriesReader, Span, Value, ValueType};
 
 /// Why a query has no result.
 #[derive(Debug, thiserror::Error)]
@@ -85,13 +85,13 @@ pub enum EvalError {
     )]
     ManyToMany {
         /// The labels that matched.
-        group: crate::Labels,
+        group: Labels,
         /// `left` or `right`.
         side: &'static str,
         /// One of the two series.
-        first: crate::Labels,
+        first: Labels,
         /// The other.
-        second: crate::Labels,
+        second: Labels,
     },
     /// Several series of one side match one of the other without `group_left` or `group_right`.
     #[error("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)")]
@@ -103,9 +103,9 @@ pub enum EvalError {
     #[error("found duplicate series for info metric: {first} and {second}")]
     InfoDuplicate {
         /// One of the two.
-        first: crate::Labels,
+        first: Labels,
         /// The other.
-        second: crate::Labels,
+        second: Labels,
     },
     /// Two info metrics tell different things of the same target.
     #[error("conflicting label: {label}")]
@@ -187,13 +187,13 @@ pub fn evaluate_range(
         Expr::Scalar(scalar) => {
             let values = evaluator.scalar(scalar, grid)?;
             let mut block = Block::new(steps);
-            block.push(crate::Labels::empty(), false, &values);
+            block.push(Labels::empty(), false, &values);
             block
         }
         Expr::Range(_) | Expr::Text(_) => return Err(EvalError::NotForRange { found }),
     };
     // Beside the block a copy in order of labels, then the samples.
-    let _held = evaluator.hold(2 * block.cells())?;
+    let (_block, _copy) = (evaluator.hold(&block)?, evaluator.hold(&block)?);
     evaluator.budget.check_bytes(block.cells().saturating_mul(size_of::<Sample>()))?;
     let value = Value::Matrix(finish::matrix(&block, grid)?);
     Ok(evaluator.output(value))
@@ -234,10 +234,10 @@ impl<'q> Evaluator<'q> {
         self.query
     }
 
-    /// Adds a remark, unless it was made before.
+    /// Adds a remark, unless it was made before or there are enough.
     pub(crate) fn annotate(&mut self, level: Level, span: Span, message: String) {
         let annotation = Annotation { level, span, message };
-        if !self.annotations.contains(&annotation) {
+        if self.annotations.len() < ANNOTATIONS_MAX && !self.annotations.contains(&annotation) {
             self.annotations.push(annotation);
         }
     }
@@ -248,17 +248,22 @@ impl<'q> Evaluator<'q> {
 
     /// Refuses intermediate results that are too large, before memory is taken for them.
     pub(crate) fn check_cells(&self, rows: usize, steps: usize) -> Result<(), EvalError> {
-        self.budget.check_bytes(rows.saturating_mul(steps).saturating_mul(VALUE_BYTES))
+        self.budget.check_bytes(bytes_of(rows, steps))
     }
 
-    /// Counts values as held until the result is dropped.
-    pub(crate) fn hold(&self, values: usize) -> Result<Held<'q>, EvalError> {
-        self.budget.hold(values.saturating_mul(VALUE_BYTES))
+    /// Counts numbers as held until the result is dropped.
+    pub(crate) fn hold_numbers(&self, numbers: &[f64]) -> Result<Held<'q>, EvalError> {
+        self.budget.hold(numbers.len().saturating_mul(VALUE_BYTES))
     }
 
-    /// Counts bytes of labels that a function makes.
-    pub(crate) fn keep_label(&self, value: &str) -> Result<(), EvalError> {
-        self.budget.keep(value.len())
+    /// Counts a block as held until the result is dropped.
+    pub(crate) fn hold(&self, block: &Block) -> Result<Held<'q>, EvalError> {
+        self.budget.hold(bytes_of(block.rows().len(), block.steps()))
+    }
+
+    /// Counts labels that a function made.
+    pub(crate) fn keep_labels(&self, labels: &Labels) -> Result<(), EvalError> {
+        self.budget.keep_labels(labels)
     }
 
     /// Counts values as looked at.
@@ -286,7 +291,7 @@ impl<'q> Evaluator<'q> {
             ScalarKind::Call(call) => self.scalar_call(call, grid, first.span)?,
             ScalarKind::Binary { .. } => return Err(EvalError::Internal("a chain of operators has no beginning")),
         };
-        let _held = self.hold(values.len())?;
+        let _held = self.hold_numbers(&values)?;
         for (op, rhs) in links.into_iter().rev() {
             self.scan(grid.steps)?;
             let rhs = self.scalar(rhs, grid)?;
@@ -346,7 +351,7 @@ impl<'q> Evaluator<'q> {
         if left.rows().is_empty() && link.needs_left() {
             return Ok(left);
         }
-        let _held = self.hold(left.cells())?;
+        let _held = self.hold(&left)?;
         match &link.kind {
             VectorKind::Binary { op, bool_result, matching, rhs, .. } => {
                 let right = self.vector(rhs, grid)?;
@@ -355,6 +360,8 @@ impl<'q> Evaluator<'q> {
             }
             VectorKind::Set { op, on, rhs, .. } => {
                 let right = self.vector(rhs, grid)?;
+                // Beside the left side, which is held: what `or` adds to it, or the marks of where there is a partner.
+                self.check_cells(left.rows().len().saturating_add(right.rows().len()), grid.steps)?;
                 Ok(binary::sets(*op, on, left, right))
             }
             VectorKind::WithScalar { op, bool_result, scalar_left, scalar, .. } => {

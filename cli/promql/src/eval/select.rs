@@ -85,7 +85,7 @@ impl Evaluator<'_> {
         let grid = Grid::instant(time_ms);
         let end_ms = self.times(grid, range.offset_ms, range.at).next().unwrap_or(time_ms);
         let mut found = Vec::new();
-        self.runs(range, grid, |_, run, _| {
+        self.runs(range, grid, |evaluator, run, _| {
             let samples: Vec<Sample> = run
                 .samples
                 .iter()
@@ -93,6 +93,7 @@ impl Evaluator<'_> {
                 .copied()
                 .collect();
             if !samples.is_empty() {
+                evaluator.budget.keep_samples(samples.len())?;
                 found.push((Series { labels: run.labels.clone(), samples }, run.drop_name));
             }
             Ok(())
@@ -125,7 +126,7 @@ impl Evaluator<'_> {
                 let of_row = inner_grid.steps.saturating_mul(size_of::<Sample>());
                 self.budget.check_bytes(of_row.saturating_add(inner_grid.steps.saturating_mul(VALUE_BYTES)))?;
                 let values = self.vector(inner, inner_grid)?;
-                let _held = self.hold(values.cells())?;
+                let _held = self.hold(&values)?;
                 let _held_too = self.budget.hold(of_row)?;
                 for (row, values) in values.iter() {
                     self.budget.scan(inner_grid.steps)?;

@@ -26,13 +26,33 @@ impl Need {
     }
 
     /// Whether one read for both costs less than two. The newest sample is cheap and may be all that is read in the end; of two
-    /// stretches it is the same one only if both end at one time.
+    /// stretches it is the same one only if both end at one time. Of steps that fall between those of others, all would be read.
     fn joins(&self, other: &Self) -> bool {
         match (self.needed, other.needed) {
             (Needed::Newest, Needed::Newest) => self.end_ms == other.end_ms,
             (Needed::Newest, _) | (_, Needed::Newest) => false,
-            _ => self.start_ms < other.end_ms && other.start_ms < self.end_ms,
+            (Needed::EachStep { .. }, Needed::EachStep { .. }) => self.overlaps(other) && self.joined(other).is_thin(),
+            // All of both has to be worth it: steps over a year beside minutes of samples are read for themselves.
+            _ => self.overlaps(other) && self.joined(other).length_ms() <= 2 * self.all_ms().max(other.all_ms()),
         }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.start_ms < other.end_ms && other.start_ms < self.end_ms
+    }
+
+    /// Whether one sample a step is enough.
+    fn is_thin(&self) -> bool {
+        matches!(self.needed, Needed::EachStep { .. })
+    }
+
+    fn length_ms(&self) -> i64 {
+        self.end_ms - self.start_ms
+    }
+
+    /// How long a stretch is of which all is needed.
+    fn all_ms(&self) -> i64 {
+        if self.is_thin() { 0 } else { self.length_ms() }
     }
 
     /// Both in one; an older start is harmless to the newest sample.
@@ -40,7 +60,15 @@ impl Need {
         Self {
             start_ms: self.start_ms.min(other.start_ms),
             end_ms: self.end_ms.max(other.end_ms),
-            needed: if self.needed == other.needed { self.needed } else { Needed::All },
+            needed: match (self.needed, other.needed) {
+                (Needed::Newest, Needed::Newest) => Needed::Newest,
+                (Needed::EachStep { end_ms: a, step_ms }, Needed::EachStep { end_ms: b, step_ms: other_ms })
+                    if step_ms == other_ms && (a - b) % step_ms == 0 =>
+                {
+                    Needed::EachStep { end_ms: a.max(b), step_ms }
+                }
+                _ => Needed::All,
+            },
         }
     }
 }
@@ -96,9 +124,18 @@ impl<'q> Sources<'q> {
             });
         }
         // Of one selector alone: evaluated once, and never held.
-        let mut result = Ok(());
+        self.visit(read, body)
+    }
+
+    /// Hands each series of a read to `body`, counted.
+    fn visit(
+        &self,
+        read: &Read<'_>,
+        mut body: impl FnMut(&Labels, &[Sample]) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        let mut result = self.budget.check_cancelled();
         let mut visitor = |labels: &Labels, samples: &[Sample]| {
-            result = self.budget.read(1, samples.len()).and_then(|()| body(labels, samples));
+            result = self.budget.read(samples.len()).and_then(|()| body(labels, samples));
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         self.reader.visit(&read.need.request(read.matchers), &mut visitor).map_err(EvalError::Read)?;
@@ -109,11 +146,12 @@ impl<'q> Sources<'q> {
         if let Some(series) = read.kept.get() {
             return Ok(Rc::clone(series));
         }
-        self.budget.check_cancelled()?;
-        let series = self.reader.select(&read.need.request(read.matchers)).map_err(EvalError::Read)?;
-        let samples = series.iter().map(|series| series.samples.len()).sum::<usize>();
-        self.budget.read(series.len(), samples)?;
-        self.budget.keep(samples.saturating_mul(size_of::<Sample>()))?;
+        let mut series = Vec::new();
+        self.visit(read, |labels, samples| {
+            self.budget.keep_samples(samples.len())?;
+            series.push(Series { labels: labels.clone(), samples: samples.to_vec() });
+            Ok(())
+        })?;
         Ok(Rc::clone(read.kept.get_or_init(|| series.into())))
     }
 }

@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::eval::{Block, EvalError, Evaluator, Grid, Held, Period};
 use crate::plan::{Call, Expr, RangeExpr};
-use crate::{Level, Sample, Span};
+use crate::{Labels, Level, Sample, Span};
 
 /// The samples of one series within one range.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +114,7 @@ impl<'e, 'q> Arguments<'e, 'q> {
         match self.expr(at)? {
             Expr::Scalar(scalar) => {
                 let values = self.evaluator.scalar(scalar, self.grid)?;
-                self.held.push(self.evaluator.hold(values.len())?);
+                self.held.push(self.evaluator.hold_numbers(&values)?);
                 Ok(values)
             }
             _ => Err(EvalError::Internal("a function takes a scalar where its signature has none")),
@@ -126,7 +126,7 @@ impl<'e, 'q> Arguments<'e, 'q> {
         match self.expr(at)? {
             Expr::Vector(vector) => {
                 let block = self.evaluator.vector(vector, self.grid)?;
-                self.held.push(self.evaluator.hold(block.cells())?);
+                self.held.push(self.evaluator.hold(&block)?);
                 Ok(block)
             }
             _ => Err(EvalError::Internal("a function takes a vector where its signature has none")),
@@ -175,9 +175,9 @@ impl<'e, 'q> Arguments<'e, 'q> {
         self.evaluator.check_cells(rows, self.grid.steps)
     }
 
-    /// Counts bytes of labels that the function makes.
-    pub(crate) fn keep_label(&self, value: &str) -> Result<(), EvalError> {
-        self.evaluator.keep_label(value)
+    /// Counts labels that the function made.
+    pub(crate) fn keep_labels(&self, labels: &Labels) -> Result<(), EvalError> {
+        self.evaluator.keep_labels(labels)
     }
 
     /// Counts values that are looked at beyond one per series and step.

@@ -25,8 +25,8 @@ pub(super) fn replace(arguments: &mut Arguments<'_, '_>) -> Result<Block, EvalEr
         }
         let mut value = String::new();
         captures.expand(replacement, &mut value);
-        arguments.keep_label(&value)?;
         row.labels = row.labels.with(target, bounded(target, &value)?);
+        arguments.keep_labels(&row.labels)?;
         row.drop_name &= target != METRIC_NAME;
     }
     block.merged()
@@ -46,8 +46,8 @@ pub(super) fn join(arguments: &mut Arguments<'_, '_>) -> Result<Block, EvalError
             return Err(EvalError::LabelTooLong(target.to_owned()));
         }
         let value = values.join(separator);
-        arguments.keep_label(&value)?;
         row.labels = row.labels.with(target, bounded(target, &value)?);
+        arguments.keep_labels(&row.labels)?;
         row.drop_name &= target != METRIC_NAME;
     }
     block.merged()

@@ -63,8 +63,8 @@ fn natural(a: &str, b: &str) -> Ordering {
         let (piece_a, piece_b);
         (piece_a, a) = split_piece(a);
         (piece_b, b) = split_piece(b);
-        let ordering = match (piece_a.parse::<u64>(), piece_b.parse::<u64>()) {
-            (Ok(a), Ok(b)) => a.cmp(&b),
+        let ordering = match (digits(piece_a), digits(piece_b)) {
+            (Some(a), Some(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
             _ => piece_a.cmp(piece_b),
         };
         if ordering.is_ne() {
@@ -72,6 +72,11 @@ fn natural(a: &str, b: &str) -> Ordering {
         }
     }
     a.len().cmp(&b.len())
+}
+
+/// A number of any length, without the zeros before it.
+fn digits(piece: &str) -> Option<&str> {
+    piece.starts_with(|c: char| c.is_ascii_digit()).then(|| piece.trim_start_matches('0'))
 }
 
 fn split_piece(text: &str) -> (&str, &str) {
@@ -91,5 +96,7 @@ mod tests {
             assert_eq!(natural(b, a), Ordering::Greater, "{b} {a}");
         }
         assert_eq!(natural("gpu1", "gpu1"), Ordering::Equal);
+        let ascending = ["5", "10", "1000000000000000000000000", "1000000000000000000000001"];
+        assert!(ascending.is_sorted_by(|a, b| natural(a, b) == Ordering::Less));
     }
 }
