@@ -15,9 +15,11 @@ use std::{
 };
 
 use belfry_common::clock;
-use belfry_promql::{EvalError, Limits, Output, Plan, PlanError, ReadError, evaluate_instant, evaluate_range};
+use belfry_promql::{
+    EvalError, Limits, Output, Plan, PlanError, PlanOptions, ReadError, evaluate_instant, evaluate_range,
+};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::error;
 
 use crate::{priority, series::StoreReader};
@@ -29,10 +31,14 @@ pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(120);
 /// is told to come back.
 const WAITING_MAX: usize = 256;
 
+/// Results that are made and not sent yet, in all: who reads slowly holds one for as long.
+const RESULTS_MEBIBYTES_MAX: usize = 1024;
+
 /// One query.
 #[derive(Debug)]
 pub(crate) struct Query {
-    pub(crate) plan: Plan,
+    pub(crate) expression: String,
+    pub(crate) options: PlanOptions,
     pub(crate) when: When,
     /// From when it is asked on, waiting included.
     pub(crate) timeout: Duration,
@@ -61,7 +67,7 @@ pub(crate) enum QueryError {
     Read(#[from] ReadError),
     #[error("query timed out after {:?}: ask for fewer series, a shorter range or a longer step", .0)]
     Timeout(Duration),
-    #[error("{WAITING_MAX} queries are waiting: try again later")]
+    #[error("too many queries, or results of others, are waiting: try again later")]
     TooMany,
     #[error("the query failed inside: the collector's log says why")]
     Ended,
@@ -74,6 +80,8 @@ type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Queries {
     jobs: SyncSender<Job>,
     reader: StoreReader,
+    /// Mebibytes of results that may wait to be sent.
+    room: Arc<Semaphore>,
     pub(crate) statistics: Arc<QueryStatistics>,
 }
 
@@ -120,30 +128,41 @@ impl Queries {
             let waiting = Arc::clone(&waiting);
             thread::Builder::new().name("query".into()).spawn(move || work(&waiting))?;
         }
-        Ok(Self { jobs, reader: reader.with_all_cores(), statistics: Arc::default() })
+        let room = Arc::new(Semaphore::new(RESULTS_MEBIBYTES_MAX));
+        Ok(Self { jobs, reader: reader.with_all_cores(), room, statistics: Arc::default() })
     }
 
-    /// Evaluates a query. It ends early when the future is dropped.
+    /// Plans and evaluates a query. It ends early when the future is dropped.
     ///
     /// # Errors
     /// [`QueryError`].
     pub(crate) async fn run(&self, query: Query) -> Result<Output, QueryError> {
-        let Query { plan, when, timeout } = query;
+        let Query { expression, options, when, timeout } = query;
         let timeout = timeout.min(TIMEOUT_MAX);
         let evaluated = self.read(timeout, move |reader, patience| {
             let is_over = || patience.is_over();
             let limits = Limits { cancelled: Some(&is_over), ..Limits::default() };
-            match when {
+            let plan = Plan::parse_with(&expression, options)?;
+            Ok(match when {
                 When::Instant(time_ms) => evaluate_instant(&plan, reader, time_ms, &limits),
                 When::Range { start_ms, end_ms, step_ms } => {
                     evaluate_range(&plan, reader, start_ms, end_ms, step_ms, &limits)
                 }
-            }
+            }?)
         });
         match evaluated.await? {
-            Err(EvalError::Cancelled) => Err(QueryError::Timeout(timeout)),
-            evaluated => Ok(evaluated?),
+            Err(QueryError::Evaluate(EvalError::Cancelled)) => Err(QueryError::Timeout(timeout)),
+            evaluated => evaluated,
         }
+    }
+
+    /// Room for a result of so many bytes until it is sent.
+    ///
+    /// # Errors
+    /// [`QueryError::TooMany`]: others have not been sent yet.
+    pub(crate) fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, QueryError> {
+        let mebibytes = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).try_acquire_many_owned(mebibytes).map_err(|_| QueryError::TooMany)
     }
 
     /// Does something with the store's reader on one of the threads.

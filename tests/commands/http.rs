@@ -71,6 +71,9 @@ async fn queries_are_answered_in_prometheus_form() {
 #[tokio::test]
 async fn what_is_wrong_has_prometheus_status_and_names_its_place() {
     let (collector, _) = with_readings().await;
+    let many_selectors = format!("series?{}", "match[]=up&".repeat(101));
+    let two_regexes = r#"match[]=up{a=~"x.*y",b=~"x.*y"}&"#;
+    let many_regexes = format!("series?{}", two_regexes.repeat(51));
     for (path, status, kind, words) in [
         ("query?query=sum(", 400, "bad_data", "invalid parameter \"query\": unclosed parenthesis at 1:4"),
         ("query?query=nosuch(up)", 400, "bad_data", "unknown function `nosuch` at 1:1"),
@@ -84,6 +87,8 @@ async fn what_is_wrong_has_prometheus_status_and_names_its_place() {
         ("query?query=up&timeout=0", 503, "timeout", "timed out"),
         ("series", 400, "bad_data", "no match[] parameter provided"),
         ("series?match[]=rate(up[5m])", 400, "bad_data", "is no selector"),
+        (&many_selectors, 400, "bad_data", "there are more than 100"),
+        (&many_regexes, 400, "bad_data", "more than 100 regular expressions"),
         ("rules?type=odd", 400, "bad_data", "not supported value"),
         ("nosuch", 404, "not_found", "no such endpoint"),
     ] {

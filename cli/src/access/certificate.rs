@@ -111,8 +111,11 @@ pub(crate) enum CertificateFileError {
 #[derive(Debug)]
 pub(super) struct FileCertificate {
     files: CertificateFiles,
-    current: RwLock<(Arc<CertifiedKey>, Option<SystemTime>)>,
+    current: RwLock<(Arc<CertifiedKey>, Changes)>,
 }
+
+/// When the certificate and its key were changed; nothing of a file that is not there.
+type Changes = [Option<SystemTime>; 2];
 
 impl FileCertificate {
     pub(super) fn open(files: &CertificateFiles) -> Result<Self, CertificateFileError> {
@@ -147,10 +150,9 @@ impl ResolvesServerCert for FileCertificate {
     }
 }
 
-/// The later of the two changes; nothing while a file is not there.
-fn changed_at(files: &CertificateFiles) -> Option<SystemTime> {
-    let of = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    Some(of(&files.certificate)?.max(of(&files.key)?))
+/// Each for itself: a pair is put there one after the other, and the second may be the older.
+fn changed_at(files: &CertificateFiles) -> Changes {
+    [&files.certificate, &files.key].map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
 }
 
 fn load(files: &CertificateFiles) -> Result<Arc<CertifiedKey>, CertificateFileError> {

@@ -106,6 +106,7 @@ impl Access {
             expires_at: now.plus_millis(i64::try_from(wish.life.as_millis()).unwrap_or(i64::MAX)),
             created_by: wish.created_by,
         };
+        let _turn = self.changes.lock().await;
         let token = self.state.write(move |transaction| http_tokens::create(transaction, new, now)).await?;
         let id = token.id.clone();
         self.http_tokens.insert(token);
@@ -115,6 +116,7 @@ impl Access {
     /// Takes a token for HTTP back and writes down who did; false if there is none of this id.
     pub(crate) async fn revoke_http_token(&self, id: &str, deed: Deed) -> Result<bool, StateError> {
         let (name, time) = (id.to_string(), deed.time);
+        let _turn = self.changes.lock().await;
         let revoked = self.state.write(move |transaction| {
             let is_known = http_tokens::revoke(transaction, &name, time)?;
             if is_known {

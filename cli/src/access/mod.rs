@@ -90,6 +90,8 @@ pub(crate) struct Access {
     /// What is shown over HTTP in place of the collector's own.
     files: Option<Arc<FileCertificate>>,
     http_tokens: HttpTokens,
+    /// Held while what is in memory follows the database, so that none of two changes at once is lost.
+    changes: tokio::sync::Mutex<()>,
     life: Duration,
 }
 
@@ -129,6 +131,7 @@ impl Access {
             collector: Arc::new(collector),
             files,
             http_tokens: HttpTokens::default(),
+            changes: tokio::sync::Mutex::default(),
             life,
         };
         access.reload().await?;
@@ -202,6 +205,7 @@ impl Access {
             expires_at: now.plus_millis(i64::try_from(wish.life.as_millis()).unwrap_or(i64::MAX)),
             created_by: wish.created_by,
         };
+        let _turn = self.changes.lock().await;
         let id = self.state.write(move |transaction| tokens::create(transaction, &new, now)).await?;
         self.join_keys.insert(key_sha256);
         Ok((id, token))
@@ -300,6 +304,7 @@ impl Access {
 
     /// Reads from the database who is refused and which tokens are known.
     pub(crate) async fn reload(&self) -> Result<(), StateError> {
+        let _turn = self.changes.lock().await;
         let known = self.state.read(|view| {
             Ok::<_, StateError>((certificates::refusals(view)?, tokens::keys(view)?, state::http_tokens::list(view)?))
         });

@@ -1,7 +1,7 @@
 //! The door of HTTP: connections, TLS, and how long and how many.
 //!
-//! What hyper bounds is set here; what it does not bound is bounded here: connections in all and of one address, handshakes, peers that
-//! neither send nor take anything.
+//! What hyper bounds is set here; what it does not bound is bounded here: connections in all and of one network, handshakes, peers that
+//! take nothing. Who may not ask is sent away, and does not keep a connection (`guard`).
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Extension, Router};
-use belfry_common::error_chain::ErrorChain;
+use belfry_common::{clock, error_chain::ErrorChain};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -28,15 +28,25 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::stall::Stalling;
+use crate::listen::{Admission, AdmissionLimits, Decision, network};
 
 /// A dashboard opens six connections, a scraper one.
 const CONNECTIONS_MAX: usize = 512;
-const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
+const CONNECTIONS_PER_NETWORK_MAX: usize = 128;
+/// How many strangers may come. A handshake costs a signature, which with an RSA key is a millisecond.
+const ADMISSION: AdmissionLimits = AdmissionLimits {
+    connections_max: CONNECTIONS_MAX,
+    address_rate: 10.0,
+    address_burst: 200.0,
+    total_rate: 100.0,
+    total_burst: 400.0,
+    handshakes_unproven_max: CONNECTIONS_MAX,
+};
 /// An honest handshake takes two round trips.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take for the head of a request, and be silent between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a peer may neither take anything of an answer nor send anything of a request.
+/// How long a peer may take nothing of an answer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest address of a request is that of a query; most ask with a form.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
@@ -57,8 +67,9 @@ pub(super) struct Peer {
 /// Accepts until the token is cancelled, then lets answers under way end. With TLS, everybody is a stranger.
 pub(super) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, app: Router, token: CancellationToken) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let addresses = Arc::new(Addresses::default());
-    let tasks = TaskTracker::new();
+    let networks = Arc::new(Networks::default());
+    let mut admission = Admission::new(ADMISSION, clock::monotonic());
+    let (tasks, cut_off) = (TaskTracker::new(), CancellationToken::new());
     loop {
         let next = async {
             // Who comes when all are taken waits in the kernel.
@@ -80,21 +91,31 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, app: 
             }
         };
         let peer = Peer { address, is_stranger: tls.is_some() };
-        let Some(place) = addresses.enter(address.ip()) else {
-            debug!(%address, "HTTP: too many connections of one address");
+        let network = network(address.ip());
+        // Over TCP an address is proven, and how many there are is told by the slots.
+        if peer.is_stranger && admission.decide(network, true, 0, 0, clock::monotonic()) != Decision::Accept {
+            debug!(%address, "HTTP: too many handshakes");
+            continue;
+        }
+        let Some(place) = networks.enter(network) else {
+            debug!(%address, "HTTP: too many connections of one network");
             continue;
         };
-        let (tls, app, token) = (tls.clone(), app.clone(), token.clone());
+        let (tls, app, token, cut_off) = (tls.clone(), app.clone(), token.clone(), cut_off.clone());
         tasks.spawn(async move {
             let held: (OwnedSemaphorePermit, Place) = (slot, place);
-            connection(stream, tls, app, peer, token).await;
+            tokio::select! {
+                () = connection(stream, tls, app, peer, token) => {}
+                () = cut_off.cancelled() => debug!(%address, "HTTP: an answer under way is cut off"),
+            }
             drop(held);
         });
     }
     drop(listener);
     tasks.close();
     if timeout(DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
-        debug!("HTTP: answers under way were cut off");
+        cut_off.cancel();
+        tasks.wait().await;
     }
 }
 
@@ -139,33 +160,33 @@ async fn requests(
     }
 }
 
-/// How many connections each address has.
+/// How many connections each network has.
 #[derive(Debug, Default)]
-struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+struct Networks(Mutex<HashMap<IpAddr, usize>>);
 
-impl Addresses {
+impl Networks {
     /// A place for one more, if there is one.
     fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(ip).or_default();
-        if *count >= CONNECTIONS_PER_ADDRESS_MAX {
+        if *count >= CONNECTIONS_PER_NETWORK_MAX {
             return None;
         }
         *count += 1;
-        Some(Place { addresses: Arc::clone(self), ip })
+        Some(Place { networks: Arc::clone(self), ip })
     }
 }
 
-/// One connection of an address.
+/// One connection of a network.
 #[derive(Debug)]
 struct Place {
-    addresses: Arc<Addresses>,
+    networks: Arc<Networks>,
     ip: IpAddr,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.networks.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {
@@ -180,14 +201,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_so_many_connections_and_leaves_nothing_behind() {
-        let addresses = Arc::new(Addresses::default());
+    fn a_network_has_so_many_connections_and_leaves_nothing_behind() {
+        let networks = Arc::new(Networks::default());
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let places: Vec<Place> = std::iter::from_fn(|| addresses.enter(one)).collect();
-        assert_eq!(places.len(), CONNECTIONS_PER_ADDRESS_MAX);
-        assert!(addresses.enter(other).is_some());
+        let places: Vec<Place> = std::iter::from_fn(|| networks.enter(one)).collect();
+        assert_eq!(places.len(), CONNECTIONS_PER_NETWORK_MAX);
+        assert!(networks.enter(other).is_some());
         drop(places);
-        assert!(addresses.enter(one).is_some());
-        assert!(addresses.0.lock().unwrap().is_empty());
+        assert!(networks.enter(one).is_some());
+        assert!(networks.0.lock().unwrap().is_empty());
     }
 }

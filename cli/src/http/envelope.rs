@@ -112,16 +112,41 @@ impl<T> Data<T> {
 /// What is said when a limit of the request cuts something off.
 pub(super) const TRUNCATED: &str = "results truncated due to limit";
 
+/// What an answer looks like.
+#[derive(Debug, Serialize)]
+struct Envelope<'a, T> {
+    status: &'static str,
+    data: &'a T,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
+}
+
+impl<T: Serialize> Data<T> {
+    fn envelope(&self) -> Envelope<'_, T> {
+        Envelope { status: "success", data: &self.data, warnings: &self.warnings }
+    }
+}
+
 impl<T: Serialize> IntoResponse for Data<T> {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Envelope<T> {
-            status: &'static str,
-            data: T,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            warnings: Vec<String>,
-        }
-        json(StatusCode::OK, &Envelope { status: "success", data: self.data, warnings: self.warnings })
+        json(StatusCode::OK, &self.envelope())
+    }
+}
+
+/// An answer whose text is made already.
+#[derive(Debug)]
+pub(super) struct Json(Vec<u8>);
+
+impl Json {
+    pub(super) fn of(data: &Data<impl Serialize>) -> Self {
+        // What is made of texts and numbers has a form in JSON.
+        Self(serde_json::to_vec(&data.envelope()).unwrap_or_default())
+    }
+}
+
+impl IntoResponse for Json {
+    fn into_response(self) -> Response {
+        (StatusCode::OK, [(header::CONTENT_TYPE, JSON)], self.0).into_response()
     }
 }
 

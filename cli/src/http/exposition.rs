@@ -21,7 +21,7 @@ pub(super) fn own(counts: &[OwnCount]) -> String {
     text
 }
 
-/// One sample with its time.
+/// One sample with its time. A series without `instance` says so: who federates would otherwise give it the collector's.
 pub(super) fn sample(text: &mut String, labels: &Labels, value: f64, time_ms: i64) {
     text.push_str(labels.value(METRIC_NAME));
     let others = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
@@ -32,6 +32,10 @@ pub(super) fn sample(text: &mut String, labels: &Labels, value: f64, time_ms: i6
         text.push_str("=\"");
         escape(text, value);
         text.push('"');
+        separator = ',';
+    }
+    if labels.get("instance").is_none() {
+        let _ = write!(text, "{separator}instance=\"\"");
         separator = ',';
     }
     text.push_str(if separator == ',' { "} " } else { " " });
@@ -60,6 +64,6 @@ mod tests {
         let labels = Labels::from_pairs([(METRIC_NAME, "a_total"), ("instance", "x\"y\\\n"), ("z", "1")]);
         sample(&mut text, &labels, 0.5, 1_000);
         sample(&mut text, &Labels::from_pairs([(METRIC_NAME, "b")]), f64::INFINITY, -1);
-        assert_eq!(text, "a_total{instance=\"x\\\"y\\\\\\n\",z=\"1\"} 0.5 1000\nb +Inf -1\n");
+        assert_eq!(text, "a_total{instance=\"x\\\"y\\\\\\n\",z=\"1\"} 0.5 1000\nb{instance=\"\"} +Inf -1\n");
     }
 }

@@ -15,10 +15,10 @@ use belfry_promql::{Labels, METRIC_NAME, PlanOptions, Sample, is_stale};
 
 use super::{
     App,
-    envelope::{ApiError, ErrorType},
+    envelope::ApiError,
     exposition,
     parameters::{Parameters, Period},
-    series::{selectors, visit, within},
+    series::{Selectors, visit, within},
 };
 use crate::queries::TIMEOUT_MAX;
 
@@ -26,10 +26,7 @@ use crate::queries::TIMEOUT_MAX;
 const SERIES_MAX: usize = 500_000;
 
 pub(super) async fn federate(State(app): State<App>, parameters: Parameters) -> Result<Response, ApiError> {
-    let selectors = selectors(&parameters, "match[]")?;
-    if selectors.is_empty() {
-        return Err(ApiError::new(ErrorType::BadData, "no match[] parameter provided"));
-    }
+    let selectors = Selectors::needed(&parameters)?;
     let types: HashMap<String, &str> = {
         let metrics = app.services.head.metrics();
         metrics.iter().map(|metric| (metric.name.to_string(), metric.kind.prometheus_type())).collect()
@@ -38,17 +35,17 @@ pub(super) async fn federate(State(app): State<App>, parameters: Parameters) -> 
     let period = Period { start_ms: end_ms - PlanOptions::default().lookback_ms + 1, end_ms };
     let found = app.services.queries.read(TIMEOUT_MAX, move |reader, patience| {
         let mut found: BTreeMap<Labels, Sample> = BTreeMap::new();
-        for matchers in &selectors {
-            visit(reader, matchers, &period, patience, |labels, samples| {
+        for matchers in selectors.parsed()? {
+            visit(reader, &matchers, &period, patience, |labels, samples| {
                 if let Some(newest) = samples.last().filter(|newest| !is_stale(newest.value)) {
                     found.insert(labels.clone(), *newest);
                 }
                 within(found.len(), SERIES_MAX)
             })?;
         }
-        Ok::<_, ApiError>(found)
+        Ok::<_, ApiError>(text(&found, &types))
     });
-    let text = text(&found.await??, &types);
+    let text = found.await??;
     Ok(([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
 }
 

@@ -23,38 +23,44 @@ use super::{
 };
 use crate::{
     access::{Bearer, BearerError},
+    listen::network,
     state::audit::{self, Deed, Outcome},
 };
 
-/// How often it is written down that a token is used from an address.
+/// How often it is written down that a token is used from a network.
 const ACCESS_EVERY_MS: i64 = 24 * 3_600_000;
 /// How often that one is that opens nothing any more.
 const DENIAL_EVERY_MS: i64 = 60_000;
-/// Tokens and addresses that are remembered; who has more of them is written down again.
+/// Tokens and networks that are remembered; of more, nothing is written down.
 const REMEMBERED_MAX: usize = 4096;
 /// Every endpoint reads.
 const NEEDED: Role = Role::Viewer;
 
 /// What of late was written down of whom.
 #[derive(Debug, Default)]
-pub(super) struct Accesses(Mutex<HashMap<(String, IpAddr, Outcome), Timestamp>>);
+pub(super) struct Accesses(Mutex<HashMap<(String, Option<IpAddr>), Timestamp>>);
 
 impl Accesses {
-    /// Whether this is news.
+    /// Whether this is news. That a token opens nothing is so from wherever it is shown: whoever has one could otherwise make as many rows
+    /// as there are addresses.
     fn is_news(&self, id: &str, ip: IpAddr, outcome: Outcome, now: Timestamp) -> bool {
-        let every_ms = if outcome == Outcome::Done { ACCESS_EVERY_MS } else { DENIAL_EVERY_MS };
+        let (network, every_ms) = match outcome {
+            Outcome::Done => (Some(network(ip)), ACCESS_EVERY_MS),
+            _ => (None, DENIAL_EVERY_MS),
+        };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (id.to_string(), ip, outcome);
+        let key = (id.to_string(), network);
         if known.get(&key).is_some_and(|last| now.millis_since(*last) < every_ms) {
             return false;
         }
         if known.len() >= REMEMBERED_MAX {
             known.retain(|_, last| now.millis_since(*last) < DENIAL_EVERY_MS);
         }
-        if known.len() < REMEMBERED_MAX {
+        let is_room = known.len() < REMEMBERED_MAX;
+        if is_room {
             known.insert(key, now);
         }
-        true
+        is_room
     }
 }
 
@@ -98,7 +104,8 @@ fn token(request: &Request) -> Option<&str> {
 }
 
 fn unauthorized(message: &str) -> Response {
-    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"belfry\"")];
+    // Who may not ask need not stay.
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"belfry\""), (header::CONNECTION, "close")];
     (challenge, ApiError::new(ErrorType::Unauthorized, message)).into_response()
 }
 
@@ -137,7 +144,7 @@ mod tests {
         assert!(!is_news("a", here, Outcome::Done, ACCESS_EVERY_MS - 1));
         assert!(is_news("a", there, Outcome::Done, 1));
         assert!(is_news("a", here, Outcome::Denied, 1));
-        assert!(!is_news("a", here, Outcome::Denied, DENIAL_EVERY_MS));
+        assert!(!is_news("a", there, Outcome::Denied, DENIAL_EVERY_MS));
         assert!(is_news("a", here, Outcome::Denied, DENIAL_EVERY_MS + 1));
         assert!(is_news("a", here, Outcome::Done, ACCESS_EVERY_MS));
     }
@@ -147,8 +154,9 @@ mod tests {
         let accesses = Accesses::default();
         for n in 0..10_000_i64 {
             let now = Timestamp::from_millis(n);
-            assert!(accesses.is_news(&n.to_string(), IpAddr::from([10, 0, 0, 1]), Outcome::Denied, now));
+            let is_news = accesses.is_news(&n.to_string(), IpAddr::from([10, 0, 0, 1]), Outcome::Denied, now);
+            assert_eq!(is_news, n < REMEMBERED_MAX as i64);
         }
-        assert!(accesses.0.lock().unwrap().len() <= REMEMBERED_MAX);
+        assert_eq!(accesses.0.lock().unwrap().len(), REMEMBERED_MAX);
     }
 }

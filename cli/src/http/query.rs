@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use belfry_common::clock;
-use belfry_promql::{Plan, PlanOptions};
+use belfry_promql::PlanOptions;
 
 use super::{
     App,
@@ -10,7 +10,7 @@ use super::{
     parameters::{Parameters, end_before_start, invalid},
     results,
 };
-use crate::queries::{Query, QueryError, TIMEOUT_MAX, When};
+use crate::queries::{Query, TIMEOUT_MAX, When};
 
 /// Points of one series that one answer has: more than any screen shows.
 const POINTS_MAX: i64 = 11_000;
@@ -46,14 +46,10 @@ async fn answer(app: &App, parameters: &Parameters, when: When) -> Result<Respon
     if let Some(lookback_ms) = parameters.duration_ms("lookback_delta")?.filter(|lookback_ms| *lookback_ms > 0) {
         options.lookback_ms = lookback_ms;
     }
-    let expression = parameters.first("query").unwrap_or_default();
-    let plan = plan(expression, options)?;
+    let expression = parameters.first("query").unwrap_or_default().to_owned();
     let (When::Instant(time_ms) | When::Range { end_ms: time_ms, .. }) = when;
-    let output = app.services.queries.run(Query { plan, when, timeout }).await?;
-    Ok(results::response(output, time_ms, limit))
-}
-
-/// The plan of the parameter `query`.
-pub(super) fn plan(expression: &str, options: PlanOptions) -> Result<Plan, ApiError> {
-    Ok(Plan::parse_with(expression, options).map_err(QueryError::from)?)
+    let queries = &app.services.queries;
+    let output = queries.run(Query { expression, options, when, timeout }).await?;
+    let room = queries.room(results::bytes(&output))?;
+    Ok(results::response(output, time_ms, limit, room))
 }

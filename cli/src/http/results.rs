@@ -13,9 +13,10 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use belfry_promql::{Labels, Level, Output, Sample, Series, Value};
+use belfry_promql::{Annotation, Labels, Level, Output, Sample, Series, Value};
 use bytes::Bytes;
 use http_body::Frame;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     envelope::{JSON, TRUNCATED},
@@ -24,16 +25,33 @@ use super::{
 
 /// Pieces of about this many bytes are passed on.
 const PIECE_BYTES: usize = 64 * 1024;
+/// Remarks of each level that are told.
+const REMARKS_MAX: usize = 10;
 
 /// An answer with the result of a query at this time, of which at most `limit` series are shown.
-pub(super) fn response(output: Output, time_ms: i64, limit: Option<usize>) -> Response {
-    ([(header::CONTENT_TYPE, JSON)], Body::new(Pieces::new(output, time_ms, limit))).into_response()
+///
+/// It takes `room` until it is sent or given up.
+pub(super) fn response(output: Output, time_ms: i64, limit: Option<usize>, room: OwnedSemaphorePermit) -> Response {
+    let pieces = Pieces { room: Some(room), ..Pieces::new(output, time_ms, limit) };
+    ([(header::CONTENT_TYPE, JSON)], Body::new(pieces)).into_response()
 }
+
+/// What a result takes in memory, about.
+pub(super) fn bytes(output: &Output) -> usize {
+    match &output.value {
+        Value::Scalar(_) | Value::String(_) => 0,
+        Value::Vector(rows) => rows.len() * SERIES_BYTES,
+        Value::Matrix(all) => all.iter().map(|series| SERIES_BYTES + series.samples.len() * size_of::<Sample>()).sum(),
+    }
+}
+
+/// A series beside its samples; its labels are mostly its own.
+const SERIES_BYTES: usize = 256;
 
 /// The series that are still to be written.
 enum Rest {
     Vector(vec::IntoIter<(Labels, Sample)>),
-    Matrix(vec::IntoIter<Series>),
+    Matrix { series: vec::IntoIter<Series>, samples: Option<vec::IntoIter<Sample>> },
     Done,
 }
 
@@ -43,6 +61,7 @@ struct Pieces {
     rest: Rest,
     is_first: bool,
     end: String,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Pieces {
@@ -74,46 +93,63 @@ impl Pieces {
                 text.push_str(r#""matrix","result":["#);
                 is_truncated = series.len() > most;
                 series.truncate(most);
-                Rest::Matrix(series.into_iter())
+                Rest::Matrix { series: series.into_iter(), samples: None }
             }
         };
         let mut end = String::from(if matches!(rest, Rest::Done) { "}" } else { "]}" });
         let said = |level: Level| output.annotations.iter().filter(move |said| said.level == level);
-        let mut warnings: Vec<String> = said(Level::Warning).map(ToString::to_string).collect();
+        let mut warnings = first_of(said(Level::Warning), "warning");
         warnings.extend(is_truncated.then(|| TRUNCATED.to_owned()));
         remarks(&mut end, "warnings", &warnings);
-        let infos: Vec<String> = said(Level::Info).map(ToString::to_string).collect();
+        let infos = first_of(said(Level::Info), "info");
         remarks(&mut end, "infos", &infos);
         end.push('}');
-        Self { text, rest, is_first: true, end }
+        Self { text, rest, is_first: true, end, room: None }
     }
 
-    /// Writes one more series; false if there was none.
+    /// Writes one more series, or of one with many samples as much as makes a piece; false if there was nothing.
     fn write_next(&mut self) -> bool {
-        let separator = if std::mem::take(&mut self.is_first) { r#"{"metric":"# } else { r#",{"metric":"# };
         let text = &mut self.text;
+        let mut begin = |text: &mut String, metric: &Labels| {
+            text.push_str(if std::mem::take(&mut self.is_first) { r#"{"metric":"# } else { r#",{"metric":"# });
+            labels(text, metric);
+        };
         match &mut self.rest {
             Rest::Vector(rows) => {
                 let Some((metric, sample)) = rows.next() else { return false };
-                text.push_str(separator);
-                labels(text, &metric);
+                begin(text, &metric);
                 text.push_str(r#","value":"#);
                 point(text, sample);
+                text.push('}');
             }
-            Rest::Matrix(all) => {
-                let Some(series) = all.next() else { return false };
-                text.push_str(separator);
-                labels(text, &series.labels);
-                text.push_str(r#","values":"#);
-                for (at, sample) in series.samples.iter().enumerate() {
-                    text.push(if at == 0 { '[' } else { ',' });
-                    point(text, *sample);
+            Rest::Matrix { series, samples } => {
+                let mut rest = match samples.take() {
+                    Some(rest) => rest,
+                    None => {
+                        let Some(next) = series.next() else { return false };
+                        begin(text, &next.labels);
+                        text.push_str(r#","values":["#);
+                        let mut rest = next.samples.into_iter();
+                        if let Some(first) = rest.next() {
+                            point(text, first);
+                        }
+                        rest
+                    }
+                };
+                while text.len() < PIECE_BYTES
+                    && let Some(sample) = rest.next()
+                {
+                    text.push(',');
+                    point(text, sample);
                 }
-                text.push(']');
+                if rest.len() == 0 {
+                    text.push_str("]}");
+                } else {
+                    *samples = Some(rest);
+                }
             }
             Rest::Done => return false,
         }
-        text.push('}');
         true
     }
 }
@@ -125,6 +161,7 @@ impl Iterator for Pieces {
         while self.text.len() < PIECE_BYTES && self.write_next() {}
         if self.text.len() < PIECE_BYTES {
             self.rest = Rest::Done;
+            drop(self.room.take());
             self.text.push_str(&std::mem::take(&mut self.end));
         }
         let piece = std::mem::take(&mut self.text);
@@ -139,6 +176,14 @@ impl axum::body::HttpBody for Pieces {
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.next().map(|piece| Ok(Frame::data(piece))))
     }
+}
+
+/// As many remarks of one level as are told, and how many more there are, in Prometheus' words.
+fn first_of<'a>(said: impl Iterator<Item = &'a Annotation> + Clone, level: &str) -> Vec<String> {
+    let mut told: Vec<String> = said.clone().take(REMARKS_MAX).map(ToString::to_string).collect();
+    let more = said.count().saturating_sub(REMARKS_MAX);
+    told.extend((more > 0).then(|| format!("{more} more {level} annotations omitted")));
+    told
 }
 
 fn remarks(text: &mut String, name: &str, remarks: &[String]) {
@@ -194,7 +239,7 @@ fn string(text: &mut String, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use belfry_promql::{Annotation, Span};
+    use belfry_promql::Span;
     use expect_test::{Expect, expect};
 
     use super::*;
@@ -250,6 +295,31 @@ mod tests {
             vec![],
             None,
             &expect![[r#"{"status":"success","data":{"resultType":"string","result":[1.500,"x\\y"]}}"#]],
+        );
+    }
+
+    #[test]
+    fn a_long_series_comes_in_pieces_too() {
+        let samples: Vec<Sample> = (0..100_000).map(|at| sample(at, 0.5)).collect();
+        let series = vec![Series { labels: Labels::empty(), samples }; 2];
+        let output = Output { value: Value::Matrix(series), annotations: vec![] };
+        let pieces: Vec<Bytes> = Pieces::new(output, 0, None).collect();
+        assert!(pieces.len() > 20 && pieces.iter().all(|piece| piece.len() < 2 * PIECE_BYTES));
+        let json: serde_json::Value = serde_json::from_slice(&pieces.concat()).unwrap();
+        for series in json["data"]["result"].as_array().unwrap() {
+            assert_eq!(series["values"].as_array().map(Vec::len), Some(100_000));
+        }
+    }
+
+    #[test]
+    fn many_remarks_are_cut_and_counted() {
+        let said = |at: usize| Annotation { level: Level::Warning, span: Span::default(), message: at.to_string() };
+        let output = Output { value: Value::Vector(vec![]), annotations: (0..15).map(said).collect() };
+        let text: Vec<u8> = Pieces::new(output, 0, None).flatten().collect();
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(
+            (json["warnings"].as_array().map(Vec::len), &json["warnings"][10]),
+            (Some(11), &"5 more warning annotations omitted".into())
         );
     }
 

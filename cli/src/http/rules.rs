@@ -14,9 +14,12 @@ use super::{
     envelope::{ApiError, Data},
     number::number,
     parameters::{Parameters, invalid},
-    series::selectors,
+    series::Selectors,
 };
-use crate::alerts::{AlertView, RuleHealth, RuleState, RuleType, RuleView, Time};
+use crate::{
+    alerts::{AlertView, RuleHealth, RuleState, RuleType, RuleView, Time},
+    queries::TIMEOUT_MAX,
+};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Groups {
@@ -89,20 +92,22 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(parameters: &Parameters) -> Result<Self, ApiError> {
+    async fn of(app: &App, parameters: &Parameters) -> Result<Self, ApiError> {
         let kind = match parameters.first("type") {
             None => None,
             Some("alert") => Some(RuleType::Alerting),
             Some("record") => Some(RuleType::Recording),
             Some(other) => return Err(invalid("type", &format!("not supported value {other:?}"))),
         };
+        let selectors = Selectors::of(parameters)?;
+        let selectors = app.services.queries.read(TIMEOUT_MAX, move |_, _| selectors.parsed()).await??;
         let set = |name: &str| parameters.all(name).map(str::to_owned).collect();
         Ok(Self {
             kind,
             names: set("rule_name[]"),
             groups: set("rule_group[]"),
             files: set("file[]"),
-            selectors: selectors(parameters, "match[]")?,
+            selectors,
             with_alerts: !parameters.is_on("exclude_alerts")?,
         })
     }
@@ -122,7 +127,7 @@ impl Wanted {
 
 /// `rules`: groups with their rules, and with the alerts of these.
 pub(super) async fn rules(State(app): State<App>, parameters: Parameters) -> Result<Data<Groups>, ApiError> {
-    let wanted = Wanted::of(&parameters)?;
+    let wanted = Wanted::of(&app, &parameters).await?;
     let mut groups: Vec<Group> = Vec::new();
     for rule in app.services.alerting.rules().await {
         if !wanted.wants(&rule) {

@@ -8,12 +8,12 @@ use std::{
 
 use axum::extract::{Path, State};
 use belfry_common::{clock, error_chain::ErrorChain};
-use belfry_promql::{Labels, Matcher, Needed, Plan, ReadRequest, Sample, SeriesReader as _};
+use belfry_promql::{Labels, MatchOp, Matcher, Needed, Plan, ReadRequest, Sample, SeriesReader as _};
 use serde::Serialize;
 
 use super::{
     App,
-    envelope::{ApiError, Data, ErrorType},
+    envelope::{ApiError, Data, ErrorType, Json},
     parameters::{Parameters, Period, invalid},
 };
 use crate::{
@@ -28,27 +28,22 @@ const PERIOD_MS: i64 = 12 * 3_600_000;
 const SERIES_MAX: usize = 1_000_000;
 
 /// `series`: label sets that selectors match.
-pub(super) async fn series(
-    State(app): State<App>,
-    parameters: Parameters,
-) -> Result<Data<Vec<BTreeMap<String, String>>>, ApiError> {
-    let selectors = selectors(&parameters, "match[]")?;
-    if selectors.is_empty() {
-        return Err(ApiError::new(ErrorType::BadData, "no match[] parameter provided"));
-    }
+pub(super) async fn series(State(app): State<App>, parameters: Parameters) -> Result<Json, ApiError> {
+    let selectors = Selectors::needed(&parameters)?;
     let gather = |labels: &Labels, found: &mut BTreeSet<Labels>| {
         found.insert(labels.clone());
     };
-    let found = gathered(&app, &parameters, selectors, gather).await?;
-    let pairs = |labels: Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Ok(Data { data: found.data.into_iter().map(pairs).collect(), warnings: found.warnings })
+    let pairs = |labels: Labels| -> BTreeMap<String, String> {
+        labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    gathered(&app, &parameters, selectors, gather, pairs).await
 }
 
 /// `labels`: names of labels, of all series or of those that selectors match.
-pub(super) async fn names(State(app): State<App>, parameters: Parameters) -> Result<Data<Vec<String>>, ApiError> {
-    let selectors = or_all(selectors(&parameters, "match[]")?);
+pub(super) async fn names(State(app): State<App>, parameters: Parameters) -> Result<Json, ApiError> {
+    let selectors = Selectors::or_all(&parameters)?;
     let gather = |labels: &Labels, found: &mut BTreeSet<String>| labels.iter().for_each(|(name, _)| add(name, found));
-    gathered(&app, &parameters, selectors, gather).await
+    gathered(&app, &parameters, selectors, gather, |name| name).await
 }
 
 /// `label/NAME/values`: values of one label, of all series or of those that selectors match.
@@ -56,16 +51,16 @@ pub(super) async fn values(
     State(app): State<App>,
     Path(name): Path<String>,
     parameters: Parameters,
-) -> Result<Data<Vec<String>>, ApiError> {
+) -> Result<Json, ApiError> {
     let name = unescaped(&name);
     if name.is_empty() {
         return Err(ApiError::new(ErrorType::BadData, format!("invalid label name: {name:?}")));
     }
-    let selectors = or_all(selectors(&parameters, "match[]")?);
+    let selectors = Selectors::or_all(&parameters)?;
     let gather = move |labels: &Labels, found: &mut BTreeSet<String>| {
         labels.get(&name).into_iter().for_each(|value| add(value, found));
     };
-    gathered(&app, &parameters, selectors, gather).await
+    gathered(&app, &parameters, selectors, gather, |value| value).await
 }
 
 /// Most series have nothing that others have not.
@@ -100,46 +95,91 @@ pub(super) async fn metadata(
     Ok(Data::new(found.into_iter().take(limit).collect()))
 }
 
-/// The matchers of each selector of a parameter.
-pub(super) fn selectors(parameters: &Parameters, name: &str) -> Result<Vec<Arc<[Matcher]>>, ApiError> {
-    let selector = |text: &str| {
-        let plan = Plan::parse(text).map_err(|error| invalid(name, &ErrorChain(&error).to_string()))?;
-        match (plan.is_instant_selector(), plan.selectors().pop()) {
-            (true, Some(selector)) => Ok(selector.matchers.into()),
-            _ => Err(invalid(name, &format!("{text:?} is no selector"))),
+/// The parameter that selects series.
+const MATCH: &str = "match[]";
+
+/// Most selectors of one request, and most regular expressions in all of them.
+const SELECTORS_MAX: usize = 100;
+const REGEXES_MAX: usize = belfry_promql::limits::REGEXES_MAX;
+
+/// Selectors as they were asked for. To parse them is work for a thread that does such.
+#[derive(Debug, Clone)]
+pub(super) struct Selectors {
+    texts: Vec<String>,
+    /// Whether without any everything is asked for.
+    or_all: bool,
+}
+
+impl Selectors {
+    /// Those of a request, if there are any.
+    pub(super) fn of(parameters: &Parameters) -> Result<Self, ApiError> {
+        let texts: Vec<String> = parameters.all(MATCH).take(SELECTORS_MAX + 1).map(str::to_owned).collect();
+        if texts.len() > SELECTORS_MAX {
+            return Err(invalid(MATCH, &format!("there are more than {SELECTORS_MAX}: ask for fewer at a time")));
         }
-    };
-    parameters.all(name).map(selector).collect()
+        Ok(Self { texts, or_all: false })
+    }
+
+    /// Those of a request that must have some.
+    pub(super) fn needed(parameters: &Parameters) -> Result<Self, ApiError> {
+        let selectors = Self::of(parameters)?;
+        if selectors.texts.is_empty() {
+            return Err(ApiError::new(ErrorType::BadData, "no match[] parameter provided"));
+        }
+        Ok(selectors)
+    }
+
+    /// Those of a request, or everything.
+    fn or_all(parameters: &Parameters) -> Result<Self, ApiError> {
+        Ok(Self { or_all: true, ..Self::of(parameters)? })
+    }
+
+    /// The matchers of each.
+    pub(super) fn parsed(&self) -> Result<Vec<Arc<[Matcher]>>, ApiError> {
+        if self.texts.is_empty() && self.or_all {
+            return Ok(vec![Arc::from([])]);
+        }
+        let mut regexes = 0;
+        let selector = |text: &String| {
+            let plan = Plan::parse(text).map_err(|error| invalid(MATCH, &ErrorChain(&error).to_string()))?;
+            let selector = plan.selectors().pop().filter(|_| plan.is_instant_selector());
+            let matchers = selector.ok_or_else(|| invalid(MATCH, &format!("{text:?} is no selector")))?.matchers;
+            regexes +=
+                matchers.iter().filter(|matcher| matches!(matcher.op(), MatchOp::Regex | MatchOp::NotRegex)).count();
+            if regexes > REGEXES_MAX {
+                return Err(invalid(MATCH, &format!("there are more than {REGEXES_MAX} regular expressions in all")));
+            }
+            Ok(matchers.into())
+        };
+        self.texts.iter().map(selector).collect()
+    }
 }
 
-/// Without any selector, everything is asked for.
-fn or_all(selectors: Vec<Arc<[Matcher]>>) -> Vec<Arc<[Matcher]>> {
-    if selectors.is_empty() { vec![Arc::from([])] } else { selectors }
-}
-
-/// What `gather` makes of all series that match within the period that is asked for, in order, and no more than was asked for.
-async fn gathered<T: Ord + Send + 'static>(
+/// What `gather` makes of all series that match within the period that is asked for, in order and as `show` shows it, and no more than was
+/// asked for.
+async fn gathered<T: Ord + 'static, S: Serialize>(
     app: &App,
     parameters: &Parameters,
-    selectors: Vec<Arc<[Matcher]>>,
+    selectors: Selectors,
     gather: impl Fn(&Labels, &mut BTreeSet<T>) + Send + 'static,
-) -> Result<Data<Vec<T>>, ApiError> {
+    show: impl Fn(T) -> S + Send + 'static,
+) -> Result<Json, ApiError> {
     let period = Period::of(parameters, clock::now(), PERIOD_MS)?;
     let limit = parameters.limit("limit")?.unwrap_or(usize::MAX);
     let timeout = parameters.timeout()?.unwrap_or(TIMEOUT_MAX);
     let found = app.services.queries.read(timeout, move |reader, patience| {
         let mut found = BTreeSet::new();
-        for matchers in selectors {
+        for matchers in selectors.parsed()? {
             visit(reader, &matchers, &period, patience, |labels, _| {
                 gather(labels, &mut found);
                 within(found.len(), SERIES_MAX)
             })?;
         }
-        Ok::<_, ApiError>(found)
+        let is_truncated = found.len() > limit;
+        let shown: Vec<S> = found.into_iter().take(limit).map(show).collect();
+        Ok::<_, ApiError>(Json::of(&Data::truncated(shown, is_truncated)))
     });
-    let found = found.await??;
-    let is_truncated = found.len() > limit;
-    Ok(Data::truncated(found.into_iter().take(limit).collect(), is_truncated))
+    found.await?
 }
 
 /// Visits all series that have a sample in a period, each with its newest.
@@ -150,6 +190,10 @@ pub(super) fn visit(
     patience: &Patience,
     mut each: impl FnMut(&Labels, &[Sample]) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
+    // Asked before each selector, too: one that matches nothing visits nothing.
+    if patience.is_over() {
+        return Err(out_of_time());
+    }
     let Period { start_ms, end_ms } = *period;
     let request = ReadRequest { matchers, start_ms: start_ms - 1, end_ms, needed: Needed::Newest };
     let mut result = Ok(());

@@ -1,15 +1,15 @@
 //! What clients ask of the server itself, and of expressions.
 
 use axum::extract::State;
-use belfry_promql::{PlanOptions, prettified};
+use belfry_promql::{Plan, prettified};
 use serde::Serialize;
 
 use super::{
     App,
     envelope::{ApiError, Data},
     parameters::Parameters,
-    query,
 };
+use crate::queries::{QueryError, TIMEOUT_MAX};
 
 /// `status/buildinfo`: who answers.
 #[derive(Debug, Serialize)]
@@ -36,9 +36,11 @@ pub(super) async fn build(State(_): State<App>) -> Data<Build> {
 }
 
 /// `format_query`: the expression as it is written with care.
-pub(super) async fn format_query(parameters: Parameters) -> Result<Data<String>, ApiError> {
-    let expression = parameters.first("query").unwrap_or_default();
-    Ok(Data::new(prettified(&query::plan(expression, PlanOptions::default())?)))
+pub(super) async fn format_query(State(app): State<App>, parameters: Parameters) -> Result<Data<String>, ApiError> {
+    let expression = parameters.first("query").unwrap_or_default().to_owned();
+    let planned =
+        app.services.queries.read(TIMEOUT_MAX, move |_, _| Plan::parse(&expression).map(|plan| prettified(&plan)));
+    Ok(Data::new(planned.await?.map_err(QueryError::from)?))
 }
 
 /// `query_exemplars`: nobody measures any.

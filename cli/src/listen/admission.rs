@@ -133,7 +133,7 @@ impl Admission {
 }
 
 /// What one holder of addresses has at least: a single address, or an IPv6 network of 64 bits (RFC 6177).
-pub(super) fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         IpAddr::V4(address) => address.into(),

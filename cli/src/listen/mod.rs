@@ -21,8 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::services::Services;
-pub(crate) use admission::AdmissionLimits;
-use admission::{Admission, Decision, network};
+pub(crate) use admission::{Admission, AdmissionLimits, Decision, network};
 pub(crate) use connection::{Member, audit_denied, fail, fail_for_now};
 pub(crate) use connections::Connections;
 use turns::Turns;

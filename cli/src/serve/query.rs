@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use belfry_common::{clock, error_chain::ErrorChain};
-use belfry_promql::{EvalError, Labels, Level, Output, Plan, Sample, Series, Value};
+use belfry_promql::{EvalError, Labels, Level, Output, PlanOptions, Sample, Series, Value};
 
 use super::{Reply, ServeError};
 use crate::{
@@ -42,8 +42,8 @@ pub(super) async fn run(member: &Member, wanted: Wanted, reply: &mut Reply) -> R
         (Some(_), None) => return Err(ServeError::Invalid("a range needs a step".into())),
         (None, _) => When::Instant(end_ms),
     };
-    let plan = Plan::parse(&wanted.expression).map_err(QueryError::from)?;
-    let query = Query { plan, when, timeout: Duration::from_millis(wanted.timeout_ms) };
+    let timeout = Duration::from_millis(wanted.timeout_ms);
+    let query = Query { expression: wanted.expression, options: PlanOptions::default(), when, timeout };
     let answered = tokio::select! {
         answered = member.services.queries.run(query) => answered,
         () = reply.closed() => return Ok(()),
