@@ -15,9 +15,7 @@ use rustc_hash::FxHashMap;
 use super::{ReadError, ReadLimits, Visitor, parallel};
 use crate::{
     NodeId, Pick,
-    block::{
-        Axes, Block, BlockError, FoundMetric, FoundSeries, MetricIndex, PageReader, Scratch, Summary, column_resolution,
-    },
+    block::{Axes, Block, BlockError, FoundMetric, FoundSeries, MetricIndex, PageReader, Scratch, column_resolution},
     head::Selected,
     pick::Places,
     rows_of::RowsOf,
@@ -188,15 +186,19 @@ impl Parts {
         samples.clear();
         from_rows.clear();
         let of_head = of_head.get(self.head.clone()).unwrap_or_default();
-        let newest_of_head = of_head.last().filter(|_| wanted.pick == Pick::Newest && rows.is_none());
-        let is_older = |block: &Summary| newest_of_head.is_some_and(|newest| newest.time.as_millis() > block.last_ms);
+        let only_newest = wanted.pick == Pick::Newest && rows.is_none();
+        let mut newest = of_head.last().filter(|_| only_newest).map(|sample| sample.time.as_millis());
         let mut cost = Cost::default();
-        for &(source, metric, number) in &self.blocks {
+        // The newest first: those before it are mostly not read at all where only the newest sample is wanted.
+        let (first, second) =
+            if only_newest { (self.blocks.iter().rev(), [].iter()) } else { ([].iter().rev(), self.blocks.iter()) };
+        for &(source, metric, number) in first.chain(second) {
             let Some(source) = sources.get_mut(source as usize).filter(|source| !source.has_failed) else { continue };
             let summary = source.block.summary();
-            if is_older(summary) {
+            if newest.is_some_and(|newest| newest > summary.last_ms) {
                 continue;
             }
+            let before = samples.len();
             let (column, out) = match rows.filter(|rows| rows.tier == summary.tier) {
                 Some(rows) => (rows.aggregate.column(), &mut *from_rows),
                 None => (0, &mut *samples),
@@ -204,6 +206,11 @@ impl Parts {
             if let Err(error) = source.read((metric, number, column), &self.definition, widened, (out, &mut cost)) {
                 source.has_failed = true;
                 failed(&source.block, error)?;
+            }
+            if only_newest {
+                newest = newest.max(samples.iter().skip(before).map(|sample| sample.time.as_millis()).max());
+                // In the order of blocks all the same: of two samples of one time it says which counts.
+                samples.rotate_left(before);
             }
         }
         samples.extend_from_slice(of_head);
