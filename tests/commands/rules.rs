@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use belfry_tests::{
-    cli::{Cli, assert_fields, objects},
+    cli::{Cli, assert_fields, csv_rows, objects},
     collector::Collector,
     wait::{SOON, eventually},
 };
@@ -198,6 +198,46 @@ async fn tests_that_cannot_be_run_fail_with_their_place() {
     let good = files.write("tests.yml", TESTS);
     let said = files.cli.run(&["rules", "test", good.to_str().unwrap(), "--run", "nosuch"]).await;
     assert!(said.code == Some(1) && said.error.contains("no test has a name that matches"), "{said:?}");
+}
+
+#[tokio::test]
+async fn rules_are_tried_on_what_the_collector_has() {
+    let collector = Collector::start().await;
+    let mut node = Node::join(&collector, "node").await;
+    node.say("test_value", 1, 2.0).await;
+    let cli = Cli::admin(&collector);
+    let file = collector.scratch().join("tried.yml");
+    let two = r#"vector(1) or label_replace(vector(2), "a", "b", "", "")"#;
+    let broken = format!("\n  - {{alert: Broken, expr: 'test_value + on() ({two})'}}");
+    fs::write(&file, format!("{GOOD}{broken}\n  - {{alert: Never, expr: 'test:max > 9'}}\n")).unwrap();
+    let words = ["rules", "backtest", file.to_str().unwrap(), "--since", "1m", "--step", "1s"];
+    let tried = eventually("the alert would have fired", SOON, async || {
+        let said = cli.run(&[&words[..], &["-o", "json"]].concat()).await;
+        let tried: Value = serde_json::from_str(&said.output).unwrap();
+        (tried[0]["fired"] == 1).then_some(tried)
+    });
+    let tried = tried.await;
+    let rules: Vec<&str> = tried.as_array().unwrap().iter().map(|rule| rule["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules, ["High", "Broken", "Never"]);
+    assert_fields(&tried[0], "file group rule error fired pending_only firing_seconds longest_seconds episodes");
+    let episode = &tried[0]["episodes"][0];
+    assert_fields(episode, "labels active_at fired_at ended_at value");
+    let labels =
+        json!({"alertname": "High", "device": "d0", "instance": "node", "job": "belfry", "severity": "warning"});
+    assert_eq!((&episode["labels"], &episode["value"], &episode["ended_at"]), (&labels, &json!(2.0), &Value::Null));
+    assert!(tried[1]["error"].as_str().unwrap().contains("duplicate series"), "{tried}");
+
+    let said = cli.run(&words).await;
+    assert!(said.error.contains("test:max: read as the collector recorded it"), "{said:?}");
+    assert!(said.output.contains("still firing at the end"), "{said:?}");
+    assert!(
+        said.output.contains("\n1 rule of 3 would have fired, 1 alert in all; evaluated each 1s from "),
+        "{said:?}"
+    );
+    let rows = csv_rows(&cli.run(&[&words[..], &["-o", "csv"]].concat()).await.output);
+    assert_eq!((&*rows[0]["rule"], &*rows[0]["fired"], &*rows[1]["rule"]), ("High", "true", "Broken"));
+    let error = cli.run(&["rules", "backtest", file.to_str().unwrap(), "--since", "0s"]).await.refused(2);
+    assert!(error.contains("must be more than 0"), "{error}");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ async fn wrong_words_end_with_two() {
         "rules",
         "rules check",
         "rules test",
+        "rules backtest",
         "nodes revoke",
         "token",
         "token create --uses 0",

@@ -28,7 +28,7 @@ pub(crate) use context::{Context, Interest, Options, Tick};
 pub(crate) use engine::Engine;
 pub(crate) use event::Event;
 pub(crate) use json::{Number, Time};
-pub(crate) use naming::External;
+pub(crate) use naming::{External, labels as alert_labels};
 pub(crate) use record::{AlertId, AlertRecord};
 pub(crate) use transition::{Change, Outcome};
 pub(crate) use view::{AlertView, RuleHealth, RuleState, RuleType, RuleView};

@@ -19,7 +19,7 @@ pub(crate) struct External {
 }
 
 /// The labels of the alert for a row: those of the series less the metric's name, the rule's over them, and its name.
-pub(super) fn labels(name: &str, rule: &AlertRule, row: &Row, external: &External) -> Result<Labels, RuleError> {
+pub(crate) fn labels(name: &str, rule: &AlertRule, row: &Row, external: &External) -> Result<Labels, RuleError> {
     let mut labels = row.labels.without_metric_name();
     for (label, template) in &rule.labels {
         let value = cut(rendered(template, row, external), LABEL_VALUE_BYTES_MAX);

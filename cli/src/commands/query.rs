@@ -32,8 +32,8 @@ pub(crate) struct Args {
     #[arg(value_name = "EXPR")]
     expression: String,
     /// At which time, or where the range ends: RFC 3339, seconds since 1970, or `5m` for five minutes ago [default: now]
-    #[arg(long, value_name = "TIME", value_parser = Time::parse, allow_hyphen_values = true)]
-    time: Option<Time>,
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    time: Option<Moment>,
     /// Over this last time, as a plot
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     range: Option<Duration>,
@@ -47,13 +47,13 @@ pub(crate) struct Args {
 
 /// A time as it was written.
 #[derive(Debug, Clone, Copy)]
-enum Time {
+pub(super) enum Moment {
     At(i64),
     Ago(Duration),
 }
 
-impl Time {
-    fn parse(text: &str) -> Result<Self, String> {
+impl Moment {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let ago = || duration(text.strip_suffix("ago").unwrap_or(text).trim()).ok();
         instant::parse(text)
             .map(Self::At)
@@ -61,7 +61,7 @@ impl Time {
             .ok_or_else(|| "write it like 2026-11-23T14:03:27Z, 1795000000, or 5m for five minutes ago".to_owned())
     }
 
-    fn millis(self) -> i64 {
+    pub(super) fn millis(self) -> i64 {
         match self {
             Self::At(ms) => ms,
             Self::Ago(ago) => clock::now().plus_millis(-i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).as_millis(),
@@ -79,7 +79,7 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
 
 /// Start, end and step of a range; of an instant at most the end.
 fn times(args: &Args, output: &Output) -> anyhow::Result<(Option<i64>, Option<i64>, Option<i64>)> {
-    let end_ms = args.time.map(Time::millis);
+    let end_ms = args.time.map(Moment::millis);
     let Some(range) = args.range else { return Ok((None, end_ms, None)) };
     if args.step.is_some_and(|step| step.is_zero()) {
         return Err(UsageError("--step must be more than 0".into()).into());
@@ -114,6 +114,11 @@ fn step(range: Duration, output: &Output) -> Duration {
         Format::Table => output.look().width.map_or(POINTS, |width| width.max(20) * POINTS_PER_COLUMN),
         _ => POINTS,
     };
-    let fits = |step: &u64| range.as_secs() / step <= points as u64;
+    step_within(range, points as u64)
+}
+
+/// The least step that people can do sums with of which no more than so many go into a range.
+pub(super) fn step_within(range: Duration, most: u64) -> Duration {
+    let fits = |step: &u64| range.as_secs() / step <= most;
     STEPS.into_iter().find(fits).map_or(range, Duration::from_secs)
 }

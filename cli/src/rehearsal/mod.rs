@@ -1,8 +1,9 @@
 //! Rules run through a stretch of time at instants that the caller chooses, over samples at hand, with the engine that the
 //! collector runs.
 //!
-//! `unit` runs tests of rules. Pure: no clock, no I/O, no store.
+//! `unit` runs tests of rules; `history` takes values that an expression had to the alerts that would have come of them. Pure: no clock, no I/O, no store.
 
+mod history;
 mod unit;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use belfry_promql::{Labels, Limits, ReadError, ReadRequest, Series, SeriesReader
 use crate::alerts::{AlertView, Context, Engine, External, Options, State};
 use crate::rules::RuleSet;
 
+pub(crate) use history::{Episode, History};
 pub(crate) use unit::{CheckKind, Verdict, run};
 
 /// Rules and the samples they see: those given, and what they recorded themselves.

@@ -1,5 +1,6 @@
 //! `belfry rules`
 
+mod backtest;
 mod check;
 mod list;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     Check(check::Args),
     /// Runs tests of rules, in the form of promtool's unit tests; needs no collector
     Test(test::Args),
+    /// Tells which alerts would have fired over the history that the collector has
+    Backtest(backtest::Args),
 }
 
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
@@ -39,6 +42,7 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
         Command::List => list::execute(global, &output),
         Command::Check(args) => check::execute(args, &output),
         Command::Test(args) => test::execute(args, &output),
+        Command::Backtest(args) => backtest::execute(global, args, &output),
     }
 }
 
