@@ -9,6 +9,7 @@
 mod agent;
 mod alerts;
 mod backup;
+mod dashboards;
 mod doctor;
 mod http;
 mod http_access;
