@@ -1,5 +1,7 @@
 //! `belfry query`: what an expression amounts to, in every form.
 
+use std::fs;
+
 use belfry_common::{clock, model::Raw};
 use belfry_tests::{
     cli::{Cli, assert_fields, assert_time, objects},
@@ -94,4 +96,26 @@ async fn what_is_wrong_is_said_in_words() {
     viewer.save(&directory).unwrap();
     let asked = Cli::of(&directory).command(&["--collector", &collector.address().to_string(), "query", "1"]).output();
     assert_eq!(String::from_utf8(asked.unwrap().stdout).unwrap(), "1\n", "a viewer may ask");
+}
+
+#[tokio::test]
+async fn a_range_is_drawn_into_files() {
+    let collector = with_samples().await;
+    let cli = Cli::admin(&collector);
+    let (svg, png) = (collector.scratch().join("a.svg"), collector.scratch().join("a.png"));
+    let (svg, png) = (svg.to_str().unwrap(), png.to_str().unwrap());
+    let words = ["query", "test_value_watts", "--range", "10s", "--svg", svg, "--png", png];
+    let said = cli.run(&words).await;
+    assert_eq!((said.code, said.output.as_str()), (Some(0), ""), "{said:?}");
+    assert!(said.error.contains("a.svg: 2 series") && said.error.contains("a.png: 2 series"), "{said:?}");
+    let text = fs::read_to_string(svg).unwrap();
+    for part in ["<svg ", ">test_value_watts</text>", ">device=d0</text>", " W</text>", "<polyline "] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    assert!(fs::read(png).unwrap().starts_with(b"\x89PNG\r\n"));
+
+    let error = cli.run(&["query", "up", "--svg", svg]).await.refused(2);
+    assert!(error.contains("--range"), "{error}");
+    let error = cli.run(&["query", "up", "--range", "10s", "--png", "/nosuch/a.png"]).await.refused(1);
+    assert!(error.contains("failed to write `/nosuch/a.png`"), "{error}");
 }

@@ -1,6 +1,13 @@
 //! `belfry query`
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
 
 use belfry_common::clock;
 
@@ -11,6 +18,7 @@ use crate::{
     exit::{UsageError, note},
     instant,
     render::{
+        chart,
         output::{Format, Output},
         query,
     },
@@ -40,6 +48,12 @@ pub(crate) struct Args {
     /// How far the points of a range are apart [default: as far as the plot can show]
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "range")]
     step: Option<Duration>,
+    /// Draw the range into this file, as SVG
+    #[arg(long, value_name = "FILE", requires = "range")]
+    svg: Option<PathBuf>,
+    /// Draw the range into this file, as PNG
+    #[arg(long, value_name = "FILE", requires = "range")]
+    png: Option<PathBuf>,
     /// End the query after this time
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
     timeout: Duration,
@@ -92,9 +106,33 @@ fn times(args: &Args, output: &Output) -> anyhow::Result<(Option<i64>, Option<i6
     Ok((Some(end_ms.saturating_sub(length(range))), Some(end_ms), Some(step_ms)))
 }
 
+/// Writes the pictures that are asked for.
+fn draw(request: &Request, args: &Args, answer: &QueryAnswer) -> anyhow::Result<()> {
+    let Request::Query { start_ms: Some(from_ms), end_ms: Some(until_ms), .. } = request else {
+        anyhow::bail!("only a range can be drawn");
+    };
+    let (chart, show) = query::chart(&args.expression, (*from_ms, *until_ms), answer);
+    let write = |path: &Path, bytes: &[u8]| {
+        fs::write(path, bytes).with_context(|| format!("failed to write `{}`", path.display()))?;
+        note(&format!("{}: {} series", path.display(), answer.series.len()));
+        anyhow::Ok(())
+    };
+    if let Some(path) = &args.svg {
+        write(path, chart::svg(&chart, &show).as_bytes())?;
+    }
+    if let Some(path) = &args.png {
+        write(path, &chart::png(&chart, &show)?)?;
+    }
+    Ok(())
+}
+
 async fn show(client: &Client, request: &Request, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
     let text = client.text_within(request, args.timeout.saturating_add(PATIENCE)).await?;
     let answer: QueryAnswer = serde_json::from_str(&text).map_err(ClientError::Unreadable)?;
+    if args.svg.is_some() || args.png.is_some() {
+        draw(request, args, &answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let text = match output.format {
         Format::Table => query::table(&args.expression, &answer, &output.look()),
         Format::Json => query::document(&answer)?,

@@ -4,6 +4,7 @@
 //! it becomes a [`Span`](table::Span), so that no view can forget to. Absent: asking the collector, and what commands exist.
 
 pub(crate) mod alert;
+pub(crate) mod chart;
 pub(crate) mod check;
 pub(crate) mod event;
 pub(crate) mod explain;

@@ -50,7 +50,8 @@ impl Extent {
         self.low * (1.0 - share) + self.high * share
     }
 
-    fn share(self, value: f64) -> f64 {
+    /// How far a value is on the way from the least to the greatest.
+    pub(crate) fn share(self, value: f64) -> f64 {
         let half = self.high / 2.0 - self.low / 2.0;
         if half > 0.0 { (value / 2.0 - self.low / 2.0) / half } else { 0.5 }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{
     Look,
+    chart::Chart,
     machine::{self, value as plain},
     plot::{Curve, Extent, Plot},
     style::{Style, Tint},
@@ -216,7 +217,7 @@ fn plot(answer: &QueryAnswer, shown: impl Fn(f64) -> String, (from_ms, until_ms)
         points: series.samples.iter().map(|&(ms, value)| (ms, value.0)).collect(),
         tint: Tint::of(at),
     });
-    let gap_ms = answer.series.iter().filter_map(step).min().unwrap_or(i64::MAX).saturating_mul(3) / 2;
+    let gap_ms = gap_ms(answer);
     let mut plot = Plot { curves: curves.collect(), from_ms, until_ms, gap_ms, width: 0, height: PLOT_HEIGHT };
     let Some(extent) = plot.extent() else { return "no value is finite\n".to_owned() };
     let labels: BTreeMap<usize, String> =
@@ -239,6 +240,31 @@ fn plot(answer: &QueryAnswer, shown: impl Fn(f64) -> String, (from_ms, until_ms)
             " ".repeat(margin + 2),
             Style::Dim.paint(&format!("{left}{between}{right}"), look.is_colored)
         )
+}
+
+/// A range as a picture: its curves, each named by what tells it from the others, and what its values are called.
+pub(crate) fn chart<'a>(
+    expression: &'a str,
+    (from_ms, until_ms): (i64, i64),
+    answer: &QueryAnswer,
+) -> (Chart<'a>, impl Fn(f64) -> String) {
+    let scale = Scale::of(expression);
+    let (common, different) = in_common(&answer.series);
+    let name = |series: &QuerySeries| {
+        let pairs = different.iter().filter_map(|name| Some(format!("{name}={}", series.labels.get(*name)?)));
+        let name = pairs.collect::<Vec<_>>().join(" ");
+        if name.is_empty() { shown(series) } else { name }
+    };
+    let points = |series: &QuerySeries| series.samples.iter().map(|&(ms, value)| (ms, value.0)).collect();
+    let curves = answer.series.iter().map(|series| (name(series), points(series)));
+    let chart = Chart { heading: expression, curves: curves.collect(), from_ms, until_ms, gap_ms: gap_ms(answer) };
+    let metric = metric(&common).unwrap_or_default().to_owned();
+    (chart, move |value| scale.show(&metric, value))
+}
+
+/// Points that are farther apart have nothing between them.
+fn gap_ms(answer: &QueryAnswer) -> i64 {
+    answer.series.iter().filter_map(step).min().unwrap_or(i64::MAX).saturating_mul(3) / 2
 }
 
 /// The value in the middle of a line of the plot.
