@@ -7,8 +7,9 @@ use belfry_tests::{
     cli::{Cli, assert_fields, assert_time, objects},
     collector::Collector,
     samples::batch_of,
+    wait::{SOON, eventually},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::node::Node;
 
@@ -118,4 +119,47 @@ async fn a_range_is_drawn_into_files() {
     assert!(error.contains("--range"), "{error}");
     let error = cli.run(&["query", "up", "--range", "10s", "--png", "/nosuch/a.png"]).await.refused(1);
     assert!(error.contains("failed to write `/nosuch/a.png`"), "{error}");
+}
+
+/// Nine hours of a counter that says how many seconds have gone by, a sample each 15 s, of which raw samples are kept for three.
+#[tokio::test]
+async fn where_raw_samples_are_gone_minutes_are_left() {
+    const SECONDS: i64 = 9 * 3600;
+    let mut collector =
+        Collector::start_with("shipped_rules = false\n[store]\nflush_interval = \"1s\"\nraw_age_max = \"3h\"").await;
+    let cli = Cli::admin(&collector);
+    collector.join("node").await;
+    assert!(collector.stop().await.success());
+    let end = clock::now().as_millis() / 60_000 * 60;
+    let begin = end - SECONDS;
+    let file = collector.scratch().join("old.txt");
+    let samples: String =
+        (0..SECONDS).step_by(15).map(|at| format!("old_total{{instance=\"node\"}} {at} {}\n", begin + at)).collect();
+    fs::write(&file, format!("# TYPE old counter\n{samples}# EOF\n")).unwrap();
+    let data = collector.data_directory();
+    let words = ["store", "import", "--format", "openmetrics", "--data-dir", data.to_str().unwrap()];
+    assert_eq!(cli.run(&[&words[..], &[file.to_str().unwrap()]].concat()).await.code, Some(0));
+    collector.launch();
+    collector.ready().await;
+
+    let at = |hours: i64| (end - hours * 3600).to_string();
+    let value = async |expression: &str, time: &str| -> Value {
+        cli.json(&["query", expression, "--time", time]).await["series"][0]["samples"][0]["value"].clone()
+    };
+    // Old hours are put in order after the start: minutes are made of them, and the raw samples go.
+    eventually("raw samples are gone", SOON, async || {
+        (value("count_over_time(old_total[10m])", &at(7)).await == json!(10.0)).then_some(())
+    })
+    .await;
+    assert_eq!(value("count_over_time(old_total[10m])", &at(1)).await, json!(40.0));
+    // Known at the end of each minute, the last sample of it.
+    assert_eq!(value("old_total", &at(7)).await, json!((SECONDS - 7 * 3600 - 15) as f64));
+    assert_eq!(value("rate(old_total[10m])", &at(7)).await, json!(1.0));
+    // Both in one: but for what passes between a minute's last sample and its end.
+    let increase = value("increase(old_total[7h])", &at(1)).await.as_f64().unwrap();
+    assert!((increase - 25_200.0).abs() <= 60.0, "{increase}");
+    let range = ["query", "old_total", "--range", "8h", "--step", "1h", "--time", &at(0)];
+    let document = cli.json(&range).await;
+    assert_eq!(document["series"][0]["samples"].as_array().map(Vec::len), Some(9), "{document}");
+    assert_eq!(cli.json(&["query", "absent(old_total)", "--time", &at(7)]).await["series"], json!([]));
 }

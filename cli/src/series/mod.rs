@@ -3,6 +3,7 @@
 pub(crate) mod dcgm;
 mod jobs;
 pub(crate) mod origin;
+mod tiers;
 mod wanted;
 pub(crate) mod wishes;
 mod xid;
@@ -180,23 +181,6 @@ impl StoreReader {
             }
         }
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// As [`Reader::visit`], with the nodes' names.
-    fn visit_nodes(
-        &self,
-        nodes: &[(NodeId, Arc<str>)],
-        selection: &Selection<'_>,
-        selected: &mut Selected,
-        visitor: NamedVisitor<'_>,
-    ) -> Result<ControlFlow<()>, ReadError> {
-        let numbers: Vec<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
-        let visited = self.store.visit(&numbers, selection, self.limits, selected, &mut |node, definition, samples| {
-            let place = nodes.binary_search_by_key(&node, |(known, _)| *known);
-            let name = place.ok().and_then(|place| nodes.get(place)).map_or("", |(_, name)| &**name);
-            visitor(node, name, definition, samples)
-        });
-        visited.map_err(ReadError::new)
     }
 
     fn visit_jobs(

@@ -56,6 +56,8 @@ fn share(tier: Tier) -> u64 {
 
 /// The numbers of the blocks that go: those of which nothing is young enough, and of the others the oldest, tier by tier, while they are
 /// more than the tier may have on a disk of so many bytes.
+///
+/// Raw samples of which no rows were made yet, such as those of history that was just imported, are not too old before that.
 pub(crate) fn expired(
     blocks: &[&Summary],
     options: &RetentionOptions,
@@ -66,9 +68,14 @@ pub(crate) fn expired(
     for tier in Tier::ALL {
         let TierRetention { age_ms_max, bytes_max } = options.of(tier);
         let bytes_max = bytes_max.or(disk_bytes.map(|bytes| bytes / 100 * share(tier)));
-        let horizon = now.plus_millis(-age_ms_max).as_millis();
-        let of_tier = blocks.iter().filter(|block| block.tier == tier);
-        let (old, mut young): (Vec<&Summary>, Vec<&Summary>) = of_tier.partition(|block| block.last_ms < horizon);
+        let horizon = |age_ms_max: i64| now.plus_millis(-age_ms_max).as_millis();
+        let (own, of_rows) = (horizon(age_ms_max), horizon(options.minute.age_ms_max.max(options.hour.age_ms_max)));
+        let is_old = |block: &&Summary| {
+            let waits = tier == Tier::Raw && !block.is_final && block.last_ms >= of_rows;
+            block.last_ms < own && !waits
+        };
+        let of_tier = blocks.iter().copied().filter(|block| block.tier == tier);
+        let (old, mut young): (Vec<&Summary>, Vec<&Summary>) = of_tier.partition(is_old);
         expired.extend(old.iter().map(|block| block.number));
         young.sort_by_key(|block| block.last_ms);
         let mut bytes: u64 = young.iter().map(|block| block.bytes).sum();
@@ -106,6 +113,11 @@ mod tests {
 
     #[test]
     fn what_is_old_goes_and_of_what_is_too_much_the_oldest() {
+        let waits = |number, last_day| Summary { is_final: false, ..block(number, Tier::Raw, last_day, 100) };
+        let waiting = [waits(1, 60), waits(2, -1_800)];
+        let waiting: Vec<&Summary> = waiting.iter().collect();
+        let now = Timestamp::from_millis(100 * DAY_MS);
+        assert_eq!(expired(&waiting, &RetentionOptions::default(), None, now), [2], "rows of it would be too old, too");
         let blocks = [
             block(1, Tier::Raw, 9, 100),
             block(2, Tier::Raw, 75, 100),
@@ -114,7 +126,6 @@ mod tests {
             block(5, Tier::Minute, 9, 100),
         ];
         let blocks: Vec<&Summary> = blocks.iter().collect();
-        let now = Timestamp::from_millis(100 * DAY_MS);
         let go = |options: &RetentionOptions, disk| expired(&blocks, options, disk, now);
         assert_eq!(go(&RetentionOptions::default(), None), [1]);
         assert_eq!(go(&RetentionOptions::default(), Some(400)), [1, 2, 5]);

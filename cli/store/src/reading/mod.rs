@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
-use belfry_common::model::SeriesDefinition;
+use belfry_common::model::{SeriesDefinition, Timestamp};
 
 use crate::{
     Head, NodeId,
@@ -108,6 +108,14 @@ impl Reader {
             }
         }
         statistics
+    }
+
+    /// Since when there are blocks of a tier; nothing if there are none.
+    #[must_use]
+    pub fn since(&self, tier: Tier) -> Option<Timestamp> {
+        let blocks = self.shelf.blocks();
+        let first = blocks.iter().map(|block| block.summary()).filter(|summary| summary.tier == tier);
+        first.map(|summary| Timestamp::from_millis(summary.first_ms)).min()
     }
 
     /// Visits the series of these nodes, which ascend, each once: first those of nodes of which memory has all, node by node, then the others.
