@@ -44,7 +44,8 @@ mod xid_files;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::CompleteEnv;
 
 /// Batches are made on one thread and let go of on another, thousands a second: the C library's allocator takes a seventh of the
 /// collector's time more for that.
@@ -94,14 +95,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A shell that asks what could follow gets an answer, and nothing else is done.
+    CompleteEnv::with_factory(Cli::command).complete();
     let cli = Cli::parse();
     exit::code(commands::execute(&cli))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
     use crate::{commands::Global, render::output::Format};
 

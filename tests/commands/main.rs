@@ -9,6 +9,7 @@
 mod agent;
 mod alerts;
 mod backup;
+mod completion;
 mod dashboards;
 mod doctor;
 mod http;

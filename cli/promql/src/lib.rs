@@ -43,6 +43,7 @@ mod value;
 
 pub use annotation::{Annotation, Level};
 pub use eval::{EvalError, evaluate_instant, evaluate_range};
+pub use functions::names as function_names;
 pub use labels::{Labels, METRIC_NAME};
 pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher};

@@ -5,6 +5,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod collect;
+mod completion;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 mod follow;

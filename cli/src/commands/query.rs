@@ -10,8 +10,9 @@ use std::{
 use anyhow::Context as _;
 
 use belfry_common::clock;
+use clap_complete::ArgValueCompleter;
 
-use super::{Global, duration, millis, with_client};
+use super::{Global, completion, duration, millis, with_client};
 use crate::{
     api::{QueryAnswer, Request},
     client::{Client, ClientError},
@@ -37,7 +38,7 @@ const STEPS: [u64; 19] =
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to evaluate, such as `topk(10, gpu_utilization_ratio)`
-    #[arg(value_name = "EXPR")]
+    #[arg(value_name = "EXPR", add = ArgValueCompleter::new(completion::expression))]
     expression: String,
     /// At which time, or where the range ends: RFC 3339, seconds since 1970, or `5m` for five minutes ago [default: now]
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]

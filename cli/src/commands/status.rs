@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use belfry_common::error_chain::ErrorChain;
+use clap_complete::ArgValueCompleter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Global, run, watch, with_client};
+use super::{Global, completion, run, watch, with_client};
 use crate::{
     api::{NodeStatus, Request, StatusDocument},
     client::{Client, ClientError},
@@ -27,6 +28,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only this node, in full
+    #[arg(add = ArgValueCompleter::new(completion::node))]
     node: Option<String>,
     /// Keep the view on the screen and up to date; q ends
     #[arg(long, conflicts_with = "check")]

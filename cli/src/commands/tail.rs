@@ -2,7 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use super::{Global, duration, millis, until_unwanted, with_client};
+use clap_complete::ArgValueCompleter;
+
+use super::{Global, completion, duration, millis, until_unwanted, with_client};
 use crate::{
     api::{Request, TailLine},
     client::{Client, ClientError, Reply},
@@ -20,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(12);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to show: PromQL selectors such as `gpu_temperature_celsius{gpu="3"}`, or globs of metric names such as `gpu_*` [default: everything]
-    #[arg(value_name = "SELECTOR")]
+    #[arg(value_name = "SELECTOR", add = ArgValueCompleter::new(completion::expression))]
     selectors: Vec<String>,
     /// Only this node's samples
-    #[arg(long)]
+    #[arg(long, add = ArgValueCompleter::new(completion::node))]
     node: Option<String>,
     /// Begin with the samples of this last time
     #[arg(long, value_name = "DURATION", value_parser = duration)]

@@ -21,26 +21,28 @@ pub(crate) enum Aggregation {
     LimitRatio,
 }
 
+/// All of them, by their names.
+pub(super) const NAMES: [(&str, Aggregation); 14] = [
+    ("sum", Aggregation::Sum),
+    ("avg", Aggregation::Avg),
+    ("count", Aggregation::Count),
+    ("min", Aggregation::Min),
+    ("max", Aggregation::Max),
+    ("group", Aggregation::Group),
+    ("stddev", Aggregation::Stddev),
+    ("stdvar", Aggregation::Stdvar),
+    ("topk", Aggregation::Topk),
+    ("bottomk", Aggregation::Bottomk),
+    ("count_values", Aggregation::CountValues),
+    ("quantile", Aggregation::Quantile),
+    ("limitk", Aggregation::Limitk),
+    ("limit_ratio", Aggregation::LimitRatio),
+];
+
 impl Aggregation {
     /// The aggregation of a name in lower case.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "sum" => Self::Sum,
-            "avg" => Self::Avg,
-            "count" => Self::Count,
-            "min" => Self::Min,
-            "max" => Self::Max,
-            "group" => Self::Group,
-            "stddev" => Self::Stddev,
-            "stdvar" => Self::Stdvar,
-            "topk" => Self::Topk,
-            "bottomk" => Self::Bottomk,
-            "count_values" => Self::CountValues,
-            "quantile" => Self::Quantile,
-            "limitk" => Self::Limitk,
-            "limit_ratio" => Self::LimitRatio,
-            _ => return None,
-        })
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, aggregation)| *aggregation)
     }
 
     /// The type of the parameter, if there is one.

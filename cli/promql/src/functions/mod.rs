@@ -131,6 +131,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.get(at)
 }
 
+/// The names of all functions and aggregations that this engine evaluates, for whoever helps to type them.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|function| function.name).chain(aggregation::NAMES.iter().map(|(name, _)| *name))
+}
+
 /// Whether a name, in lower case, is that of an aggregation.
 pub(crate) fn is_aggregation(name: &str) -> bool {
     Aggregation::named(name).is_some()
