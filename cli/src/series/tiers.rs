@@ -1,12 +1,13 @@
 //! History older than the raw samples: there, of each minute its last sample, and where not even minutes are left, of each hour.
 //!
-//! A row stands for the samples before its end, and is a sample at that time: what a scrape once a minute would have seen.
+//! A row stands for the samples before its end, and is a sample at that time: what a scrape once a minute, or once an hour, would have
+//! seen. Of hours an expression finds something if it looks back for an hour, as `last_over_time(x[1h])` does.
 
 use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
-use belfry_common::model::{SeriesDefinition, Timestamp};
+use belfry_common::model::SeriesDefinition;
 use belfry_promql::ReadError;
-use belfry_store::{Aggregate, Grain, NodeId, Sample, Selected, Selection, Tier, TimeRange};
+use belfry_store::{Aggregate, Grain, NodeId, RowsAlone, Sample, Selected, Selection, TimeRange};
 use thiserror::Error;
 
 use super::{NamedVisitor, StoreReader};
@@ -34,33 +35,31 @@ impl StoreReader {
         selected: &mut Selected,
         visitor: NamedVisitor<'_>,
     ) -> Result<ControlFlow<()>, ReadError> {
-        let Some(raw_since) = self.store.since(Tier::Raw).filter(|since| *since > selection.range.after) else {
+        let alone = self.store.rows_alone(selection.range);
+        if alone.is_empty() {
             return self.visit_tier(nodes, selection, selected, visitor);
-        };
+        }
         let mut rows = Rows::default();
-        let minutes_since = self.store.since(Tier::Minute).unwrap_or(raw_since).min(raw_since);
-        for (tier, until) in [(Tier::Hour, minutes_since), (Tier::Minute, raw_since)] {
-            let until = until.min(selection.range.until);
-            if until > selection.range.after {
-                rows.add(self, nodes, (selection, tier, until), selected)?;
-            }
+        for of_tier in &alone {
+            rows.add(self, nodes, (selection, of_tier), selected)?;
         }
         let mut joined = Vec::new();
         let flow = self.visit_tier(nodes, selection, selected, &mut |node, name, definition, samples| {
             let Some(before) = rows.by_series.remove(&(node, Arc::clone(definition))) else {
                 return visitor(node, name, definition, samples);
             };
-            let first = samples.first().map(|sample| sample.time);
             joined.clear();
-            joined.extend(before.into_iter().filter(|row| first.is_none_or(|first| row.time < first)));
+            joined.extend(before);
             joined.extend_from_slice(samples);
+            put_in_order(&mut joined);
             visitor(node, name, definition, &joined)
         })?;
         if flow.is_break() {
             return Ok(flow);
         }
-        for ((node, definition), samples) in &rows.by_series {
-            if visitor(*node, name_of(nodes, *node), definition, samples).is_break() {
+        for ((node, definition), mut samples) in rows.by_series {
+            put_in_order(&mut samples);
+            if visitor(node, name_of(nodes, node), &definition, &samples).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -83,23 +82,35 @@ impl StoreReader {
 }
 
 impl Rows {
-    /// Adds the rows of one tier up to a time; those of the tier before are older.
+    /// Adds the rows of one tier that stand alone.
     fn add(
         &mut self,
         reader: &StoreReader,
         nodes: &[(NodeId, Arc<str>)],
-        (selection, tier, until): (&Selection<'_>, Tier, Timestamp),
+        (selection, alone): (&Selection<'_>, &RowsAlone),
         selected: &mut Selected,
     ) -> Result<(), ReadError> {
-        let range = TimeRange { until, ..selection.range };
-        let selection = Selection { range, grain: Grain::Rows(tier, Aggregate::Last), ..*selection };
+        let (wanted, of_rows) = (selection.range, alone.range());
+        let range = TimeRange { after: wanted.after.max(of_rows.after), until: wanted.until.min(of_rows.until) };
+        let selection = Selection { range, grain: Grain::Rows(alone.tier, Aggregate::Last), ..*selection };
         let flow = reader.visit_tier(nodes, &selection, selected, &mut |node, _, definition, samples| {
             let rows = self.by_series.entry((node, Arc::clone(definition))).or_default();
-            rows.extend_from_slice(samples);
-            self.count += samples.len();
+            let before = rows.len();
+            rows.extend(samples.iter().filter(|row| alone.has(row.time)));
+            self.count += rows.len() - before;
             if self.count > ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         if flow.is_break() { Err(ReadError::new(TooManyRows)) } else { Ok(()) }
+    }
+}
+
+/// By time; of two at one time the raw sample, which comes behind, counts.
+fn put_in_order(samples: &mut Vec<Sample>) {
+    if !samples.is_sorted_by(|a, b| a.time < b.time) {
+        samples.sort_by_key(|sample| sample.time);
+        samples.reverse();
+        samples.dedup_by_key(|sample| sample.time);
+        samples.reverse();
     }
 }
 

@@ -8,6 +8,7 @@
 //! [`Reader`].
 #![warn(missing_docs)]
 
+mod alone;
 mod backup;
 mod block;
 mod compact;
@@ -34,6 +35,7 @@ mod selection;
 mod shelf;
 mod store;
 
+pub use alone::RowsAlone;
 pub use backup::{
     BackupError, BackupProgress, Checksum, Copied, Known, Step, StoreCopy, StoreFile, back_up, check_file, copy_file,
     open_file,

@@ -29,6 +29,7 @@ use belfry_common::{
 use tracing::{error, warn};
 
 use crate::{
+    RowsAlone,
     block::{Block, BlockError, BlockWriter, Cache, Origin, Pace, Strings, Tier},
     keys::Keys,
     scratch::Scratch,
@@ -76,6 +77,8 @@ pub(crate) struct Shelf {
     cache: Arc<Cache>,
     keys: Keys,
     blocks: RwLock<Blocks>,
+    /// Of the blocks, found once for all who ask.
+    rows_alone: RwLock<Arc<[RowsAlone]>>,
     next: AtomicU64,
     quarantined: AtomicU64,
     _lock: Lock,
@@ -123,6 +126,7 @@ impl Shelf {
             cache,
             keys: keys.clone(),
             blocks: RwLock::new(Arc::new([])),
+            rows_alone: RwLock::new(Arc::new([])),
             next: AtomicU64::new(1),
             quarantined: AtomicU64::new(0),
             _lock: lock,
@@ -190,6 +194,18 @@ impl Shelf {
     fn put(&self, mut blocks: Vec<Arc<Block>>) {
         blocks.sort_unstable_by_key(|block| block.number());
         *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = blocks.into();
+        self.find_rows_alone();
+    }
+
+    /// The hours of which there are rows alone now.
+    pub(crate) fn rows_alone(&self) -> Arc<[RowsAlone]> {
+        Arc::clone(&self.rows_alone.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn find_rows_alone(&self) {
+        let blocks = self.blocks();
+        let found = RowsAlone::of(blocks.iter().map(|block| block.summary()));
+        *self.rows_alone.write().unwrap_or_else(PoisonError::into_inner) = found.into();
     }
 
     /// Writes a block and takes it into service, in the place of those that its origin says it replaces.
@@ -260,6 +276,7 @@ impl Shelf {
         kept.extend(by.cloned());
         *blocks = kept.into();
         drop(blocks);
+        self.find_rows_alone();
         gone.iter().for_each(|block| block.doom());
     }
 
@@ -270,6 +287,7 @@ impl Shelf {
         let was_in_service = kept.len() < blocks.len();
         *blocks = kept.into();
         drop(blocks);
+        self.find_rows_alone();
         if was_in_service {
             self.quarantine(block.name(), why);
         }

@@ -6,14 +6,14 @@
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
-use belfry_common::model::{SeriesDefinition, Timestamp};
+use belfry_common::model::SeriesDefinition;
 
 use crate::{
-    Head, NodeId,
+    Head, NodeId, RowsAlone,
     block::{Block, BlockError, Summary, Tier},
     head::Selected,
     rows_of::{RowsOf, hours_of},
-    selection::{Sample, Selection},
+    selection::{Sample, Selection, TimeRange},
     shelf::Shelf,
 };
 
@@ -110,12 +110,10 @@ impl Reader {
         statistics
     }
 
-    /// Since when there are blocks of a tier; nothing if there are none.
+    /// Rows of this range that stand where there are no raw samples any more: of minutes first, then of hours.
     #[must_use]
-    pub fn since(&self, tier: Tier) -> Option<Timestamp> {
-        let blocks = self.shelf.blocks();
-        let first = blocks.iter().map(|block| block.summary()).filter(|summary| summary.tier == tier);
-        first.map(|summary| Timestamp::from_millis(summary.first_ms)).min()
+    pub fn rows_alone(&self, range: TimeRange) -> Vec<RowsAlone> {
+        self.shelf.rows_alone().iter().filter_map(|rows| rows.within(range)).collect()
     }
 
     /// Visits the series of these nodes, which ascend, each once: first those of nodes of which memory has all, node by node, then the others.
