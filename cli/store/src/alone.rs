@@ -22,9 +22,9 @@ pub struct RowsAlone {
 
 impl RowsAlone {
     /// Of each tier of rows, of all these blocks; of minutes first.
-    pub(crate) fn of<'a>(blocks: impl Iterator<Item = &'a Summary> + Clone) -> Vec<Self> {
+    pub(crate) fn of(blocks: &[&Summary]) -> Vec<Self> {
         let hours = |tier: Tier| -> BTreeSet<i64> {
-            let of_tier = blocks.clone().filter(|summary| summary.tier == tier);
+            let of_tier = blocks.iter().filter(|summary| summary.tier == tier);
             of_tier.flat_map(|summary| hours_of(summary.first_ms, summary.last_ms)).collect()
         };
         let mut finer = hours(Tier::Raw);
@@ -98,7 +98,7 @@ mod tests {
             block(Tier::Minute, 40..=105),
             block(Tier::Hour, 0..=105),
         ];
-        let alone = RowsAlone::of(blocks.iter());
+        let alone = RowsAlone::of(&blocks.iter().collect::<Vec<_>>());
         let at = |hour: i64| Timestamp::from_millis(hour * HOUR_MS);
         let has = |tier: Tier, hour: i64| {
             alone.iter().any(|rows| rows.tier == tier && rows.has(Timestamp::from_millis(hour * HOUR_MS + 60_000)))
@@ -110,6 +110,6 @@ mod tests {
         assert_eq!(alone[0].within(range(0, 30)), None);
         let within = alone[0].within(range(60, 70)).expect("rows");
         assert_eq!((within.range(), within.has(at(60))), (range(60, 71), false));
-        assert!(RowsAlone::of([block(Tier::Minute, 1..=2)].iter())[0].has(at(3)), "without any raw samples");
+        assert!(RowsAlone::of(&[&block(Tier::Minute, 1..=2)])[0].has(at(3)), "without any raw samples");
     }
 }

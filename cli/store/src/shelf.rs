@@ -30,7 +30,7 @@ use tracing::{error, warn};
 
 use crate::{
     RowsAlone,
-    block::{Block, BlockError, BlockWriter, Cache, Origin, Pace, Strings, Tier},
+    block::{Block, BlockError, BlockWriter, Cache, Origin, Pace, Strings, Summary, Tier},
     keys::Keys,
     scratch::Scratch,
 };
@@ -204,7 +204,8 @@ impl Shelf {
 
     fn find_rows_alone(&self) {
         let blocks = self.blocks();
-        let found = RowsAlone::of(blocks.iter().map(|block| block.summary()));
+        let summaries: Vec<&Summary> = blocks.iter().map(|block| block.summary()).collect();
+        let found = RowsAlone::of(&summaries);
         *self.rows_alone.write().unwrap_or_else(PoisonError::into_inner) = found.into();
     }
 
