@@ -85,7 +85,7 @@ async fn what_is_wrong_is_said_in_words() {
         (&["query", "up[5m]", "--range", "1m"], 2, "a range vector has no value at each step of a range"),
         (&["query", "test_value_watts * on() test_value_watts"], 2, "many"),
         (&["query", "up", "--step", "5s"], 2, "--range"),
-        (&["query", "up", "--range", "1h", "--step", "0s"], 2, "--step must be more than 0"),
+        (&["query", "up", "--range", "1h", "--step", "0s"], 2, "--step must be at least 1ms"),
         (&["query", "up", "--range", "1h", "--step", "1ms"], 2, "use a longer step"),
         (&["query", "up", "--time", "noon"], 2, "5m for five minutes ago"),
     ] {

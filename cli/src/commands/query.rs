@@ -27,6 +27,9 @@ use crate::{
 
 /// Beyond what the collector allows a query, so that its own words are heard.
 const PATIENCE: Duration = Duration::from_secs(10);
+const WEEK: u64 = 604_800;
+/// Up to a step of a minute, points lie on its multiples.
+const FINE_MS: i64 = 60_000;
 /// Points of a plot: two for each character of a line.
 const POINTS_PER_COLUMN: usize = 2;
 /// Points where nothing is plotted: what Grafana asks for on a screen.
@@ -96,14 +99,17 @@ pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> 
 fn times(args: &Args, output: &Output) -> anyhow::Result<(Option<i64>, Option<i64>, Option<i64>)> {
     let end_ms = args.time.map(Moment::millis);
     let Some(range) = args.range else { return Ok((None, end_ms, None)) };
-    if args.step.is_some_and(|step| step.is_zero()) {
-        return Err(UsageError("--step must be more than 0".into()).into());
+    if args.step.is_some_and(|step| step < Duration::from_millis(1)) {
+        return Err(UsageError("--step must be at least 1ms".into()).into());
     }
     let length = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let step_ms = length(args.step.unwrap_or_else(|| step(range, output)));
-    let end_ms = end_ms.unwrap_or_else(|| clock::now().as_millis());
-    // Whole multiples: the same range asked for again a second later has the same points, and one more.
-    let end_ms = if args.step.is_some() { end_ms } else { end_ms.div_euclid(step_ms) * step_ms };
+    let asked_ms = end_ms;
+    let now_ms = clock::now().as_millis();
+    // Whole multiples: the same range asked for again a second later has the same points, and one more. Of a step that people would wait for
+    // the last point is now.
+    let is_fine = step_ms <= FINE_MS && args.step.is_none();
+    let end_ms = asked_ms.unwrap_or(if is_fine { now_ms.div_euclid(step_ms) * step_ms } else { now_ms });
     Ok((Some(end_ms.saturating_sub(length(range))), Some(end_ms), Some(step_ms)))
 }
 
@@ -132,6 +138,7 @@ async fn show(client: &Client, request: &Request, args: &Args, output: &Output) 
     let answer: QueryAnswer = serde_json::from_str(&text).map_err(ClientError::Unreadable)?;
     if args.svg.is_some() || args.png.is_some() {
         draw(request, args, &answer)?;
+        answer.warnings.iter().chain(&answer.infos).for_each(|remark| note(remark));
         return Ok(ExitCode::SUCCESS);
     }
     let text = match output.format {
@@ -159,5 +166,18 @@ fn step(range: Duration, output: &Output) -> Duration {
 /// The least step that people can do sums with of which no more than so many go into a range.
 pub(super) fn step_within(range: Duration, most: u64) -> Duration {
     let fits = |step: &u64| range.as_secs() / step <= most;
-    STEPS.into_iter().find(fits).map_or(range, Duration::from_secs)
+    let weeks = || (range.as_secs() / most.max(1)).div_ceil(WEEK).max(1) * WEEK;
+    Duration::from_secs(STEPS.into_iter().find(fits).unwrap_or_else(weeks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_those_that_people_count_in() {
+        let within = |seconds: u64, most: u64| step_within(Duration::from_secs(seconds), most).as_secs();
+        assert_eq!((within(3_600, 160), within(3_600, 250), within(86_400, 250)), (30, 15, 600));
+        assert_eq!((within(5 * 365 * 86_400, 250), within(60 * 365 * 86_400, 250)), (2 * WEEK, 13 * WEEK));
+    }
 }

@@ -212,10 +212,12 @@ impl Checker<'_> {
             None => Labels::empty(),
         };
         let value = match fields.get("value") {
-            Some(_) => self.notation(node, &fields, "value", |text| match notation::values(text)?[..] {
-                [Some(value)] if value.to_bits() != STALE_NAN.to_bits() => Ok(value),
-                _ => Err(notation::NotationError::Value { word: text.to_owned(), offset: 0 }),
-            })?,
+            Some(_) => {
+                self.notation(node, &fields, "value", |text| match notation::values(in_notation(text))?[..] {
+                    [Some(value)] if value.to_bits() != STALE_NAN.to_bits() => Ok(value),
+                    _ => Err(notation::NotationError::Value { word: text.to_owned(), offset: 0 }),
+                })?
+            }
             None => 0.0,
         };
         Some((labels, value))
@@ -274,5 +276,15 @@ impl Checker<'_> {
             );
             0
         })
+    }
+}
+
+/// A number as YAML writes it, as the notation does: YAML has a point before what is no number or has no end.
+fn in_notation(text: &str) -> &str {
+    match text {
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => "Inf",
+        "-.inf" | "-.Inf" | "-.INF" => "-Inf",
+        ".nan" | ".NaN" | ".NAN" => "NaN",
+        text => text,
     }
 }

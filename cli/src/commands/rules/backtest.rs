@@ -16,7 +16,7 @@ use crate::{
         query::{self, Moment},
         with_client,
     },
-    exit::{UsageError, note},
+    exit::{self, UsageError, note},
     rehearsal::{Episode, History},
     render::{
         Look,
@@ -50,7 +50,7 @@ pub(super) struct Args {
     /// When to end: RFC 3339, seconds since 1970, or `5m` for five minutes ago [default: now]
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     until: Option<Moment>,
-    /// How often to evaluate each rule: what is shorter is not seen [default: some 20,000 times, at least each 15s]
+    /// How often to evaluate each rule: what is shorter is not seen [default: at most 20,000 times, never more often than each 15s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     step: Option<Duration>,
 }
@@ -102,18 +102,21 @@ pub(super) fn execute(global: &Global, args: &Args, output: &Output) -> anyhow::
         for (_, group, rule) in rules.iter() {
             let RuleKind::Alert(alert) = &rule.kind else { continue };
             let mut history = History::new(rule.name(), alert, period.step_ms);
-            let error = replay(client, rule, period, &mut history).await?;
-            let episodes = history.finish(period.end_ms);
-            outcomes.push(outcome((&group.file, &group.name, rule.name()), error, &episodes, period));
+            let (seen_ms, error) = replay(client, rule, period, &mut history).await?;
+            // What was not looked at says nothing of whether an alert ended.
+            let seen = Period { end_ms: seen_ms, ..period };
+            outcomes.push(outcome((&group.file, &group.name, rule.name()), error, &history.finish(seen_ms), seen));
         }
         output.print(&shown(&outcomes, period, output)?)?;
-        Ok(ExitCode::SUCCESS)
+        let has_failed = outcomes.iter().any(|outcome| outcome.error.is_some());
+        Ok(if has_failed { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
     })
 }
 
 fn period(args: &Args) -> anyhow::Result<Period> {
-    if args.step.is_some_and(|step| step.is_zero()) || args.since.is_zero() {
-        return Err(UsageError("--since and --step must be more than 0".into()).into());
+    let least = Duration::from_millis(1);
+    if args.step.is_some_and(|step| step < least) || args.since < least {
+        return Err(UsageError("--since and --step must be at least 1ms".into()).into());
     }
     let fitting = || query::step_within(args.since, STEPS).max(STEP_MIN);
     let length = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -141,13 +144,13 @@ fn warn_of_recorded(rules: &RuleSet) {
     }
 }
 
-/// Goes through a period query by query; says why a rule cannot be evaluated.
+/// Goes through a period query by query; says up to when, and why a rule cannot be evaluated further.
 async fn replay(
     client: &Client,
     rule: &Rule,
     period: Period,
     history: &mut History<'_>,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<(i64, Option<String>)> {
     let Period { start_ms, end_ms, step_ms } = period;
     let mut from_ms = start_ms;
     while from_ms <= end_ms {
@@ -161,16 +164,17 @@ async fn replay(
         };
         let text = match client.text_within(&request, TIMEOUT + PATIENCE).await {
             Ok(text) => text,
-            Err(error) if error.is_invalid_request() => return Ok(Some(error.to_string())),
+            Err(error) if error.is_invalid_request() => return Ok((from_ms - step_ms, Some(error.to_string()))),
             Err(error) => return Err(error.into()),
         };
         let answer: QueryAnswer = serde_json::from_str(&text).map_err(ClientError::Unreadable)?;
+        answer.warnings.iter().for_each(|warning| note(&format!("{}: {warning}", rule.name())));
         if let Err(error) = history.add(&series(answer)) {
-            return Ok(Some(error.to_string()));
+            return Ok((to_ms, Some(error.to_string())));
         }
         from_ms = to_ms + step_ms;
     }
-    Ok(None)
+    Ok((end_ms, None))
 }
 
 fn series(answer: QueryAnswer) -> Vec<Series> {
@@ -292,8 +296,11 @@ fn table(outcomes: &[Outcome], period: Period, look: &Look) -> String {
     let fired: usize = outcomes.iter().map(|outcome| outcome.fired).sum();
     let alerts = count(outcomes.iter().filter(|outcome| outcome.fired > 0).count(), "rule");
     let table = Table { columns: COLUMNS, rows: outcomes.iter().map(row).collect() }.render(look);
+    let failed = outcomes.iter().filter(|outcome| outcome.error.is_some()).count();
+    let failed =
+        if failed == 0 { String::new() } else { format!(", {} could not be evaluated", count(failed, "rule")) };
     let summary = format!(
-        "{alerts} of {} would have fired, {} in all; evaluated each {} from {} to {}\n",
+        "{alerts} of {} would have fired, {} in all{failed}; evaluated each {} from {} to {}\n",
         outcomes.len(),
         count(fired, "alert"),
         show(step_ms),

@@ -1,6 +1,7 @@
 //! `belfry rules test`
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -119,6 +120,9 @@ fn rules_of(suite: &Suite, file: &str) -> Result<RuleSet, Vec<Problem>> {
             Err(error) => problems.push(problem(file, *position, &error)),
         }
     }
+    // A file that two patterns name is one.
+    let mut seen = BTreeSet::new();
+    paths.retain(|path| seen.insert(path.clone()));
     let (sources, unread) = read(&paths);
     problems.extend(unread);
     let Checked { rules, problems: found } = RuleSet::check(&sources);

@@ -168,10 +168,12 @@ fn color(at: usize) -> Color {
     COLORS.get(at % COLORS.len()).copied().unwrap_or(TEXT)
 }
 
+/// On one line, and no longer than fits.
 fn cut(text: &str, most: usize) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
+        None => text,
     }
 }
 
@@ -189,14 +191,18 @@ fn marks(extent: Extent) -> Vec<f64> {
 }
 
 /// What people count time in, in seconds.
-const TIME_STEPS: [i64; 19] =
-    [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800];
+const TIME_STEPS: [i64; 22] = [
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800,
+    1_209_600, 2_419_200, 7_862_400,
+];
 
 /// Round instants within a range.
 fn time_marks(from_ms: i64, until_ms: i64) -> Vec<i64> {
     let span_ms = (until_ms - from_ms).max(1);
     let fits = |step: &i64| span_ms / (step * 1000) <= MARKS_MAX;
-    let step_ms = TIME_STEPS.into_iter().find(fits).map_or(span_ms, |step| step * 1000);
+    const YEAR_MS: i64 = 365 * 86_400_000;
+    let years = || (span_ms / MARKS_MAX / YEAR_MS + 1) * YEAR_MS;
+    let step_ms = TIME_STEPS.into_iter().find(fits).map_or_else(years, |step| step * 1000);
     let first_ms = from_ms.div_euclid(step_ms) * step_ms;
     let marks = (0..=2 * MARKS_MAX).map(|at| first_ms.saturating_add(at.saturating_mul(step_ms)));
     marks.filter(|time_ms| (from_ms..=until_ms).contains(time_ms)).collect()
@@ -212,7 +218,8 @@ fn moment(time_ms: i64, span_ms: i64) -> String {
         ..900_000 => format!("{clock}:{:02}Z", time.second()),
         900_000..100_000_000 => format!("{clock}Z"),
         100_000_000..900_000_000 => format!("{date} {clock}Z"),
-        _ => date,
+        900_000_000..25_000_000_000 => date,
+        _ => format!("{}-{date}", time.year()),
     }
 }
 
@@ -239,6 +246,11 @@ mod tests {
         assert_eq!(moment(90_000, 3_600_000), "00:01Z");
         assert_eq!(moment(86_400_000, 604_800_000), "01-02 00:00Z");
         assert_eq!(moment(86_400_000, 31 * 86_400_000), "01-02");
+        assert_eq!(moment(86_400_000, 400 * 86_400_000), "1970-01-02");
+        for days in [90, 365, 1_825, 36_500] {
+            let marks = time_marks(1_700_000_000_000, 1_700_000_000_000 + days * 86_400_000).len();
+            assert!((3..=9).contains(&marks), "{days} days: {marks}");
+        }
     }
 
     #[test]
