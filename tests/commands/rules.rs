@@ -265,6 +265,7 @@ async fn loaded_rules_are_listed_with_their_state() {
     assert!(table.lines().any(|line| line.starts_with("High ") && line.contains("firing")), "{table}");
     let rows = cli.csv(&["rules", "list"]).await;
     assert_eq!((rows.len(), rows[1]["expression"].as_str()), (2, "test_value > 1"));
+    assert_eq!((&*rows[1]["labels"], &*rows[1]["for_seconds"]), (r#"{"severity":"warning"}"#, "0"));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `belfry rules list`
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use serde::Deserialize;
 
@@ -44,6 +44,12 @@ pub(crate) struct RuleRow {
     alerts: u64,
     pub(crate) left_out: u64,
     expression: String,
+    for_seconds: f64,
+    keep_firing_for_seconds: f64,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    interval_seconds: Option<f64>,
+    limit: Option<u64>,
 }
 
 const COLUMNS: &[Column] = &[
@@ -75,6 +81,12 @@ impl Listed for RuleRow {
         "alerts",
         "left_out",
         "expression",
+        "for_seconds",
+        "keep_firing_for_seconds",
+        "labels",
+        "annotations",
+        "interval_seconds",
+        "limit",
     ];
 
     fn csv_row(&self) -> Vec<String> {
@@ -94,6 +106,12 @@ impl Listed for RuleRow {
             self.alerts.to_string(),
             self.left_out.to_string(),
             self.expression.clone(),
+            self.for_seconds.to_string(),
+            self.keep_firing_for_seconds.to_string(),
+            as_json(&self.labels),
+            as_json(&self.annotations),
+            field(self.interval_seconds),
+            field(self.limit),
         ]
     }
 
@@ -128,6 +146,11 @@ impl Listed for RuleRow {
         });
         Table { columns: COLUMNS, rows: rows.collect() }.render(look)
     }
+}
+
+/// Names and values in one field.
+fn as_json(pairs: &BTreeMap<String, String>) -> String {
+    serde_json::to_string(pairs).unwrap_or_default()
 }
 
 impl RuleRow {
