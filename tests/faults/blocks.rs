@@ -140,7 +140,9 @@ async fn a_flipped_bit_costs_its_block_and_is_told() {
 
     assert_eq!(values(&collector, &mut live, 3).await, None, "an answer that is not whole is none");
     let left = values(&collector, &mut live, 4).await.unwrap();
-    assert!(left.iter().all(|&value| value == 2.0) && left.len() == 60, "{left:?}");
+    // Of the damaged hour its rows may be there already: each minute's last sample then stands for it.
+    let (whole, rows): (Vec<f64>, Vec<f64>) = left.iter().partition(|&&value| value == 2.0);
+    assert!(whole.len() == 60 && rows.len() < 10 && rows.iter().all(|&value| value == 1.0), "{left:?}");
     let firing = told(&mut events, "CollectorBlocksQuarantined", "firing").await;
     assert_eq!(firing["labels"]["severity"], "warning");
     assert_eq!(collector.own_metric("belfry_collector_blocks_quarantined"), 1.0);
