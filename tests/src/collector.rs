@@ -99,6 +99,8 @@ impl Collector {
 
     /// Starts the process without waiting for anything.
     pub fn launch(&mut self) {
+        // One that still runs is dead before the next opens the same files.
+        self.process = None;
         // What is left of the last run would be taken for the address of this one.
         drop(fs::remove_file(self.data_directory().join("collector")));
         let program = binaries::belfry();
