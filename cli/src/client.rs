@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::{
-    api::Request,
+    api::{QueryAnswer, Request},
     commands::Global,
     credentials::{Credentials, CredentialsError},
 };
@@ -35,6 +35,7 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between the parts of a document.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+const QUERY_PATIENCE: Duration = Duration::from_secs(10);
 /// A renewal that failed.
 const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// The status of 5,000 nodes of 8 GPUs is about 20 MB.
@@ -176,6 +177,16 @@ impl Client {
     /// [`ClientError`], the collector's refusal among others.
     pub(crate) async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ClientError> {
         serde_json::from_str(&self.text(request).await?).map_err(ClientError::Unreadable)
+    }
+
+    /// Asks for an expression to be evaluated, which may take so long.
+    ///
+    /// # Errors
+    /// [`ClientError`], the collector's refusal among others.
+    pub(crate) async fn query(&self, request: &Request, timeout: Duration) -> Result<QueryAnswer, ClientError> {
+        // Longer than the collector allows it, so that its own words are heard.
+        let text = self.text_within(request, timeout.saturating_add(QUERY_PATIENCE)).await?;
+        serde_json::from_str(&text).map_err(ClientError::Unreadable)
     }
 
     /// Asks for something to be done.

@@ -103,7 +103,7 @@ impl Access {
             text_sha256: sha256(&text),
             name: wish.name,
             role: wish.role,
-            expires_at: now.plus_millis(i64::try_from(wish.life.as_millis()).unwrap_or(i64::MAX)),
+            expires_at: now.plus(wish.life),
             created_by: wish.created_by,
         };
         let _turn = self.changes.lock().await;

@@ -202,7 +202,7 @@ impl Access {
             role: wish.role,
             names: wish.names,
             uses: wish.uses,
-            expires_at: now.plus_millis(i64::try_from(wish.life.as_millis()).unwrap_or(i64::MAX)),
+            expires_at: now.plus(wish.life),
             created_by: wish.created_by,
         };
         let _turn = self.changes.lock().await;

@@ -17,6 +17,7 @@ pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod tail;
+mod times;
 pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod watch;

@@ -8,16 +8,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-
-use belfry_common::clock;
+use belfry_common::{clock, model::Timestamp};
 use clap_complete::ArgValueCompleter;
 
-use super::{Global, completion, duration, millis, with_client};
+use super::{
+    Global, completion, duration, millis,
+    times::{Moment, length_ms, step_within},
+    with_client,
+};
 use crate::{
     api::{QueryAnswer, Request},
-    client::{Client, ClientError},
+    client::Client,
     exit::{UsageError, note},
-    instant,
     render::{
         chart,
         output::{Format, Output},
@@ -25,18 +27,12 @@ use crate::{
     },
 };
 
-/// Beyond what the collector allows a query, so that its own words are heard.
-const PATIENCE: Duration = Duration::from_secs(10);
-const WEEK: u64 = 604_800;
-/// Up to a step of a minute, points lie on its multiples.
-const FINE_MS: i64 = 60_000;
+/// Up to this one, a step is short: nobody misses what is newer than its last multiple.
+const SHORT_STEP_MS: i64 = 60_000;
 /// Points of a plot: two for each character of a line.
 const POINTS_PER_COLUMN: usize = 2;
 /// Points where nothing is plotted: what Grafana asks for on a screen.
 const POINTS: usize = 250;
-/// Steps that people can do sums with, in seconds.
-const STEPS: [u64; 19] =
-    [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 604_800];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -44,7 +40,7 @@ pub(crate) struct Args {
     #[arg(value_name = "EXPR", add = ArgValueCompleter::new(completion::expression))]
     expression: String,
     /// At which time, or where the range ends: RFC 3339, seconds since 1970, or `5m` for five minutes ago [default: now]
-    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     time: Option<Moment>,
     /// Over this last time, as a plot
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -63,62 +59,32 @@ pub(crate) struct Args {
     timeout: Duration,
 }
 
-/// A time as it was written.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Moment {
-    At(i64),
-    Ago(Duration),
-}
-
-impl Moment {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let ago = || duration(text.strip_suffix("ago").unwrap_or(text).trim()).ok();
-        instant::parse(text)
-            .map(Self::At)
-            .or_else(|| ago().map(Self::Ago))
-            .ok_or_else(|| "write it like 2026-11-23T14:03:27Z, 1795000000, or 5m for five minutes ago".to_owned())
-    }
-
-    pub(super) fn millis(self) -> i64 {
-        match self {
-            Self::At(ms) => ms,
-            Self::Ago(ago) => clock::now().plus_millis(-i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).as_millis(),
-        }
-    }
-}
-
 pub(crate) fn execute(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let output = global.output(Format::Table);
-    let (start_ms, end_ms, step_ms) = times(args, &output)?;
-    let (expression, timeout_ms) = (args.expression.clone(), millis(args.timeout));
-    let request = Request::Query { expression, start_ms, end_ms, step_ms, timeout_ms };
-    with_client(global, async |client| show(client, &request, args, &output).await)
+    let times = times(args, &output)?;
+    with_client(global, async |client| show(client, args, times, &output).await)
 }
 
 /// Start, end and step of a range; of an instant at most the end.
 fn times(args: &Args, output: &Output) -> anyhow::Result<(Option<i64>, Option<i64>, Option<i64>)> {
-    let end_ms = args.time.map(Moment::millis);
-    let Some(range) = args.range else { return Ok((None, end_ms, None)) };
+    let now = clock::now();
+    let asked = args.time.map(|moment| moment.time(now));
+    let Some(range) = args.range else { return Ok((None, asked.map(Timestamp::as_millis), None)) };
     if args.step.is_some_and(|step| step < Duration::from_millis(1)) {
         return Err(UsageError("--step must be at least 1ms".into()).into());
     }
-    let length = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let step_ms = length(args.step.unwrap_or_else(|| step(range, output)));
-    let asked_ms = end_ms;
-    let now_ms = clock::now().as_millis();
-    // Whole multiples: the same range asked for again a second later has the same points, and one more. Of a step that people would wait for
-    // the last point is now.
-    let is_fine = step_ms <= FINE_MS && args.step.is_none();
-    let end_ms = asked_ms.unwrap_or(if is_fine { now_ms.div_euclid(step_ms) * step_ms } else { now_ms });
-    Ok((Some(end_ms.saturating_sub(length(range))), Some(end_ms), Some(step_ms)))
+    let step_ms = length_ms(args.step.unwrap_or_else(|| step(range, output)));
+    // Points at whole multiples of a short step: the same range asked for again a second later has the same ones, and one more. A long step
+    // would leave out what is new.
+    let is_short = args.step.is_none() && step_ms <= SHORT_STEP_MS;
+    let newest_ms = if is_short { now.as_millis().div_euclid(step_ms) * step_ms } else { now.as_millis() };
+    let end_ms = asked.map_or(newest_ms, Timestamp::as_millis);
+    Ok((Some(end_ms.saturating_sub(length_ms(range))), Some(end_ms), Some(step_ms)))
 }
 
-/// Writes the pictures that are asked for.
-fn draw(request: &Request, args: &Args, answer: &QueryAnswer) -> anyhow::Result<()> {
-    let Request::Query { start_ms: Some(from_ms), end_ms: Some(until_ms), .. } = request else {
-        anyhow::bail!("only a range can be drawn");
-    };
-    let (chart, show) = query::chart(&args.expression, (*from_ms, *until_ms), answer);
+/// Writes the pictures that are asked for of a range.
+fn draw(args: &Args, range: (i64, i64), answer: &QueryAnswer) -> anyhow::Result<()> {
+    let (chart, show) = query::chart(&args.expression, range, answer);
     let write = |path: &Path, bytes: &[u8]| {
         fs::write(path, bytes).with_context(|| format!("failed to write `{}`", path.display()))?;
         note(&format!("{}: {} series", path.display(), answer.series.len()));
@@ -133,22 +99,28 @@ fn draw(request: &Request, args: &Args, answer: &QueryAnswer) -> anyhow::Result<
     Ok(())
 }
 
-async fn show(client: &Client, request: &Request, args: &Args, output: &Output) -> anyhow::Result<ExitCode> {
-    let text = client.text_within(request, args.timeout.saturating_add(PATIENCE)).await?;
-    let answer: QueryAnswer = serde_json::from_str(&text).map_err(ClientError::Unreadable)?;
-    if args.svg.is_some() || args.png.is_some() {
-        draw(request, args, &answer)?;
-        answer.warnings.iter().chain(&answer.infos).for_each(|remark| note(remark));
-        return Ok(ExitCode::SUCCESS);
+async fn show(
+    client: &Client,
+    args: &Args,
+    (start_ms, end_ms, step_ms): (Option<i64>, Option<i64>, Option<i64>),
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let (expression, timeout_ms) = (args.expression.clone(), millis(args.timeout));
+    let request = Request::Query { expression, start_ms, end_ms, step_ms, timeout_ms };
+    let answer = client.query(&request, args.timeout).await?;
+    let is_drawn = args.svg.is_some() || args.png.is_some();
+    if let (true, Some(start_ms), Some(end_ms)) = (is_drawn, start_ms, end_ms) {
+        draw(args, (start_ms, end_ms), &answer)?;
+    } else {
+        output.print(&match output.format {
+            Format::Table => query::table(&args.expression, &answer, &output.look()),
+            Format::Json => query::document(&answer)?,
+            Format::Jsonl => query::lines(&answer)?,
+            Format::Csv => query::csv(&answer)?,
+        })?;
     }
-    let text = match output.format {
-        Format::Table => query::table(&args.expression, &answer, &output.look()),
-        Format::Json => query::document(&answer)?,
-        Format::Jsonl => query::lines(&answer)?,
-        Format::Csv => query::csv(&answer)?,
-    };
-    output.print(&text)?;
-    if output.format != Format::Json {
+    // JSON has them in it.
+    if is_drawn || output.format != Format::Json {
         answer.warnings.iter().chain(&answer.infos).for_each(|remark| note(remark));
     }
     Ok(ExitCode::SUCCESS)
@@ -161,23 +133,4 @@ fn step(range: Duration, output: &Output) -> Duration {
         _ => POINTS,
     };
     step_within(range, points as u64)
-}
-
-/// The least step that people can do sums with of which no more than so many go into a range.
-pub(super) fn step_within(range: Duration, most: u64) -> Duration {
-    let fits = |step: &u64| range.as_secs() / step <= most;
-    let weeks = || (range.as_secs() / most.max(1)).div_ceil(WEEK).max(1) * WEEK;
-    Duration::from_secs(STEPS.into_iter().find(fits).unwrap_or_else(weeks))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_are_those_that_people_count_in() {
-        let within = |seconds: u64, most: u64| step_within(Duration::from_secs(seconds), most).as_secs();
-        assert_eq!((within(3_600, 160), within(3_600, 250), within(86_400, 250)), (30, 15, 600));
-        assert_eq!((within(5 * 365 * 86_400, 250), within(60 * 365 * 86_400, 250)), (2 * WEEK, 13 * WEEK));
-    }
 }

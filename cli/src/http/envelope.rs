@@ -86,7 +86,7 @@ impl IntoResponse for ApiError {
             error: &'a str,
         }
         let envelope = Envelope { status: "error", error_type: self.kind, error: &self.message };
-        json(self.kind.status(), &envelope)
+        json(self.kind.status(), serde_json::to_vec(&envelope))
     }
 }
 
@@ -122,37 +122,36 @@ struct Envelope<'a, T> {
 }
 
 impl<T: Serialize> Data<T> {
-    fn envelope(&self) -> Envelope<'_, T> {
-        Envelope { status: "success", data: &self.data, warnings: &self.warnings }
+    fn text(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&Envelope { status: "success", data: &self.data, warnings: &self.warnings })
     }
 }
 
 impl<T: Serialize> IntoResponse for Data<T> {
     fn into_response(self) -> Response {
-        json(StatusCode::OK, &self.envelope())
+        json(StatusCode::OK, self.text())
     }
 }
 
-/// An answer whose text is made already.
+/// An answer whose text is made already: where its data borrow what they tell.
 #[derive(Debug)]
-pub(super) struct Json(Vec<u8>);
+pub(super) struct Json(serde_json::Result<Vec<u8>>);
 
 impl Json {
     pub(super) fn of(data: &Data<impl Serialize>) -> Self {
-        // What is made of texts and numbers has a form in JSON.
-        Self(serde_json::to_vec(&data.envelope()).unwrap_or_default())
+        Self(data.text())
     }
 }
 
 impl IntoResponse for Json {
     fn into_response(self) -> Response {
-        (StatusCode::OK, [(header::CONTENT_TYPE, JSON)], self.0).into_response()
+        json(StatusCode::OK, self.0)
     }
 }
 
-fn json(status: StatusCode, document: &impl Serialize) -> Response {
-    match serde_json::to_vec(document) {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, JSON)], bytes).into_response(),
+fn json(status: StatusCode, text: serde_json::Result<Vec<u8>>) -> Response {
+    match text {
+        Ok(text) => (status, [(header::CONTENT_TYPE, JSON)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

@@ -3,6 +3,8 @@
 //! Prometheus' rules: where the expression yields nothing, the condition does not hold, whether data contradicts it or is missing. The
 //! engine looks at the data anew to tell the two apart, and keeps an alert that merely lacks it; here there are values alone.
 
+use std::collections::BTreeMap;
+
 use belfry_promql::{Labels, Series};
 
 use crate::alerts::{External, alert_labels};
@@ -42,14 +44,14 @@ pub(crate) struct History<'r> {
     name: &'r str,
     rule: &'r AlertRule,
     step_ms: i64,
-    standing: std::collections::BTreeMap<Labels, Standing>,
+    standing: BTreeMap<Labels, Standing>,
     ended: Vec<Episode>,
 }
 
 impl<'r> History<'r> {
     /// A rule that is evaluated at these steps.
     pub(crate) fn new(name: &'r str, rule: &'r AlertRule, step_ms: i64) -> Self {
-        Self { name, rule, step_ms, standing: std::collections::BTreeMap::new(), ended: Vec::new() }
+        Self { name, rule, step_ms, standing: BTreeMap::new(), ended: Vec::new() }
     }
 
     /// Goes through the values that follow.

@@ -37,6 +37,19 @@ pub(crate) enum CheckKind {
     Rules,
 }
 
+impl Verdict {
+    /// A check that passed.
+    fn new(check: CheckKind, position: Position, test: &str, subject: &str, time_ms: i64) -> Self {
+        let (test, subject, time_seconds) = (test.to_owned(), subject.to_owned(), seconds(time_ms));
+        let (expected, found) = (Vec::new(), Vec::new());
+        Self { position, test, check, subject, time_seconds, passed: true, expected, found, note: None }
+    }
+
+    fn failed(self, expected: Vec<String>, found: Vec<String>, note: Option<String>) -> Self {
+        Self { passed: false, expected, found, note, ..self }
+    }
+}
+
 /// Runs one test of a file, the number of which counts from 1.
 pub(crate) fn run(suite: &Suite, (number, test): (usize, &Test), rules: &Arc<RuleSet>) -> Vec<Verdict> {
     let name = test.name.clone().unwrap_or_else(|| number.to_string());
@@ -46,17 +59,8 @@ pub(crate) fn run(suite: &Suite, (number, test): (usize, &Test), rules: &Arc<Rul
     let interval_ms = suite.evaluation_interval_ms;
     for offset_ms in (0..=test.end_ms()).step_by(usize::try_from(interval_ms).unwrap_or(usize::MAX)) {
         if let Err(failures) = rehearsal.step(test.start_ms + offset_ms) {
-            verdicts.push(Verdict {
-                position: test.position,
-                test: name,
-                check: CheckKind::Rules,
-                subject: "evaluation".to_owned(),
-                time_seconds: seconds(offset_ms),
-                passed: false,
-                expected: Vec::new(),
-                found: failures,
-                note: Some("a rule cannot be evaluated".to_owned()),
-            });
+            let verdict = Verdict::new(CheckKind::Rules, test.position, &name, "evaluation", offset_ms);
+            verdicts.push(verdict.failed(Vec::new(), failures, Some("a rule cannot be evaluated".to_owned())));
             return verdicts;
         }
         let due = test.alerts.iter().filter(|check| (offset_ms..offset_ms + interval_ms).contains(&check.time_ms));
@@ -83,17 +87,8 @@ fn check_alert(check: &AlertCheck, test: &str, rules: &RuleSet, rehearsal: &Rehe
         _ => (!rules.iter().any(|(_, _, rule)| rule.name() == check.name)).then(|| "no rule has this name".to_owned()),
     };
     let show = |alerts: &[ExpectedAlert]| -> Vec<String> { alerts.iter().map(shown_alert).collect() };
-    Verdict {
-        position: check.position,
-        test: test.to_owned(),
-        check: CheckKind::Alert,
-        subject: check.name.clone(),
-        time_seconds: seconds(check.time_ms),
-        passed,
-        expected: if passed { Vec::new() } else { show(&expected) },
-        found: if passed { Vec::new() } else { show(&found) },
-        note,
-    }
+    let verdict = Verdict::new(CheckKind::Alert, check.position, test, &check.name, check.time_ms);
+    if passed { Verdict { note, ..verdict } } else { verdict.failed(show(&expected), show(&found), note) }
 }
 
 fn check_expression(
@@ -120,19 +115,11 @@ fn check_expression(
     let is_same = |(a, b): (&(Labels, f64), &(Labels, f64))| a.0 == b.0 && is_equal(a.1, b.1, is_fuzzy);
     let passed = note.is_none() && expected.len() == found.len() && expected.iter().zip(&found).all(is_same);
     let note =
-        note.or_else(|| (!passed && reads_alerts).then(|| "alerts are no series yet: there is no ALERTS".to_owned()));
+        note.or_else(|| (!passed && reads_alerts).then(|| "alerts are no series: there is no ALERTS".to_owned()));
     let show = |samples: &[(Labels, f64)]| -> Vec<String> { samples.iter().map(shown_sample).collect() };
-    Verdict {
-        position: check.position,
-        test: test.to_owned(),
-        check: CheckKind::Expression,
-        subject: check.plan.expression().trim().to_owned(),
-        time_seconds: seconds(check.time_ms),
-        passed,
-        expected: if passed { Vec::new() } else { show(&expected) },
-        found: if passed { Vec::new() } else { show(&found) },
-        note,
-    }
+    let subject = check.plan.expression().trim();
+    let verdict = Verdict::new(CheckKind::Expression, check.position, test, subject, check.time_ms);
+    if passed { verdict } else { verdict.failed(show(&expected), show(&found), note) }
 }
 
 /// Equal, or, if so wished, neighbours among the numbers there are.

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use super::text::is_harmful;
@@ -19,6 +20,16 @@ pub(crate) fn json(raw: &str) -> String {
 /// A list, one element a line.
 pub(crate) fn json_lines(elements: &[Box<RawValue>]) -> String {
     elements.iter().map(|element| json(element.get())).collect()
+}
+
+/// What we make ourselves, as one document.
+pub(crate) fn document(made: &(impl Serialize + ?Sized)) -> serde_json::Result<String> {
+    Ok(json(&serde_json::to_string(made)?))
+}
+
+/// What we make ourselves, one document a line.
+pub(crate) fn documents(made: &[impl Serialize]) -> serde_json::Result<String> {
+    made.iter().map(document).collect()
 }
 
 /// A table with a line of names.

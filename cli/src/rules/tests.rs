@@ -168,6 +168,10 @@ fn fields_of_the_wrong_shape() {
         a.yml:1:74: error: group "a", rule "A": annotation "x" stands here twice; remove one
     "#]],
     );
+}
+
+#[test]
+fn text_that_is_not_yaml() {
     check(
         "groups:\n - name: a\n   rules:\n  - alert: x",
         &expect![[r#"

@@ -52,7 +52,7 @@ pub(super) async fn create(
         id,
         token: token.reveal(),
         role: role.to_string(),
-        expires_at: api::time(now.plus_millis(i64::try_from(ttl_ms).unwrap_or(i64::MAX))),
+        expires_at: api::time(now.plus(life)),
         collector: member.services.address.clone(),
     })
 }
@@ -80,7 +80,7 @@ pub(super) async fn create_http(
         token,
         name: name.to_string(),
         role: role.to_string(),
-        expires_at: api::time(now.plus_millis(i64::try_from(ttl_ms).unwrap_or(i64::MAX))),
+        expires_at: api::time(now.plus(life)),
         url: member.services.http.clone(),
     })
 }

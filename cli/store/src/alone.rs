@@ -73,20 +73,7 @@ mod tests {
     use super::*;
 
     fn block(tier: Tier, hours: std::ops::RangeInclusive<i64>) -> Summary {
-        Summary {
-            number: 1,
-            tier,
-            first_ms: hours.start() * HOUR_MS,
-            last_ms: hours.end() * HOUR_MS + 59 * 60_000,
-            readings: 1,
-            series: 1,
-            bytes: 1,
-            created_ms: 0,
-            is_final: true,
-            key: None,
-            journal_segment: 0,
-            replaced: Vec::new(),
-        }
+        Summary::example(1, tier, (hours.start() * HOUR_MS, hours.end() * HOUR_MS + 59 * 60_000))
     }
 
     #[test]

@@ -95,20 +95,7 @@ mod tests {
     use super::*;
 
     fn block(number: u64, tier: Tier, last_day: i64, bytes: u64) -> Summary {
-        Summary {
-            number,
-            tier,
-            first_ms: (last_day - 1) * DAY_MS,
-            last_ms: last_day * DAY_MS,
-            readings: 1,
-            series: 1,
-            bytes,
-            created_ms: 0,
-            is_final: true,
-            key: None,
-            journal_segment: 0,
-            replaced: Vec::new(),
-        }
+        Summary { bytes, ..Summary::example(number, tier, ((last_day - 1) * DAY_MS, last_day * DAY_MS)) }
     }
 
     #[test]

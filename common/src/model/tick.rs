@@ -1,6 +1,6 @@
 //! Sampling instants and the batches that carry them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{Layout, Raw};
 
@@ -32,6 +32,23 @@ impl Timestamp {
     pub fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
+
+    /// This time moved on by a duration.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        self.plus_millis(millis_of(duration))
+    }
+
+    /// This time moved back by a duration.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        self.plus_millis(-millis_of(duration))
+    }
+}
+
+/// Whole milliseconds, as many as there can be.
+fn millis_of(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Names one life of an agent's spool: a random number drawn when the spool is created.

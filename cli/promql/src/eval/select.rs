@@ -126,8 +126,8 @@ impl Evaluator<'_> {
                 let of_row = inner_grid.steps.saturating_mul(size_of::<Sample>());
                 self.budget.check_bytes(of_row.saturating_add(inner_grid.steps.saturating_mul(VALUE_BYTES)))?;
                 let values = self.vector(inner, inner_grid)?;
-                let _held = self.hold(&values)?;
-                let _held_too = self.budget.hold(of_row)?;
+                let _values_held = self.hold(&values)?;
+                let _row_held = self.budget.hold(of_row)?;
                 for (row, values) in values.iter() {
                     self.budget.scan(inner_grid.steps)?;
                     let samples = present_samples(inner_grid, values);

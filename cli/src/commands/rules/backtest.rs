@@ -1,8 +1,13 @@
 //! `belfry rules backtest`
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
-use belfry_common::model::Timestamp;
+use belfry_common::{clock, model::Timestamp};
 use belfry_promql::{Labels, Sample, Series};
 use serde::Serialize;
 
@@ -10,10 +15,10 @@ use super::read;
 use crate::{
     alerts::{Number, Time},
     api::{self, QueryAnswer, Request},
-    client::{Client, ClientError},
+    client::Client,
     commands::{
         Global, duration, millis,
-        query::{self, Moment},
+        times::{Moment, length_ms, step_within},
         with_client,
     },
     exit::{self, UsageError, note},
@@ -36,8 +41,6 @@ const STEPS: u64 = 20_000;
 /// Nor more often than this.
 const STEP_MIN: Duration = Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// Beyond what the collector allows a query, so that its own words are heard.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -48,7 +51,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7d")]
     since: Duration,
     /// When to end: RFC 3339, seconds since 1970, or `5m` for five minutes ago [default: now]
-    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    #[arg(long, value_name = "TIME")]
     until: Option<Moment>,
     /// How often to evaluate each rule: what is shorter is not seen [default: at most 20,000 times, never more often than each 15s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -74,7 +77,7 @@ struct Outcome {
 /// An episode as documents tell it.
 #[derive(Debug, Serialize)]
 struct Shown {
-    labels: std::collections::BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     active_at: Time,
     fired_at: Option<Time>,
     ended_at: Option<Time>,
@@ -118,11 +121,12 @@ fn period(args: &Args) -> anyhow::Result<Period> {
     if args.step.is_some_and(|step| step < least) || args.since < least {
         return Err(UsageError("--since and --step must be at least 1ms".into()).into());
     }
-    let fitting = || query::step_within(args.since, STEPS).max(STEP_MIN);
-    let length = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let step_ms = length(args.step.unwrap_or_else(fitting));
-    let end_ms = args.until.unwrap_or(Moment::Ago(Duration::ZERO)).millis().div_euclid(step_ms) * step_ms;
-    Ok(Period { start_ms: end_ms.saturating_sub(length(args.since)), end_ms, step_ms })
+    let fitting = || step_within(args.since, STEPS).max(STEP_MIN);
+    let step_ms = length_ms(args.step.unwrap_or_else(fitting));
+    let now = clock::now();
+    let end = args.until.map_or(now, |until| until.time(now));
+    let end_ms = end.as_millis().div_euclid(step_ms) * step_ms;
+    Ok(Period { start_ms: end_ms.saturating_sub(length_ms(args.since)), end_ms, step_ms })
 }
 
 /// What the files record is read as the collector recorded it, if it did.
@@ -162,12 +166,11 @@ async fn replay(
             step_ms: Some(step_ms),
             timeout_ms: millis(TIMEOUT),
         };
-        let text = match client.text_within(&request, TIMEOUT + PATIENCE).await {
-            Ok(text) => text,
+        let answer = match client.query(&request, TIMEOUT).await {
+            Ok(answer) => answer,
             Err(error) if error.is_invalid_request() => return Ok((from_ms - step_ms, Some(error.to_string()))),
             Err(error) => return Err(error.into()),
         };
-        let answer: QueryAnswer = serde_json::from_str(&text).map_err(ClientError::Unreadable)?;
         answer.warnings.iter().for_each(|warning| note(&format!("{}: {warning}", rule.name())));
         if let Err(error) = history.add(&series(answer)) {
             return Ok((to_ms, Some(error.to_string())));
@@ -222,14 +225,8 @@ const CSV_NAMES: [&str; 10] =
 fn shown(outcomes: &[Outcome], period: Period, output: &Output) -> anyhow::Result<String> {
     Ok(match output.format {
         Format::Table => table(outcomes, period, &output.look()),
-        Format::Json => machine::json(&serde_json::to_string(outcomes)?),
-        Format::Jsonl => {
-            let lines: Result<String, _> = outcomes
-                .iter()
-                .map(|outcome| serde_json::to_string(outcome).map(|line| machine::json(&line)))
-                .collect();
-            lines?
-        }
+        Format::Json => machine::document(outcomes)?,
+        Format::Jsonl => machine::documents(outcomes)?,
         Format::Csv => machine::csv(&CSV_NAMES, outcomes.iter().flat_map(csv_rows))?,
     })
 }

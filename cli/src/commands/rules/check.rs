@@ -33,14 +33,8 @@ pub(super) fn execute(args: &Args, output: &Output) -> anyhow::Result<ExitCode> 
     problems.extend(unread);
     let text = match output.format {
         Format::Table => verdict(rules.as_ref(), &problems, args.files.len(), &output.look()),
-        Format::Json => machine::json(&serde_json::to_string(&problems)?),
-        Format::Jsonl => {
-            let lines: Result<String, _> = problems
-                .iter()
-                .map(|problem| serde_json::to_string(problem).map(|line| machine::json(&line)))
-                .collect();
-            lines?
-        }
+        Format::Json => machine::document(&problems)?,
+        Format::Jsonl => machine::documents(&problems)?,
         Format::Csv => {
             let names = ["severity", "file", "line", "column", "group", "rule", "message", "help"];
             machine::csv(&names, problems.iter().map(csv_row))?

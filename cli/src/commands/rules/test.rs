@@ -74,12 +74,8 @@ pub(super) fn execute(args: &Args, output: &Output) -> anyhow::Result<ExitCode> 
     }
     let text = match output.format {
         Format::Table => verdict(&reports, &output.look()),
-        Format::Json => machine::json(&serde_json::to_string(&reports)?),
-        Format::Jsonl => {
-            let lines: Result<String, _> =
-                reports.iter().map(|report| serde_json::to_string(report).map(|line| machine::json(&line))).collect();
-            lines?
-        }
+        Format::Json => machine::document(&reports)?,
+        Format::Jsonl => machine::documents(&reports)?,
         Format::Csv => machine::csv(&CSV_NAMES, reports.iter().flat_map(csv_rows))?,
     };
     output.print(&text)?;

@@ -7,12 +7,10 @@ use std::{
     io,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -25,7 +23,7 @@ use belfry_store::{Keys, NodeId, Sample, Scan, StoreFiles, Tier, TimeRange, Use}
 use super::progress;
 use crate::{
     api,
-    commands::{duration, millis},
+    commands::times::Moment,
     exchange::{self, Format, Sink, Target, Written},
     exit::{UsageError, note},
     fleet::store_id,
@@ -75,35 +73,6 @@ impl Grain {
             Self::Raw => Tier::Raw,
             Self::Minute => Tier::Minute,
             Self::Hour => Tier::Hour,
-        }
-    }
-}
-
-/// A time on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    At(Timestamp),
-    Ago(Duration),
-}
-
-impl FromStr for Moment {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let midnight = format!("{text} 00:00:00");
-        let time = [text, &midnight].into_iter().find_map(|text| humantime::parse_rfc3339_weak(text).ok());
-        if let Some(since) = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {
-            return Ok(Self::At(Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))));
-        }
-        duration(text).map(Self::Ago).map_err(|error| format!("{error}, or as a time in UTC: 2026-11-23T14:00:00Z"))
-    }
-}
-
-impl Moment {
-    fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(ago) => now.plus_millis(-i64::try_from(millis(ago)).unwrap_or(i64::MAX)),
         }
     }
 }
@@ -311,21 +280,5 @@ impl Exported {
                 "{block} is damaged: of what it has, some or all is left out; `belfry store verify` says more"
             ));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_given_as_times_or_as_how_long_ago() {
-        let now = Timestamp::from_millis(1_700_000_000_000);
-        let time = |text: &str| text.parse().map(|moment: Moment| moment.time(now).as_millis());
-        assert_eq!(time("2023-11-14T22:13:20Z"), Ok(1_700_000_000_000));
-        assert_eq!(time("2023-11-14 22:13:20.5"), Ok(1_700_000_000_500));
-        assert_eq!(time("2023-11-14"), Ok(1_699_920_000_000));
-        assert_eq!(time("1h30m"), Ok(1_700_000_000_000 - 5_400_000));
-        assert!(time("yesterday").unwrap_err().contains("2026-11-23T14:00:00Z"));
     }
 }

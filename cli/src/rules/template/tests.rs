@@ -147,17 +147,41 @@ fn printf_verbs() {
     check("{{ printf \"%2000f\" $value }}", 0.0, "<`printf`: width or precision 2000 is too large>");
 }
 
+#[track_caller]
+fn check_refused(templates: &[&str], expected: &Expect) {
+    let lines: Vec<_> = templates.iter().map(|text| format!("{text}\n    {}\n", rendered(text, 0.0))).collect();
+    expected.assert_eq(&lines.concat());
+}
+
 #[test]
-fn what_is_refused() {
-    let refused = |templates: &[&str], expected: &Expect| {
-        let lines: Vec<_> = templates.iter().map(|text| format!("{text}\n    {}\n", rendered(text, 0.0))).collect();
-        expected.assert_eq(&lines.concat());
-    };
-    refused(
+fn syntax_that_is_refused() {
+    check_refused(
+        &["{{ $value", "{{ \"abc }}", "{{ }}", "{{ $value $value }}", "{{ (1 }}", "{{ ) }}", "{{ 1x }}", "{{ {} }}"],
+        &expect![[r#"
+            {{ $value
+                refused at 0: the action is not closed
+            {{ "abc }}
+                refused at 3: the quote is not closed
+            {{ }}
+                refused at 3: an action needs a value
+            {{ $value $value }}
+                refused at 10: unexpected `$value`
+            {{ (1 }}
+                refused at 3: the bracket is not closed
+            {{ ) }}
+                refused at 3: an action needs a value
+            {{ 1x }}
+                refused at 3: unexpected `1x`
+            {{ {} }}
+                refused at 3: unexpected '{'
+        "#]],
+    );
+}
+
+#[test]
+fn names_that_are_refused() {
+    check_refused(
         &[
-            "{{ $value",
-            "{{ \"abc }}",
-            "{{ }}",
             "{{ $valeu }}",
             "{{ .Lables.x }}",
             "{{ $labels.a.b }}",
@@ -171,25 +195,10 @@ fn what_is_refused() {
             "{{ humanize }}",
             "{{ $value | humanize 1 }}",
             "{{ $value | 5 }}",
-            "{{ $value $value }}",
-            "{{ if $value }}x",
-            "{{ end }}",
-            "{{ else }}",
-            "{{ if 1 }}{{ else }}{{ else }}{{ end }}",
-            "{{ (1 }}",
-            "{{ ) }}",
             "{{ $x = 1 }}",
             "{{ reReplaceAll \"(\" \"\" \"\" }}",
-            "{{ 1x }}",
-            "{{ {} }}",
         ],
         &expect![[r#"
-            {{ $value
-                refused at 0: the action is not closed
-            {{ "abc }}
-                refused at 3: the quote is not closed
-            {{ }}
-                refused at 3: an action needs a value
             {{ $valeu }}
                 refused at 3: variable `$valeu` is not defined
             {{ .Lables.x }}
@@ -216,8 +225,19 @@ fn what_is_refused() {
                 refused at 12: `humanize` takes 1 argument, not 2
             {{ $value | 5 }}
                 refused at 12: unexpected value where a function is needed
-            {{ $value $value }}
-                refused at 10: unexpected `$value`
+            {{ $x = 1 }}
+                refused at 3: variable `$x` is not defined
+            {{ reReplaceAll "(" "" "" }}
+                refused at 3: invalid regular expression "(": unclosed group
+        "#]],
+    );
+}
+
+#[test]
+fn blocks_that_are_refused() {
+    check_refused(
+        &["{{ if $value }}x", "{{ end }}", "{{ else }}", "{{ if 1 }}{{ else }}{{ else }}{{ end }}"],
+        &expect![[r#"
             {{ if $value }}x
                 refused at 3: `if` is not closed
             {{ end }}
@@ -226,20 +246,12 @@ fn what_is_refused() {
                 refused at 3: unexpected `else`
             {{ if 1 }}{{ else }}{{ else }}{{ end }}
                 refused at 23: unexpected second `else`
-            {{ (1 }}
-                refused at 3: the bracket is not closed
-            {{ ) }}
-                refused at 3: an action needs a value
-            {{ $x = 1 }}
-                refused at 3: variable `$x` is not defined
-            {{ reReplaceAll "(" "" "" }}
-                refused at 3: invalid regular expression "(": unclosed group
-            {{ 1x }}
-                refused at 3: unexpected `1x`
-            {{ {} }}
-                refused at 3: unexpected '{'
         "#]],
     );
+}
+
+#[test]
+fn nesting_is_bounded() {
     let deep = format!("{{{{ {}1{} }}}}", "(".repeat(50), ")".repeat(50));
     assert_eq!(rendered(&deep, 0.0), "refused at 35: template nests deeper than 32 levels");
     let deep = format!("{{{{ 1{} }}}}", " | print".repeat(1_000));

@@ -80,6 +80,29 @@ pub struct Summary {
     pub(crate) replaced: Vec<u64>,
 }
 
+#[cfg(test)]
+impl Summary {
+    /// That of a final block of one reading, which tests change where they look.
+    pub(crate) fn example(number: u64, tier: Tier, (first_ms, last_ms): (i64, i64)) -> Self {
+        let (created_ms, journal_segment, replaced) = (0, 0, Vec::new());
+        let (readings, series, bytes, is_final, key) = (1, 1, 1, true, None);
+        Self {
+            number,
+            tier,
+            first_ms,
+            last_ms,
+            readings,
+            series,
+            bytes,
+            created_ms,
+            is_final,
+            key,
+            journal_segment,
+            replaced,
+        }
+    }
+}
+
 impl Block {
     /// Opens the block in the file `name`, reading its ends and its catalog.
     ///

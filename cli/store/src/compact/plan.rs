@@ -123,18 +123,10 @@ mod tests {
     /// A block: number, tier, first and last hour, whether final, when created (hours), MiB.
     fn block(number: u64, tier: Tier, (first, last): (i64, i64), is_final: bool, created: f64, mib: u64) -> Summary {
         Summary {
-            number,
-            tier,
-            first_ms: first * HOUR_MS,
-            last_ms: last * HOUR_MS + HOUR_MS - 1000,
-            readings: 1,
-            series: 1,
             bytes: mib << 20,
             created_ms: (created * HOUR_MS as f64) as i64,
             is_final,
-            key: None,
-            journal_segment: 0,
-            replaced: Vec::new(),
+            ..Summary::example(number, tier, (first * HOUR_MS, last * HOUR_MS + HOUR_MS - 1000))
         }
     }
 

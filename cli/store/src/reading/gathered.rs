@@ -190,9 +190,8 @@ impl Parts {
         let mut newest = of_head.last().filter(|_| only_newest).map(|sample| sample.time.as_millis());
         let mut cost = Cost::default();
         // The newest first: those before it are mostly not read at all where only the newest sample is wanted.
-        let (first, second) =
-            if only_newest { (self.blocks.iter().rev(), [].iter()) } else { ([].iter().rev(), self.blocks.iter()) };
-        for &(source, metric, number) in first.chain(second) {
+        let in_turn = |turn| if only_newest { self.blocks.len() - 1 - turn } else { turn };
+        for &(source, metric, number) in (0..self.blocks.len()).filter_map(|turn| self.blocks.get(in_turn(turn))) {
             let Some(source) = sources.get_mut(source as usize).filter(|source| !source.has_failed) else { continue };
             let summary = source.block.summary();
             if newest.is_some_and(|newest| newest > summary.last_ms) {
