@@ -2,7 +2,7 @@
 
 use belfry_common::{
     clock,
-    model::Epoch,
+    model::{Epoch, Timestamp},
     wire::{frame::Kind, message::Goodbye},
 };
 use belfry_tests::{
@@ -20,6 +20,8 @@ const EPOCH: Epoch = Epoch(0xC0);
 pub(crate) struct Node {
     live: Live,
     sequence: u64,
+    /// The time of what was said last.
+    said: Timestamp,
 }
 
 impl Node {
@@ -29,13 +31,15 @@ impl Node {
         let mut greeting = hello(EPOCH);
         greeting.interval_ms = INTERVAL_MS;
         let live = Live::open_with(collector.address(), &identity, greeting).await.unwrap();
-        Self { live, sequence: 0 }
+        Self { live, sequence: 0, said: Timestamp::default() }
     }
 
-    /// Says that a metric has this value now, for so many devices, and waits until that is kept.
+    /// Says that a metric has this value now, for so many devices, and waits until that is kept. No two things are said of the same
+    /// time, also where the disk takes less than a millisecond.
     pub(crate) async fn say(&mut self, metric: &str, devices: usize, value: f64) {
         self.sequence += 1;
-        self.live.store(self.sequence, &batch_of(1, metric, 0..devices, clock::now(), value)).await;
+        self.said = clock::now().max(self.said.plus_millis(1));
+        self.live.store(self.sequence, &batch_of(1, metric, 0..devices, self.said, value)).await;
     }
 
     /// The node's connection and the number of its next batch, for what [`Self::say`] cannot say.
