@@ -1,7 +1,7 @@
 //! How long queries take over HTTP: an hour of the reference data, of which the last minutes are in memory and all of it is on disk.
 //!
-//! `cargo bench -p belfry-tests --bench query_speed [-- NODES]`: medians and the collector's CPU time, of 20 nodes with 500 series each unless it is
-//! told otherwise.
+//! `cargo bench -p belfry-tests --bench query_speed [-- NODES [QUERY]]`: medians and the collector's CPU time, of 20 nodes with 500 series each
+//! unless it is told otherwise, and of all queries or of those that have a text.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench says what it finds, and panics where it cannot")]
 
 #[path = "../../cli/store/benches/fleet/mod.rs"]
@@ -48,11 +48,12 @@ fn main() {
     // Cargo adds a flag of its own.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let nodes: u64 = arguments.first().map_or(20, |nodes| nodes.parse().unwrap());
+    let text = arguments.get(1).map_or("", |text| text);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (collector, end) = runtime.block_on(filled(nodes));
     println!("{nodes} nodes × {SERIES} series × {SECONDS} s; median of {TRIES} or more, and CPU time of each");
     let mut server = Server::connect(&collector.http_address().to_string());
-    for (query, is_range) in QUERIES {
+    for (query, is_range) in QUERIES.into_iter().filter(|(query, _)| query.contains(text)) {
         let path = path(query, is_range, end);
         let bytes = server.get(&path);
         let process = collector.process().id();

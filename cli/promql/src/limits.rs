@@ -49,7 +49,7 @@ pub struct Limits<'a> {
     /// time. Vectors grow by doubling, so that up to twice as much memory may be in use.
     pub bytes_max: usize,
     /// Whether the query should stop.
-    pub cancelled: Option<&'a dyn Fn() -> bool>,
+    pub cancelled: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
 
 impl Default for Limits<'_> {

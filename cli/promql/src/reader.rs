@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::ops::ControlFlow;
 
-use crate::{Labels, Matcher, Sample, Series};
+use crate::sample::Columns;
+use crate::{Labels, Matcher, Sample, Samples, Series};
 
 /// One read: which series, and which part of each.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +62,9 @@ impl ReadError {
     }
 }
 
+/// Makes values of the samples of one series, and appends them. It may be called on several threads at a time, for a series each.
+pub type Reduce<'a> = &'a (dyn Fn(Samples<'_>, &mut Vec<f64>) + Sync);
+
 /// A source of series.
 ///
 /// Stale markers are samples like any other: they are to be returned, the newest one included where
@@ -74,23 +78,44 @@ pub trait SeriesReader {
 
     /// Hands the same series to `visitor` one by one, until it breaks off.
     ///
-    /// The engine uses this wherever it needs a series only once. A store that can decode into one buffer should
-    /// implement it: a query over a long range then needs the memory of one series and not of all. Labels and
-    /// samples are borrowed for the call only.
+    /// A store that can decode into one buffer should implement it: a query over a long range then needs the memory
+    /// of one series and not of all. Labels and samples are borrowed for the call only.
     ///
     /// # Errors
     /// As [`SeriesReader::select`].
     fn visit(
         &self,
         request: &ReadRequest<'_>,
-        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+        visitor: &mut dyn FnMut(&Labels, Samples<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
+        let mut columns = Columns::default();
         for series in self.select(request)? {
-            if visitor(&series.labels, &series.samples).is_break() {
+            if visitor(&series.labels, columns.fill(series.samples)).is_break() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Visits what becomes of the same series, in the same order: the values that `reduce` makes of the samples of each.
+    ///
+    /// The engine uses this wherever it needs a series only once. A store that reads on several threads should
+    /// implement it: the engine starts none, and what it does with each series is then done on all of them.
+    ///
+    /// # Errors
+    /// As [`SeriesReader::select`].
+    fn reduce(
+        &self,
+        request: &ReadRequest<'_>,
+        reduce: Reduce<'_>,
+        visitor: &mut dyn FnMut(&Labels, &[f64]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let mut values = Vec::new();
+        self.visit(request, &mut |labels, samples| {
+            values.clear();
+            reduce(samples, &mut values);
+            visitor(labels, &values)
+        })
     }
 }
 
@@ -105,10 +130,12 @@ impl SeriesReader for [Series] {
     fn visit(
         &self,
         request: &ReadRequest<'_>,
-        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+        visitor: &mut dyn FnMut(&Labels, Samples<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
+        let mut columns = Columns::default();
         // Breaking off is no error: the visitor knows why.
-        let _ = found(self, request).try_for_each(|(labels, samples)| visitor(labels, samples));
+        let _ = found(self, request)
+            .try_for_each(|(labels, samples)| visitor(labels, columns.fill(samples.iter().copied())));
         Ok(())
     }
 }
@@ -121,7 +148,7 @@ impl SeriesReader for Vec<Series> {
     fn visit(
         &self,
         request: &ReadRequest<'_>,
-        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+        visitor: &mut dyn FnMut(&Labels, Samples<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         self.as_slice().visit(request, visitor)
     }

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use belfry_promql::{
     EvalError, Labels, Limits, Output, Plan, PlanError, Sample, Series, SeriesReader, Value, evaluate_instant,
@@ -179,11 +180,8 @@ fn remarks_are_bounded_however_many_mistakes_there_are() {
 
 #[test]
 fn queries_end_when_they_are_cancelled() {
-    let asked = Cell::new(0);
-    let cancelled = || {
-        asked.set(asked.get() + 1);
-        asked.get() > 3
-    };
+    let asked = AtomicUsize::new(0);
+    let cancelled = || asked.fetch_add(1, Relaxed) >= 3;
     let limits = Limits { cancelled: Some(&cancelled), ..Limits::default() };
     let plan = Plan::parse("sum by (gpu) (rate(b_total[1m]))").expect("a valid expression");
     assert!(matches!(evaluate_instant(&plan, &store(), 500 * SECOND_MS, &limits), Err(EvalError::Cancelled)));

@@ -38,7 +38,7 @@ pub(super) async fn federate(State(app): State<App>, parameters: Parameters) -> 
         for matchers in selectors.parsed()? {
             visit(reader, &matchers, &period, patience, |labels, samples| {
                 if let Some(newest) = samples.last().filter(|newest| !is_stale(newest.value)) {
-                    found.insert(labels.clone(), *newest);
+                    found.insert(labels.clone(), newest);
                 }
                 within(found.len(), SERIES_MAX)
             })?;

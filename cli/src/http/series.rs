@@ -8,7 +8,7 @@ use std::{
 
 use axum::extract::{Path, State};
 use belfry_common::{clock, error_chain::ErrorChain};
-use belfry_promql::{Labels, MatchOp, Matcher, Needed, Plan, ReadRequest, Sample, SeriesReader as _};
+use belfry_promql::{Labels, MatchOp, Matcher, Needed, Plan, ReadRequest, Samples, SeriesReader as _};
 use serde::Serialize;
 
 use super::{
@@ -188,7 +188,7 @@ pub(super) fn visit(
     matchers: &[Matcher],
     period: &Period,
     patience: &Patience,
-    mut each: impl FnMut(&Labels, &[Sample]) -> Result<(), ApiError>,
+    mut each: impl FnMut(&Labels, Samples<'_>) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
     // Asked before each selector, too: one that matches nothing visits nothing.
     if patience.is_over() {
@@ -197,7 +197,7 @@ pub(super) fn visit(
     let Period { start_ms, end_ms } = *period;
     let request = ReadRequest { matchers, start_ms: start_ms - 1, end_ms, needed: Needed::Newest };
     let mut result = Ok(());
-    let mut visitor = |labels: &Labels, samples: &[Sample]| {
+    let mut visitor = |labels: &Labels, samples: Samples<'_>| {
         result = if patience.is_over() { Err(out_of_time()) } else { each(labels, samples) };
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };

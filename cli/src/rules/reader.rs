@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use belfry_promql::{
-    Labels, METRIC_NAME, MatchOp, Matcher, Needed, ReadError, ReadRequest, Sample, Series, SeriesReader, is_stale,
+    Labels, METRIC_NAME, MatchOp, Matcher, Needed, ReadError, ReadRequest, Reduce, Sample, Samples, Series,
+    SeriesReader, is_stale,
 };
 
 use super::rule::INSTANCE;
@@ -40,10 +41,20 @@ impl SeriesReader for OnNodes<'_> {
     fn visit(
         &self,
         request: &ReadRequest<'_>,
-        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+        visitor: &mut dyn FnMut(&Labels, Samples<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let matchers = self.matchers(request);
         self.reader.visit(&ReadRequest { matchers: &matchers, ..*request }, visitor)
+    }
+
+    fn reduce(
+        &self,
+        request: &ReadRequest<'_>,
+        reduce: Reduce<'_>,
+        visitor: &mut dyn FnMut(&Labels, &[f64]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let matchers = self.matchers(request);
+        self.reader.reduce(&ReadRequest { matchers: &matchers, ..*request }, reduce, visitor)
     }
 }
 

@@ -17,8 +17,12 @@ use std::{
 };
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
-use belfry_promql::{Labels, METRIC_NAME, Matcher, ReadError, ReadRequest, STALE_NAN, Sample, Series, SeriesReader};
-use belfry_store::{Condition, Grain, Head, NodeId, Pick, ReadLimits, Reader, Selected, Selection, TimeRange};
+use belfry_promql::{
+    Labels, METRIC_NAME, Matcher, ReadError, ReadRequest, STALE_NAN, Sample, Samples, Series, SeriesReader,
+};
+use belfry_store::{
+    Condition, Grain, Head, NodeId, Pick, ReadLimits, Reader, Selected, Selection, TimeRange, is_missing,
+};
 use rustc_hash::FxHashMap;
 
 use crate::{fleet::Fleet, gpu_jobs::GpuJobs, xid::Catalogue};
@@ -38,14 +42,19 @@ pub(crate) struct StoreReader {
     catalogue: Arc<Catalogue>,
     gpu_jobs: Arc<GpuJobs>,
     label_sets: Arc<Mutex<LabelSets>>,
-    /// Of the reader that reads now; another one at the same time makes its own.
-    buffers: Arc<Mutex<Buffers>>,
+    /// Memory of the reader that reads now; another one at the same time makes its own.
+    selected: Arc<Mutex<Selected>>,
     limits: ReadLimits,
 }
 
-/// Gets each series with its node and that node's name.
-type NamedVisitor<'a> =
-    &'a mut dyn FnMut(NodeId, &str, &Arc<SeriesDefinition>, &[belfry_store::Sample]) -> ControlFlow<()>;
+/// Gets what was made of each series, with its node and that node's name.
+type NamedVisitor<'a, T> = &'a mut dyn FnMut(NodeId, &str, &Arc<SeriesDefinition>, &T) -> ControlFlow<()>;
+
+/// Makes something of the samples of a series, as the query engine sees them.
+type Reduce<'a, T> = &'a (dyn Fn(Samples<'_>, &mut T) + Sync);
+
+/// Gets each series with what was made of it.
+type Visitor<'a, T> = &'a mut dyn FnMut(&Labels, &T) -> ControlFlow<()>;
 
 /// What one query may read from disk. The engine counts what it keeps in memory; this bounds what it lets pass: a day of one metric of
 /// 5,000 nodes with 8 GPUs is 3.5 billion samples and 3 GB.
@@ -54,17 +63,10 @@ fn read_limits() -> ReadLimits {
 }
 
 /// Rules read far less of a node; who once reads much more gives the memory back.
-const BUFFERS_BYTES_KEPT: usize = 4 * 1024 * 1024;
+const SELECTED_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
 /// Facts of GPUs come once a minute.
 const FACTS_MS: i64 = 5 * 60_000;
-
-/// Memory that one read after the other uses.
-#[derive(Debug, Default)]
-struct Buffers {
-    selected: Selected,
-    samples: Vec<Sample>,
-}
 
 impl StoreReader {
     pub(crate) fn new(store: Reader, fleet: Arc<Fleet>, catalogue: Arc<Catalogue>, gpu_jobs: Arc<GpuJobs>) -> Self {
@@ -74,7 +76,7 @@ impl StoreReader {
             catalogue,
             gpu_jobs,
             label_sets: Arc::default(),
-            buffers: Arc::default(),
+            selected: Arc::default(),
             limits: read_limits(),
         }
     }
@@ -117,7 +119,7 @@ impl SeriesReader for StoreReader {
     fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
         let mut found = Vec::new();
         self.visit(request, &mut |labels, samples| {
-            found.push(Series { labels: labels.clone(), samples: samples.to_vec() });
+            found.push(Series { labels: labels.clone(), samples: samples.iter().collect() });
             ControlFlow::Continue(())
         })?;
         Ok(found)
@@ -126,35 +128,76 @@ impl SeriesReader for StoreReader {
     fn visit(
         &self,
         request: &ReadRequest<'_>,
-        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+        visitor: &mut dyn FnMut(&Labels, Samples<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let Some(wanted) = Wanted::of(request) else { return Ok(()) };
-        let mut buffers = std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner));
-        let nodes = self.candidates(&wanted.instance);
-        let mut flow = self.visit_stored(&wanted, &nodes, &mut buffers, visitor)?;
-        if flow.is_continue() && wanted.may_be(jobs::METRIC) {
-            flow = self.visit_jobs(&wanted, &nodes, visitor);
-        }
-        for alias in wanted.aliases() {
-            if flow.is_continue() {
-                flow = self.visit_alias(alias, &wanted, &nodes, &mut buffers.selected, visitor)?;
-            }
-        }
-        if buffers.selected.bytes() <= BUFFERS_BYTES_KEPT {
-            *self.buffers.lock().unwrap_or_else(PoisonError::into_inner) = buffers;
-        }
-        Ok(())
+        let copied = |samples: Samples<'_>, (times, values): &mut (Vec<i64>, Vec<f64>)| {
+            times.clear();
+            values.clear();
+            times.extend_from_slice(samples.times_ms());
+            values.extend_from_slice(samples.values());
+        };
+        let mut visitor = |labels: &_, (times, values): &(Vec<_>, Vec<_>)| visitor(labels, Samples::new(times, values));
+        self.read(request, &copied, &mut visitor)
+    }
+
+    fn reduce(
+        &self,
+        request: &ReadRequest<'_>,
+        reduce: belfry_promql::Reduce<'_>,
+        visitor: &mut dyn FnMut(&Labels, &[f64]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let reduce = |samples: Samples<'_>, values: &mut Vec<f64>| {
+            values.clear();
+            reduce(samples, values);
+        };
+        self.read(request, &reduce, &mut |labels, values: &Vec<f64>| visitor(labels, values))
     }
 }
 
 impl StoreReader {
-    fn visit_stored(
+    /// Visits what `reduce` makes of the series that are asked for.
+    fn read<T: Default + Send>(
+        &self,
+        request: &ReadRequest<'_>,
+        reduce: Reduce<'_, T>,
+        visitor: Visitor<'_, T>,
+    ) -> Result<(), ReadError> {
+        let Some(wanted) = Wanted::of(request) else { return Ok(()) };
+        let mut selected = std::mem::take(&mut *self.selected.lock().unwrap_or_else(PoisonError::into_inner));
+        let nodes = self.candidates(&wanted.instance);
+        let mut flow = self.read_stored(&wanted, &nodes, &mut selected, (reduce, visitor))?;
+        let mut reduced = T::default();
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        let mut made = |labels: &Labels, samples: &[Sample]| {
+            times.clear();
+            values.clear();
+            times.extend(samples.iter().map(|sample| sample.time_ms));
+            values.extend(samples.iter().map(|sample| sample.value));
+            reduce(Samples::new(&times, &values), &mut reduced);
+            visitor(labels, &reduced)
+        };
+        if flow.is_continue() && wanted.may_be(jobs::METRIC) {
+            flow = self.visit_jobs(&wanted, &nodes, &mut made);
+        }
+        for alias in wanted.aliases() {
+            if flow.is_continue() {
+                flow = self.visit_alias(alias, &wanted, &nodes, &mut selected, &mut made)?;
+            }
+        }
+        if selected.bytes() <= SELECTED_BYTES_KEPT {
+            *self.selected.lock().unwrap_or_else(PoisonError::into_inner) = selected;
+        }
+        Ok(())
+    }
+
+    fn read_stored<T: Default + Send>(
         &self,
         wanted: &Wanted<'_>,
         nodes: &[(NodeId, Arc<str>)],
-        buffers: &mut Buffers,
-        visitor: &mut dyn FnMut(&Labels, &[Sample]) -> ControlFlow<()>,
+        selected: &mut Selected,
+        (reduce, visitor): (Reduce<'_, T>, Visitor<'_, T>),
     ) -> Result<ControlFlow<()>, ReadError> {
+        let reduce = |samples: belfry_store::Samples<'_>, reduced: &mut T| with_markers(samples, reduce, reduced);
         // The collector's own series, which name other nodes as their instance, come first.
         let (own, others) = nodes.split_at(nodes.partition_point(|(node, _)| *node == NodeId::COLLECTOR));
         for (is_own, nodes) in [(true, own), (false, others)] {
@@ -167,15 +210,13 @@ impl StoreReader {
                 asked.map(|matcher| (matcher.name(), move |value: &str| matcher.matches(value))).collect();
             let conditions: Vec<Condition<'_>> = asked.iter().map(|(label, fits)| Condition { label, fits }).collect();
             let selection = Selection { conditions: &conditions, ..wanted.selection(wanted.metric, &filter) };
-            let Buffers { selected, samples } = buffers;
-            let flow = self.visit_nodes(nodes, &selection, selected, &mut |node, name, definition, found| {
+            let mut visitor = |node, name: &str, definition: &_, reduced: &T| {
                 let mut label_sets = self.label_sets.lock().unwrap_or_else(PoisonError::into_inner);
                 let labels = label_sets.of(definition, node, name, &self.catalogue);
                 drop(label_sets);
-                samples.clear();
-                samples.extend(found.iter().map(sample));
-                visitor(&labels, samples)
-            })?;
+                visitor(&labels, reduced)
+            };
+            let flow = self.reduce_nodes(nodes, &selection, selected, (&reduce, &mut visitor))?;
             if flow.is_break() {
                 return Ok(flow);
             }
@@ -274,6 +315,19 @@ pub(crate) fn is_made_when_read(metric: &str) -> bool {
 
 fn sample(sample: &belfry_store::Sample) -> Sample {
     Sample { time_ms: sample.time.as_millis(), value: sample.value.unwrap_or(STALE_NAN) }
+}
+
+/// Hands on the store's samples with stale markers where there is no value.
+fn with_markers<T>(samples: belfry_store::Samples<'_>, reduce: Reduce<'_, T>, reduced: &mut T) {
+    let values = samples.values();
+    // Without an early end the loop compiles to vector instructions.
+    if values.iter().fold(false, |found, &value| found | is_missing(value)) {
+        let marked = |&value| if is_missing(value) { STALE_NAN } else { value };
+        let values: Vec<f64> = values.iter().map(marked).collect();
+        reduce(Samples::new(samples.times_ms(), &values), reduced);
+    } else {
+        reduce(Samples::new(samples.times_ms(), values), reduced);
+    }
 }
 
 /// The value of a label; empty if the series has none of that name.

@@ -7,7 +7,7 @@ use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use belfry_common::model::SeriesDefinition;
 use belfry_promql::ReadError;
-use belfry_store::{Aggregate, Grain, NodeId, RowsAlone, Sample, Selected, Selection, TimeRange};
+use belfry_store::{Aggregate, Columns, Grain, NodeId, Reduce, RowsAlone, Sample, Selected, Selection, TimeRange};
 use thiserror::Error;
 
 use super::{NamedVisitor, StoreReader};
@@ -33,51 +33,67 @@ impl StoreReader {
         nodes: &[(NodeId, Arc<str>)],
         selection: &Selection<'_>,
         selected: &mut Selected,
-        visitor: NamedVisitor<'_>,
+        visitor: NamedVisitor<'_, Vec<Sample>>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        self.reduce_nodes(nodes, selection, selected, (&|samples, copies| samples.copy_to(copies), visitor))
+    }
+
+    /// As [`Self::visit_nodes`], what is made of the samples.
+    pub(super) fn reduce_nodes<T: Default + Send>(
+        &self,
+        nodes: &[(NodeId, Arc<str>)],
+        selection: &Selection<'_>,
+        selected: &mut Selected,
+        (reduce, visitor): (Reduce<'_, T>, NamedVisitor<'_, T>),
     ) -> Result<ControlFlow<()>, ReadError> {
         let alone = self.store.rows_alone(selection.range);
         if alone.is_empty() {
-            return self.visit_tier(nodes, selection, selected, visitor);
+            return self.reduce_tier(nodes, selection, selected, (reduce, visitor));
         }
         let mut rows = Rows::default();
         for of_tier in &alone {
             rows.add(self, nodes, (selection, of_tier), selected)?;
         }
-        let mut joined = Vec::new();
-        let flow = self.visit_tier(nodes, selection, selected, &mut |node, name, definition, samples| {
-            let Some(before) = rows.by_series.remove(&(node, Arc::clone(definition))) else {
-                return visitor(node, name, definition, samples);
-            };
-            joined.clear();
-            joined.extend(before);
+        let (mut columns, mut reduced) = (Columns::default(), T::default());
+        let mut visit_joined = |node, name: &str, definition: &Arc<SeriesDefinition>, mut samples: Vec<Sample>| {
+            put_in_order(&mut samples);
+            columns.fill(&samples);
+            reduce(columns.samples(), &mut reduced);
+            visitor(node, name, definition, &reduced)
+        };
+        let mut visit_tier = |node, name: &str, definition: &Arc<SeriesDefinition>, samples: &Vec<Sample>| {
+            let mut joined = rows.by_series.remove(&(node, Arc::clone(definition))).unwrap_or_default();
             joined.extend_from_slice(samples);
-            put_in_order(&mut joined);
-            visitor(node, name, definition, &joined)
-        })?;
+            visit_joined(node, name, definition, joined)
+        };
+        let flow = self.reduce_tier(
+            nodes,
+            selection,
+            selected,
+            (&|samples, copies| samples.copy_to(copies), &mut visit_tier),
+        )?;
         if flow.is_break() {
             return Ok(flow);
         }
-        for ((node, definition), mut samples) in rows.by_series {
-            put_in_order(&mut samples);
-            if visitor(node, name_of(nodes, node), &definition, &samples).is_break() {
+        for ((node, definition), samples) in rows.by_series {
+            if visit_joined(node, name_of(nodes, node), &definition, samples).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    fn visit_tier(
+    fn reduce_tier<T: Default + Send>(
         &self,
         nodes: &[(NodeId, Arc<str>)],
         selection: &Selection<'_>,
         selected: &mut Selected,
-        visitor: NamedVisitor<'_>,
+        (reduce, visitor): (Reduce<'_, T>, NamedVisitor<'_, T>),
     ) -> Result<ControlFlow<()>, ReadError> {
         let numbers: Vec<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
-        let visited = self.store.visit(&numbers, selection, self.limits, selected, &mut |node, definition, samples| {
-            visitor(node, name_of(nodes, node), definition, samples)
-        });
-        visited.map_err(ReadError::new)
+        let mut visitor = |node, definition: &_, reduced: &_| visitor(node, name_of(nodes, node), definition, reduced);
+        let reduced = self.store.reduce(&numbers, selection, self.limits, selected, (reduce, &mut visitor));
+        reduced.map_err(ReadError::new)
     }
 }
 
@@ -93,13 +109,15 @@ impl Rows {
         let (wanted, of_rows) = (selection.range, alone.range());
         let range = TimeRange { after: wanted.after.max(of_rows.after), until: wanted.until.min(of_rows.until) };
         let selection = Selection { range, grain: Grain::Rows(alone.tier, Aggregate::Last), ..*selection };
-        let flow = reader.visit_tier(nodes, &selection, selected, &mut |node, _, definition, samples| {
+        let mut add = |node, _: &str, definition: &Arc<SeriesDefinition>, samples: &Vec<Sample>| {
             let rows = self.by_series.entry((node, Arc::clone(definition))).or_default();
             let before = rows.len();
             rows.extend(samples.iter().filter(|row| alone.has(row.time)));
             self.count += rows.len() - before;
             if self.count > ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
+        };
+        let flow =
+            reader.reduce_tier(nodes, &selection, selected, (&|samples, copies| samples.copy_to(copies), &mut add))?;
         if flow.is_break() { Err(ReadError::new(TooManyRows)) } else { Ok(()) }
     }
 }

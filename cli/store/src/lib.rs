@@ -11,6 +11,7 @@
 mod alone;
 mod backup;
 mod block;
+mod columns;
 mod compact;
 mod files;
 mod flush;
@@ -41,6 +42,7 @@ pub use backup::{
     open_file,
 };
 pub use block::{BlockError, Summary, Tier};
+pub use columns::{Columns, Samples, is_missing};
 pub use compact::CompactOptions;
 pub use files::{StoreFiles, Use};
 pub use head::{Head, HeadOptions, HeadStatistics, Selected};
@@ -49,7 +51,7 @@ pub use import::{ImportError, ImportProgress, Imported, Importer};
 pub use keys::{KeyNumber, Keys, KeysError};
 pub use maintain::{MaintainOptions, Maintainer};
 pub use pick::Pick;
-pub use reading::{BlockStatistics, ReadError, ReadLimits, Reader, Visitor};
+pub use reading::{BlockStatistics, ReadError, ReadLimits, Reader, Reduce, Visitor};
 pub use repair::{LostBlock, RepairError, RepairProgress, Repaired, repair};
 pub use retention::{RetentionOptions, TierRetention};
 pub use scan::{ColumnVisitor, Scan};

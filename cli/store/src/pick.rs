@@ -52,12 +52,16 @@ impl Pick {
             Self::All => Places::Run(from..to),
             Self::Newest => Places::Run(to.saturating_sub(1).max(from)..to),
             Self::EachStep { .. } => {
-                let of_range = times.get(from..to).unwrap_or_default();
-                let passed_over = of_range.windows(2).map(|pair| matches!(*pair, [a, b] if self.is_passed_over(a, b)));
-                let places = (from as u32..).zip(passed_over.chain([false]));
-                Places::Single(
-                    places.take(to - from).filter(|(_, passed_over)| !passed_over).map(|(at, _)| at).collect(),
-                )
+                let mut places = Vec::new();
+                let mut at = from;
+                while let Some(&time) = times.get(at..to).and_then(<[i64]>::first) {
+                    let end = self.step_end(time);
+                    let rest = times.get(at + 1..to).unwrap_or_default();
+                    at += rest.iter().take_while(|&&next| next <= end).count();
+                    places.push(at as u32);
+                    at += 1;
+                }
+                Places::Single(places)
             }
         }
     }
@@ -67,11 +71,14 @@ impl Pick {
         match self {
             Self::All => false,
             Self::Newest => true,
-            Self::EachStep { end, step_ms } => {
-                let step = |time: i64| end.as_millis().saturating_sub(time).div_euclid(step_ms.max(1));
-                step(time) == step(next)
-            }
+            Self::EachStep { .. } => next <= self.step_end(time),
         }
+    }
+
+    /// The end of the step that a time is in.
+    fn step_end(self, time: i64) -> i64 {
+        let Self::EachStep { end, step_ms } = self else { return time };
+        time.saturating_add(end.as_millis().saturating_sub(time).rem_euclid(step_ms.max(1)))
     }
 }
 

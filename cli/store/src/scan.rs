@@ -12,7 +12,7 @@ use std::{
 use belfry_common::model::{SeriesDefinition, Timestamp};
 
 use crate::{
-    NodeId, Pick, StoreFiles,
+    NodeId, Pick, Samples, StoreFiles,
     block::{Block, BlockError, Summary, Tier},
     compact::row_ms,
     partition::{HOUR_MS, Length, Span},
@@ -150,10 +150,11 @@ impl Stretch {
                 let rows = RowsOf::of(&selection);
                 let widened = rows.map_or(selection, |rows| rows.widened(&selection));
                 let part = Part { wanted: selection.extent(), widened: widened.extent(), rows, hours };
-                parts.read(sources, &[], part, &mut self.buffers, failed)?;
-                std::mem::swap(column, &mut self.buffers.samples);
+                parts.read(sources, Samples::NONE, part, &mut self.buffers, failed)?;
                 let row_ms = row_ms(scan.tier).unwrap_or(0);
-                column.iter_mut().for_each(|sample| sample.time = sample.time.plus_millis(-row_ms));
+                let at_its_beginning = |sample: Sample| Sample { time: sample.time.plus_millis(-row_ms), ..sample };
+                column.clear();
+                column.extend(self.buffers.columns.samples().iter().map(at_its_beginning));
             }
             // A block that failed between two columns is in some of them.
             if failures(sources) == before {

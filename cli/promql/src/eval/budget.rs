@@ -1,7 +1,7 @@
 //! What a query has cost so far, held against its limits.
 
-use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::EvalError;
 use crate::limits::Limits;
@@ -16,25 +16,25 @@ const ROW_BYTES: usize = 256;
 /// What a label takes beside its text.
 const LABEL_BYTES: usize = 40;
 
-/// What is left of the limits of one query. A query runs on one thread.
+/// What is left of the limits of one query. Series may be reduced on several threads: they all take of it.
 #[derive(Debug)]
 pub(crate) struct Budget<'q> {
     limits: &'q Limits<'q>,
-    samples: Cell<usize>,
-    series: Cell<usize>,
-    scans: Cell<u64>,
+    samples: AtomicUsize,
+    series: AtomicUsize,
+    scans: AtomicU64,
     /// Bytes of what is held while other parts are evaluated.
-    held: Cell<usize>,
+    held: AtomicUsize,
 }
 
 impl<'q> Budget<'q> {
     pub(super) fn new(limits: &'q Limits<'q>) -> Self {
         Self {
             limits,
-            samples: Cell::new(limits.samples_max),
-            series: Cell::new(limits.series_max),
-            scans: Cell::new(limits.scanned_max),
-            held: Cell::new(0),
+            samples: limits.samples_max.into(),
+            series: limits.series_max.into(),
+            scans: limits.scanned_max.into(),
+            held: 0.into(),
         }
     }
 
@@ -44,15 +44,15 @@ impl<'q> Budget<'q> {
 
     /// Counts a series that was read from the store.
     pub(super) fn read(&self, samples: usize) -> Result<(), EvalError> {
-        let series_left = self.series.get().checked_sub(1);
-        self.series.set(series_left.ok_or(EvalError::TooManySeries { limit: self.limits.series_max })?);
+        let left = self.series.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        left.map_err(|_| EvalError::TooManySeries { limit: self.limits.series_max })?;
         self.scan(samples)
     }
 
     /// Counts samples that stay until the query ends.
     pub(super) fn keep_samples(&self, samples: usize) -> Result<(), EvalError> {
-        let samples_left = self.samples.get().checked_sub(samples);
-        self.samples.set(samples_left.ok_or(EvalError::TooManySamples { limit: self.limits.samples_max })?);
+        let left = self.samples.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(samples));
+        left.map_err(|_| EvalError::TooManySamples { limit: self.limits.samples_max })?;
         self.keep(samples.saturating_mul(size_of::<Sample>()))
     }
 
@@ -65,8 +65,9 @@ impl<'q> Budget<'q> {
     /// Counts values that are looked at.
     pub(super) fn scan(&self, values: usize) -> Result<(), EvalError> {
         self.check_cancelled()?;
-        let left = u64::try_from(values).ok().and_then(|values| self.scans.get().checked_sub(values));
-        self.scans.set(left.ok_or_else(|| self.too_much_work())?);
+        let values = u64::try_from(values).map_err(|_| self.too_much_work())?;
+        let left = self.scans.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(values));
+        left.map_err(|_| self.too_much_work())?;
         Ok(())
     }
 
@@ -82,13 +83,17 @@ impl<'q> Budget<'q> {
     /// Refuses an allocation beside what is held, before memory is taken for it.
     pub(super) fn check_bytes(&self, bytes: usize) -> Result<(), EvalError> {
         let limit = self.limits.bytes_max;
-        if self.held.get().saturating_add(bytes) > limit { Err(EvalError::TooManyBytes { limit }) } else { Ok(()) }
+        if self.held.load(Relaxed).saturating_add(bytes) > limit {
+            Err(EvalError::TooManyBytes { limit })
+        } else {
+            Ok(())
+        }
     }
 
     /// Counts bytes that stay until the query ends.
     pub(super) fn keep(&self, bytes: usize) -> Result<(), EvalError> {
         self.check_bytes(bytes)?;
-        self.held.set(self.held.get() + bytes);
+        self.held.fetch_add(bytes, Relaxed);
         Ok(())
     }
 
@@ -113,7 +118,7 @@ pub(crate) struct Held<'q> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.budget.held.set(self.budget.held.get() - self.bytes);
+        self.budget.held.fetch_sub(self.bytes, Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use super::budget::Budget;
 use super::{EvalError, Grid, Period};
@@ -10,7 +11,11 @@ use crate::hash::FastMap;
 use crate::plan::{
     Aggregate, At, Call, Expr, Plan, RangeExpr, RangeKind, ScalarExpr, ScalarKind, SelectId, VectorExpr, VectorKind,
 };
-use crate::{Labels, Matcher, Needed, ReadRequest, Sample, Series, SeriesReader};
+use crate::sample::Columns;
+use crate::{Labels, Matcher, Needed, ReadRequest, Samples, SeriesReader};
+
+/// As [`Reduce`](crate::Reduce), if the query may go on.
+type TryReduce<'a> = &'a (dyn Fn(Samples<'_>, &mut Vec<f64>) -> Result<(), EvalError> + Sync);
 
 /// The time a selector needs.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +93,7 @@ struct Read<'p> {
     need: Need,
     selectors: usize,
     /// What was read for several, kept from the first on.
-    kept: OnceCell<Rc<[Series]>>,
+    kept: OnceCell<Rc<[(Labels, Columns)]>>,
 }
 
 impl<'q> Sources<'q> {
@@ -112,29 +117,71 @@ impl<'q> Sources<'q> {
     /// Hands each series of a selector to `body`.
     pub(super) fn each(
         &self,
-        SelectId(id): SelectId,
-        mut body: impl FnMut(&Labels, &[Sample]) -> Result<(), EvalError>,
+        id: SelectId,
+        mut body: impl FnMut(&Labels, Samples<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
-        let read = self.by_selector.get(id).and_then(|&at| self.reads.get(at));
-        let Some(read) = read else { return Err(EvalError::Internal("a selector has no source")) };
+        let read = self.read(id)?;
         if read.selectors > 1 {
-            return self.kept(read)?.iter().try_for_each(|series| {
+            return self.kept(read)?.iter().try_for_each(|(labels, columns)| {
                 self.budget.scan(1)?;
-                body(&series.labels, &series.samples)
+                body(labels, columns.samples())
             });
         }
         // Of one selector alone: evaluated once, and never held.
         self.visit(read, body)
     }
 
+    /// Hands to `body` what `reduce` makes of each series of a selector. The series may be reduced on several threads; `body` gets them in
+    /// order.
+    pub(super) fn reduce(
+        &self,
+        id: SelectId,
+        reduce: TryReduce<'_>,
+        mut body: impl FnMut(&Labels, &[f64]) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        let read = self.read(id)?;
+        if read.selectors > 1 {
+            let mut values = Vec::new();
+            return self.kept(read)?.iter().try_for_each(|(labels, columns)| {
+                self.budget.scan(1)?;
+                values.clear();
+                reduce(columns.samples(), &mut values)?;
+                body(labels, &values)
+            });
+        }
+        let (budget, failure) = (&*self.budget, OnceLock::new());
+        let reduce = |samples: Samples<'_>, values: &mut Vec<f64>| {
+            if failure.get().is_none()
+                && let Err(error) = budget.read(samples.len()).and_then(|()| reduce(samples, values))
+            {
+                // Of several the first counts.
+                let _ = failure.set(error);
+            }
+        };
+        let mut result = self.budget.check_cancelled();
+        let mut visitor = |labels: &Labels, values: &[f64]| {
+            if failure.get().is_none() {
+                result = body(labels, values);
+            }
+            if failure.get().is_none() && result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        self.reader.reduce(&read.need.request(read.matchers), &reduce, &mut visitor).map_err(EvalError::Read)?;
+        failure.into_inner().map_or(result, Err)
+    }
+
+    fn read(&self, SelectId(id): SelectId) -> Result<&Read<'q>, EvalError> {
+        let read = self.by_selector.get(id).and_then(|&at| self.reads.get(at));
+        read.ok_or(EvalError::Internal("a selector has no source"))
+    }
+
     /// Hands each series of a read to `body`, counted.
     fn visit(
         &self,
         read: &Read<'_>,
-        mut body: impl FnMut(&Labels, &[Sample]) -> Result<(), EvalError>,
+        mut body: impl FnMut(&Labels, Samples<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
         let mut result = self.budget.check_cancelled();
-        let mut visitor = |labels: &Labels, samples: &[Sample]| {
+        let mut visitor = |labels: &Labels, samples: Samples<'_>| {
             result = self.budget.read(samples.len()).and_then(|()| body(labels, samples));
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
@@ -142,14 +189,14 @@ impl<'q> Sources<'q> {
         result
     }
 
-    fn kept(&self, read: &Read<'_>) -> Result<Rc<[Series]>, EvalError> {
+    fn kept(&self, read: &Read<'_>) -> Result<Rc<[(Labels, Columns)]>, EvalError> {
         if let Some(series) = read.kept.get() {
             return Ok(Rc::clone(series));
         }
         let mut series = Vec::new();
         self.visit(read, |labels, samples| {
             self.budget.keep_samples(samples.len())?;
-            series.push(Series { labels: labels.clone(), samples: samples.to_vec() });
+            series.push((labels.clone(), Columns::of(samples)));
             Ok(())
         })?;
         Ok(Rc::clone(read.kept.get_or_init(|| series.into())))

@@ -6,13 +6,13 @@ use regex::Regex;
 
 use crate::eval::{Block, EvalError, Evaluator, Grid, Held, Period};
 use crate::plan::{Call, Expr, RangeExpr};
-use crate::{Labels, Level, Sample, Span};
+use crate::{Labels, Level, Samples, Span};
 
 /// The samples of one series within one range.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window<'a> {
     /// Never empty; ascending in time; no stale markers.
-    pub(crate) samples: &'a [Sample],
+    pub(crate) samples: Samples<'a>,
     /// Start of the range, excluded.
     pub(crate) start_ms: i64,
     /// End of the range, included.
@@ -22,9 +22,9 @@ pub(crate) struct Window<'a> {
     pub(crate) falls: &'a Falls<'a>,
 }
 
-impl Window<'_> {
-    pub(crate) fn values(&self) -> impl Iterator<Item = f64> {
-        self.samples.iter().map(|sample| sample.value)
+impl<'a> Window<'a> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = f64> + use<'a> {
+        self.samples.values().iter().copied()
     }
 
     /// What counter resets within the window took away: the sum of the values before each.
@@ -43,13 +43,13 @@ impl Window<'_> {
 /// the walk in any case, but one huge value would spoil it for all windows behind.
 #[derive(Debug)]
 pub(crate) struct Falls<'a> {
-    samples: &'a [Sample],
+    values: &'a [f64],
     counts: OnceCell<Vec<u32>>,
 }
 
 impl<'a> Falls<'a> {
-    pub(crate) fn new(samples: &'a [Sample]) -> Self {
-        Self { samples, counts: OnceCell::new() }
+    pub(crate) fn new(values: &'a [f64]) -> Self {
+        Self { values, counts: OnceCell::new() }
     }
 
     /// Whether a value after the one at `first`, up to that at `last`, is smaller than the one before it.
@@ -58,15 +58,20 @@ impl<'a> Falls<'a> {
         counts.get(first) != counts.get(last)
     }
 
+    /// How many falls there are up to each value; nothing if there are none at all.
     fn count(&self) -> Vec<u32> {
-        let mut previous = f64::NEG_INFINITY;
+        let later = self.values.get(1..).unwrap_or_default();
+        let pairs = || self.values.iter().zip(later).map(|(before, after)| after < before);
+        // Of two slices and without an early end the loop compiles to vector instructions.
+        if !pairs().fold(false, |found, falls| found | falls) {
+            return Vec::new();
+        }
         let mut falls = 0_u32;
-        let count = |sample: &Sample| {
-            falls = falls.wrapping_add(u32::from(sample.value < previous));
-            previous = sample.value;
+        let count = |fell: bool| {
+            falls = falls.wrapping_add(u32::from(fell));
             falls
         };
-        self.samples.iter().map(count).collect()
+        [false].into_iter().chain(pairs()).map(count).collect()
     }
 }
 
@@ -164,7 +169,7 @@ impl<'e, 'q> Arguments<'e, 'q> {
     pub(crate) fn windows(
         &mut self,
         at: usize,
-        body: impl FnMut(&Window<'_>, usize) -> Option<f64>,
+        body: impl Fn(&Window<'_>, usize) -> Option<f64> + Sync,
     ) -> Result<Block, EvalError> {
         let range = self.range(at)?;
         self.evaluator.windows(range, self.grid, self.call.function.scans, body)

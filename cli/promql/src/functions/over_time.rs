@@ -68,8 +68,8 @@ pub(super) fn max_time(window: &Window<'_>) -> Option<f64> {
     extreme_time(window, |sample, most| sample.value >= most.value)
 }
 
-fn extreme_time(window: &Window<'_>, replaces: impl Fn(&Sample, &Sample) -> bool) -> Option<f64> {
-    let pick = |best, sample| if replaces(sample, best) || best.value.is_nan() { sample } else { best };
+fn extreme_time(window: &Window<'_>, replaces: impl Fn(Sample, Sample) -> bool) -> Option<f64> {
+    let pick = |best: Sample, sample| if replaces(sample, best) || best.value.is_nan() { sample } else { best };
     window.samples.iter().reduce(pick).map(|sample| seconds(sample.time_ms))
 }
 
@@ -102,10 +102,8 @@ pub(super) fn mad(window: &Window<'_>) -> Option<f64> {
 
 pub(super) fn quantile_over_time(arguments: &mut Arguments<'_, '_>) -> Result<Block, EvalError> {
     let phis = arguments.scalar(0)?;
-    let mut values = Vec::new();
     let mut block = arguments.windows(1, |window, step| {
-        values.clear();
-        values.extend(window.values());
+        let mut values = window.samples.values().to_vec();
         sort_nan_first(&mut values);
         phis.get(step).map(|&phi| quantile(phi, &values))
     })?;

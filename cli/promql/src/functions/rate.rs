@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::Level;
 use crate::eval::{Block, EvalError};
 use crate::functions::{Arguments, Window};
+use crate::{Level, Sample};
 
 /// Endings of names that tell a counter.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
@@ -40,7 +40,10 @@ pub(super) fn idelta(window: &Window<'_>) -> Option<f64> {
     Some(last.value - before.value)
 }
 
-fn counter(arguments: &mut Arguments<'_, '_>, body: impl Fn(&Window<'_>) -> Option<f64>) -> Result<Block, EvalError> {
+fn counter(
+    arguments: &mut Arguments<'_, '_>,
+    body: impl Fn(&Window<'_>) -> Option<f64> + Sync,
+) -> Result<Block, EvalError> {
     let mut block = arguments.windows(0, |window, _| body(window))?;
     let suspects: BTreeSet<String> = block
         .rows()
@@ -81,11 +84,9 @@ fn extrapolated(window: &Window<'_>, counter: bool) -> Option<f64> {
     Some(change * ((sampled + to_start + to_end) / sampled))
 }
 
-fn last_two<'a>(window: &Window<'a>) -> Option<(&'a crate::Sample, &'a crate::Sample)> {
-    match window.samples {
-        [.., before, last] => Some((before, last)),
-        _ => None,
-    }
+fn last_two(window: &Window<'_>) -> Option<(Sample, Sample)> {
+    let before = window.samples.len().checked_sub(2)?;
+    Some((window.samples.get(before)?, window.samples.last()?))
 }
 
 fn range_seconds(window: &Window<'_>) -> f64 {

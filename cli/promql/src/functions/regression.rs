@@ -1,6 +1,6 @@
 //! Trends: linear regression and smoothing.
 
-use crate::Sample;
+use crate::Samples;
 use crate::eval::{Block, EvalError};
 use crate::functions::statistics::KahanSum;
 use crate::functions::{Arguments, Window};
@@ -68,16 +68,16 @@ struct Line {
 impl Line {
     /// The line of least squares through at least two samples.
     #[expect(clippy::float_cmp, reason = "a constant series has one value exactly")]
-    fn through(samples: &[Sample], origin_ms: i64) -> Option<Self> {
+    fn through(samples: Samples<'_>, origin_ms: i64) -> Option<Self> {
         let first = samples.first().filter(|_| samples.len() > 1)?;
-        if samples.iter().all(|sample| sample.value == first.value) {
+        if samples.values().iter().all(|&value| value == first.value) {
             if first.value.is_infinite() {
                 return Some(Self { slope: f64::NAN, intercept: f64::NAN });
             }
             return Some(Self { slope: 0.0, intercept: first.value });
         }
         let [mut x, mut y, mut xy, mut xx] = [KahanSum::default(); 4];
-        for sample in samples {
+        for sample in samples.iter() {
             #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53 milliseconds")]
             let seconds = (sample.time_ms - origin_ms) as f64 / 1_000.0;
             x.add(seconds);

@@ -26,10 +26,10 @@ use super::{
 };
 use crate::{
     backup::Checksum,
+    columns::Columns,
     keys::{Cipher, KeyNumber, Keys, NotSealed, TAG_BYTES},
     partition::Span,
     pick::Places,
-    selection::Sample,
 };
 
 /// A block on disk. Nothing of its index is in memory before it is asked for.
@@ -397,7 +397,7 @@ impl PageReader {
     ) -> Result<(), BlockError> {
         let bytes = self.column(index, column, chunk)?;
         let decoded = column::decode(resolution, bytes, count, out);
-        decoded.map_err(|Malformed| self.block.damaged("a column of samples"))
+        decoded.map_err(|Malformed| self.block.damaged("a column of samples")).map(|_may_miss| ())
     }
 }
 
@@ -410,7 +410,7 @@ impl PageReader {
         resolution: Resolution,
         axis: (&[i64], &Places),
         scratch: &mut Scratch,
-        samples: &mut Vec<Sample>,
+        samples: &mut Columns,
     ) -> Result<(), BlockError> {
         let bytes = self.column(index, column, chunk)?;
         let decoded = column::decode_samples(resolution, bytes, axis, scratch, samples);

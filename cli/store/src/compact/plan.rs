@@ -19,6 +19,8 @@ pub struct CompactOptions {
     pub grace_ms: i64,
     /// Milliseconds without anything new after which late samples are merged into what is there.
     pub quiet_ms: i64,
+    /// So many blocks of an hour that goes on and that were not merged yet are: what is read most is packed, and in few pieces.
+    pub fresh_max: usize,
     /// Blocks of one span that are too many: they are merged although more may come.
     pub blocks_max: usize,
     /// Blocks are merged into one of a longer span as long as that has no more bytes than this.
@@ -27,7 +29,13 @@ pub struct CompactOptions {
 
 impl Default for CompactOptions {
     fn default() -> Self {
-        Self { grace_ms: 5 * 60_000, quiet_ms: 10 * 60_000, blocks_max: 32, block_bytes_max: 512 * 1024 * 1024 }
+        Self {
+            grace_ms: 5 * 60_000,
+            quiet_ms: 10 * 60_000,
+            fresh_max: 6,
+            blocks_max: 32,
+            block_bytes_max: 512 * 1024 * 1024,
+        }
     }
 }
 
@@ -76,7 +84,7 @@ fn by_span<'a>(blocks: &[&'a Summary]) -> Spans<'a> {
     spans
 }
 
-/// Merges what there is of one span, once that is all, or too much.
+/// Merges what there is of one span, once that is all, or too much; before that, what is not merged yet.
 fn merge_span(tier: Tier, span: Span, blocks: &[&Summary], options: &CompactOptions, now: Timestamp) -> Option<Job> {
     let is_over = now.as_millis() >= span.end_ms().saturating_add(options.grace_ms);
     let is_first = !blocks.iter().any(|block| block.is_final);
@@ -84,10 +92,13 @@ fn merge_span(tier: Tier, span: Span, blocks: &[&Summary], options: &CompactOpti
     let is_quiet = now.as_millis().saturating_sub(newest) >= options.quiet_ms;
     let is_single = matches!(blocks, [block] if block.is_final || tier != Tier::Raw);
     let is_due = is_over && (is_first || is_quiet) || blocks.len() > options.blocks_max;
-    if !is_due || is_single {
-        return None;
+    if is_due && !is_single {
+        return Some(Job { tier, sources: numbers(blocks.iter().copied()), is_final: is_over });
     }
-    Some(Job { tier, sources: numbers(blocks.iter().copied()), is_final: is_over })
+    // The newest of all: what they say counts, and what is made of them is newer still.
+    let fresh = || blocks.iter().copied().filter(|block| block.replaced.is_empty());
+    let is_enough = !is_over && fresh().count() >= options.fresh_max;
+    is_enough.then(|| Job { tier, sources: numbers(fresh()), is_final: false })
 }
 
 /// Merges the blocks of several spans into one of the span around them, if all is over there and it does not get too large.
@@ -157,7 +168,8 @@ mod tests {
         let mut blocks = vec![block(3, RAW, (5, 5), true, 6.1, 100), block(9, RAW, (5, 5), false, 8.0, 1)];
         check(&blocks, 8.1, &expect!["nothing"]);
         check(&blocks, 8.2, &expect!["raw [3, 9]"]);
-        blocks.extend((10..50).map(|number| block(number, RAW, (7, 7), false, 8.0, 1)));
+        let merged_before = |number| Summary { replaced: vec![0], ..block(number, RAW, (7, 7), false, 8.0, 1) };
+        blocks.extend((10..50).map(merged_before));
         check(&blocks[2..34], 7.5, &expect!["nothing"]);
         check(
             &blocks[2..],
@@ -166,6 +178,20 @@ mod tests {
                 "raw [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49] for now"
             ],
         );
+    }
+
+    #[test]
+    fn of_an_hour_that_goes_on_what_is_fresh_is_merged_and_what_was_merged_is_left() {
+        let fresh = |number| block(number, RAW, (5, 5), false, 5.1, 1);
+        let mut blocks: Vec<Summary> = (1..=5).map(fresh).collect();
+        check(&blocks, 5.2, &expect!["nothing"]);
+        blocks.push(fresh(6));
+        check(&blocks, 5.2, &expect!["raw [1, 2, 3, 4, 5, 6] for now"]);
+        blocks = vec![Summary { replaced: (1..=6).collect(), ..fresh(7) }];
+        check(&blocks, 5.2, &expect!["nothing"]);
+        blocks.extend((8..=13).map(fresh));
+        check(&blocks, 5.4, &expect!["raw [8, 9, 10, 11, 12, 13] for now"]);
+        check(&blocks, 6.1, &expect!["raw [7, 8, 9, 10, 11, 12, 13]"]);
     }
 
     #[test]

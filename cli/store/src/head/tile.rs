@@ -1,6 +1,6 @@
 //! Runs of ticks of one group with one layout.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use belfry_common::{
     model::{Layout, Raw, Reason, Resolution, Tick, Timestamp},
@@ -122,6 +122,11 @@ impl OpenTile {
     }
 }
 
+thread_local! {
+    /// What was decoded last: memory for one column after the other.
+    static READINGS: RefCell<Vec<Raw>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A tile that is full: one column of bits per series.
 #[derive(Debug)]
 pub(crate) struct SealedTile {
@@ -165,17 +170,17 @@ impl SealedTile {
     /// Appends the samples of one series that lie in the range.
     pub(super) fn read(&self, place: u32, range: TimeRange, samples: &mut Vec<Sample>) {
         let Some(resolution) = self.index.resolution(place) else { return };
-        let Ok(mut column) = Column::new(resolution, self.column(place)) else { return };
-        for time in self.times.iter() {
+        let from = self.times.iter().take_while(|&time| time <= range.after).count();
+        let to = self.times.iter().take_while(|&time| time <= range.until).count();
+        READINGS.with_borrow_mut(|readings| {
+            readings.clear();
             // What this process encoded it can decode.
-            let Ok(raw) = column.next_reading() else { return };
-            if time > range.until {
-                return;
+            let column = Column::new(resolution, self.column(place));
+            if column.and_then(|mut column| column.read_run(to, readings)).is_ok() {
+                let read = self.times.iter().zip(&*readings).skip(from);
+                samples.extend(read.map(|(time, &raw)| sample(time, raw, resolution)));
             }
-            if time > range.after {
-                samples.push(sample(time, raw, resolution));
-            }
-        }
+        });
     }
 }
 

@@ -12,14 +12,15 @@ use std::{
 use belfry_common::model::SeriesDefinition;
 use rustc_hash::FxHashMap;
 
-use super::{ReadError, ReadLimits, Visitor, parallel};
+use super::{ReadError, ReadLimits, Reduce, Visitor, parallel};
 use crate::{
     NodeId, Pick,
     block::{Axes, Block, BlockError, FoundMetric, FoundSeries, MetricIndex, PageReader, Scratch, column_resolution},
+    columns::{Columns, Samples},
     head::Selected,
     pick::Places,
     rows_of::RowsOf,
-    selection::{Extent, Sample, put_in_order},
+    selection::{Extent, Sample},
 };
 
 /// What is read of each series, and how.
@@ -45,8 +46,8 @@ pub(crate) struct Gathered {
     places: FxHashMap<(u32, NodeId), usize>,
     pub(crate) series: Vec<Parts>,
     pub(crate) sources: Vec<Source>,
-    /// Samples of the head.
-    samples: Vec<Sample>,
+    /// Samples of the head, of all series.
+    of_head: Columns,
     /// Series that some block has.
     pub(super) from_disk: u64,
 }
@@ -82,9 +83,9 @@ impl Gathered {
 
     pub(super) fn add_head(&mut self, node: NodeId, selected: &Selected) {
         for (definition, samples) in selected.iter() {
-            let from = self.samples.len();
-            self.samples.extend_from_slice(samples);
-            let range = from..self.samples.len();
+            let from = self.of_head.len();
+            samples.iter().for_each(|sample| self.of_head.push(sample));
+            let range = from..self.of_head.len();
             if let Some(parts) = self.parts(node, definition) {
                 parts.head = range;
             }
@@ -105,27 +106,31 @@ impl Gathered {
         Ok(())
     }
 
-    pub(super) fn visit(
+    pub(super) fn visit<T: Default + Send>(
         mut self,
         part: Part<'_>,
         limits: ReadLimits,
         failed: Failed<'_>,
-        visitor: Visitor<'_>,
+        (reduce, visitor): (Reduce<'_, T>, Visitor<'_, T>),
     ) -> Result<ControlFlow<()>, ReadError> {
         // What stands in one page is read together.
         self.series.sort_by_key(|parts| parts.blocks.first().copied());
-        let Self { series, mut sources, samples: of_head, .. } = self;
-        let (spent, mut buffers) = (Spent::new(limits), Buffers::default());
+        let Self { series, mut sources, of_head: all_of_head, .. } = self;
+        let (spent, mut buffers, mut reduced) = (Spent::new(limits), Buffers::default(), T::default());
         for (done, parts) in (1..).zip(&series) {
-            let cost = parts.read(&mut sources, &of_head, part, &mut buffers, failed)?;
+            let of_head = parts.of_head(&all_of_head);
+            let cost = parts.read(&mut sources, of_head, part, &mut buffers, failed)?;
             spent.add(cost)?;
-            let samples = &buffers.samples;
-            if !samples.is_empty() && visitor(parts.node, &parts.definition, samples).is_break() {
-                return Ok(ControlFlow::Break(()));
+            let samples = buffers.columns.samples();
+            if !samples.is_empty() {
+                reduce(samples, &mut reduced);
+                if visitor(parts.node, &parts.definition, &reduced).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
             let rest = series.get(done..).unwrap_or_default();
             if let Some(plan) = parallel::Plan::of(rest.len(), cost, limits.threads) {
-                return plan.visit(rest, &sources, &of_head, (part, &spent, failed), visitor);
+                return plan.visit((rest, &sources, &all_of_head), (part, &spent, failed), (reduce, visitor));
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -167,57 +172,83 @@ impl Spent {
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     /// What was read last.
-    pub(crate) samples: Vec<Sample>,
-    rows: Vec<Sample>,
+    pub(crate) columns: Columns,
+    rows: Columns,
 }
 
 impl Parts {
-    /// Reads a part of the series into `buffers.samples`, in order. `of_head` has the samples of the head, of all series.
+    /// The samples of the head, out of those of all series.
+    pub(super) fn of_head<'a>(&self, all: &'a Columns) -> Samples<'a> {
+        all.part(self.head.clone())
+    }
+
+    /// Reads a part of the series into `buffers.columns`, in order. `of_head` are the samples that the head has.
     pub(crate) fn read(
         &self,
         sources: &mut [Source],
-        of_head: &[Sample],
+        of_head: Samples<'_>,
         part: Part<'_>,
         buffers: &mut Buffers,
         failed: Failed<'_>,
     ) -> Result<Cost, ReadError> {
         let Part { wanted, widened, rows, hours } = part;
-        let Buffers { samples, rows: from_rows } = buffers;
-        samples.clear();
+        if wanted.pick == Pick::Newest && rows.is_none() {
+            return self.read_newest(sources, of_head, wanted, buffers, failed);
+        }
+        let Buffers { columns, rows: from_rows } = buffers;
+        columns.clear();
         from_rows.clear();
-        let of_head = of_head.get(self.head.clone()).unwrap_or_default();
-        let only_newest = wanted.pick == Pick::Newest && rows.is_none();
-        let mut newest = of_head.last().filter(|_| only_newest).map(|sample| sample.time.as_millis());
         let mut cost = Cost::default();
-        // The newest first: those before it are mostly not read at all where only the newest sample is wanted.
-        let in_turn = |turn| if only_newest { self.blocks.len() - 1 - turn } else { turn };
-        for &(source, metric, number) in (0..self.blocks.len()).filter_map(|turn| self.blocks.get(in_turn(turn))) {
+        for &(source, metric, number) in &self.blocks {
             let Some(source) = sources.get_mut(source as usize).filter(|source| !source.has_failed) else { continue };
-            let summary = source.block.summary();
-            if newest.is_some_and(|newest| newest > summary.last_ms) {
-                continue;
-            }
-            let before = samples.len();
-            let (column, out) = match rows.filter(|rows| rows.tier == summary.tier) {
+            let (column, out) = match rows.filter(|rows| rows.tier == source.block.summary().tier) {
                 Some(rows) => (rows.aggregate.column(), &mut *from_rows),
-                None => (0, &mut *samples),
+                None => (0, &mut *columns),
             };
             if let Err(error) = source.read((metric, number, column), &self.definition, widened, (out, &mut cost)) {
                 source.has_failed = true;
                 failed(&source.block, error)?;
             }
-            if only_newest {
-                newest = newest.max(samples.iter().skip(before).map(|sample| sample.time.as_millis()).max());
-                // In the order of blocks all the same: of two samples of one time it says which counts.
-                samples.rotate_left(before);
-            }
         }
-        samples.extend_from_slice(of_head);
-        put_in_order(samples, 0);
+        columns.append(of_head);
+        columns.put_in_order();
         if let Some(rows) = rows {
-            rows.join(samples, from_rows, hours, wanted);
+            let [mut samples, mut from_rows] = [&*columns, from_rows].map(|part| part.samples().iter().collect());
+            rows.join(&mut samples, &mut from_rows, hours, wanted);
+            columns.fill(&samples);
         }
-        wanted.pick.thin(samples, 0);
+        columns.thin(wanted.pick);
+        Ok(cost)
+    }
+
+    /// As [`Self::read`] where only the newest sample is wanted: the newest block first, since those before it are mostly not read at all.
+    fn read_newest(
+        &self,
+        sources: &mut [Source],
+        of_head: Samples<'_>,
+        wanted: Extent,
+        buffers: &mut Buffers,
+        failed: Failed<'_>,
+    ) -> Result<Cost, ReadError> {
+        let columns = &mut buffers.columns;
+        let mut newest: Option<Sample> = of_head.iter().next_back();
+        let mut cost = Cost::default();
+        for &(source, metric, number) in self.blocks.iter().rev() {
+            let Some(source) = sources.get_mut(source as usize).filter(|source| !source.has_failed) else { continue };
+            let is_older = |newest: Sample| newest.time.as_millis() > source.block.summary().last_ms;
+            if newest.is_some_and(is_older) {
+                continue;
+            }
+            columns.clear();
+            if let Err(error) = source.read((metric, number, 0), &self.definition, wanted, (columns, &mut cost)) {
+                source.has_failed = true;
+                failed(&source.block, error)?;
+            }
+            // Of two samples of one time that of the later block counts, which was read before.
+            let later = |one: &Sample| newest.is_none_or(|newest| one.time > newest.time);
+            newest = columns.samples().iter().filter(later).max_by_key(|sample| sample.time).or(newest);
+        }
+        columns.fill(newest.as_slice());
         Ok(cost)
     }
 }
@@ -267,7 +298,7 @@ impl Source {
         (metric, number, column): (u32, u32, usize),
         definition: &SeriesDefinition,
         wanted: Extent,
-        (samples, cost): (&mut Vec<Sample>, &mut Cost),
+        (samples, cost): (&mut Columns, &mut Cost),
     ) -> Result<(), BlockError> {
         let malformed = || self.block.damaged("the index of a metric");
         let Some(index) = self.indexes.get(metric as usize) else { return Ok(()) };

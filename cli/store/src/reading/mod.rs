@@ -11,6 +11,7 @@ use belfry_common::model::SeriesDefinition;
 use crate::{
     Head, NodeId, RowsAlone,
     block::{Block, BlockError, Summary, Tier},
+    columns::{Columns, Samples},
     head::Selected,
     rows_of::{RowsOf, hours_of},
     selection::{Sample, Selection, TimeRange},
@@ -78,8 +79,12 @@ pub struct BlockStatistics {
     pub index_bytes: u64,
 }
 
-/// Gets each series with its samples in ascending order of time, until it breaks off.
-pub type Visitor<'a> = &'a mut dyn FnMut(NodeId, &Arc<SeriesDefinition>, &[Sample]) -> ControlFlow<()>;
+/// Makes something of the samples of one series; it may have been used for another one before. It may be called on several threads at a
+/// time, for a series each.
+pub type Reduce<'a, T> = &'a (dyn Fn(Samples<'_>, &mut T) + Sync);
+
+/// Gets each series with what was made of its samples, until it breaks off.
+pub type Visitor<'a, T> = &'a mut dyn FnMut(NodeId, &Arc<SeriesDefinition>, &T) -> ControlFlow<()>;
 
 impl Reader {
     pub(crate) fn new(head: Arc<Head>, shelf: Arc<Shelf>) -> Self {
@@ -116,8 +121,7 @@ impl Reader {
         self.shelf.rows_alone().iter().filter_map(|rows| rows.within(range)).collect()
     }
 
-    /// Visits the series of these nodes, which ascend, each once: first those of nodes of which memory has all, node by node, then the others.
-    /// `selected` is memory to be used again.
+    /// Visits the series of these nodes, which ascend, each once with its samples in ascending order of time, as [`Self::reduce`] does.
     ///
     /// # Errors
     /// [`ReadError`]; some series may have been visited by then.
@@ -127,20 +131,41 @@ impl Reader {
         selection: &Selection<'_>,
         limits: ReadLimits,
         selected: &mut Selected,
-        visitor: Visitor<'_>,
+        visitor: Visitor<'_, [Sample]>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        let mut visitor = |node, definition: &_, samples: &Vec<Sample>| visitor(node, definition, samples);
+        self.reduce(nodes, selection, limits, selected, (&|samples, copies| samples.copy_to(copies), &mut visitor))
+    }
+
+    /// Visits the series of these nodes, which ascend, each once with what is made of its samples where they are read, on several threads if
+    /// it is much: first those of nodes of which memory has all, node by node, then the others. `selected` is memory to be used again.
+    ///
+    /// # Errors
+    /// [`ReadError`]; some series may have been visited by then.
+    pub fn reduce<T: Default + Send>(
+        &self,
+        nodes: &[NodeId],
+        selection: &Selection<'_>,
+        limits: ReadLimits,
+        selected: &mut Selected,
+        (reduce, visitor): (Reduce<'_, T>, Visitor<'_, T>),
     ) -> Result<ControlFlow<()>, ReadError> {
         let rows = RowsOf::of(selection);
         let widened = rows.map_or(*selection, |rows| rows.widened(selection));
         selected.remember(nodes.len() > 1);
+        let (mut columns, mut reduced) = (Columns::default(), T::default());
         let mut elsewhere = Vec::new();
         let mut gathered = Gathered::default();
         for &node in nodes {
             if self.head.select_beside_blocks(node, &widened, selected) {
                 for (definition, samples) in selected.iter() {
                     let made = rows.map(|rows| rows.of_samples(samples, selection.extent()));
-                    let samples = made.as_deref().unwrap_or(samples);
-                    if !samples.is_empty() && visitor(node, definition, samples).is_break() {
-                        return Ok(ControlFlow::Break(()));
+                    columns.fill(made.as_deref().unwrap_or(samples));
+                    if columns.len() > 0 {
+                        reduce(columns.samples(), &mut reduced);
+                        if visitor(node, definition, &reduced).is_break() {
+                            return Ok(ControlFlow::Break(()));
+                        }
                     }
                 }
             } else {
@@ -164,7 +189,7 @@ impl Reader {
         }
         let part = Part { wanted: selection.extent(), widened: widened.extent(), rows, hours: &hours };
         let failed = |block: &Block, error| Err(self.quarantined(block, error));
-        gathered.visit(part, limits, &failed, visitor)
+        gathered.visit(part, limits, &failed, (reduce, visitor))
     }
 
     /// Takes a block out of service if it is damaged.

@@ -1,20 +1,19 @@
-//! Decoding on several threads what is visited on one, in order.
+//! Decoding and reducing on several threads what is visited on one, in order.
 //!
 //! Series go to the threads in runs, in turn, so that what stands in one page is mostly read by one of them. Each is ahead of the visitor by
 //! no more than a run.
 
 use std::{
-    mem,
     ops::ControlFlow,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
 
 use super::{
-    Buffers, Failed, Part, Parts, ReadError, Source, Visitor,
+    Buffers, Failed, Part, Parts, ReadError, Reduce, Source, Visitor,
     gathered::{Cost, Spent},
 };
-use crate::selection::Sample;
+use crate::columns::Columns;
 
 /// Samples from which on threads pay: they take some tens of microseconds to start, and a sample some ten nanoseconds. Tests have not so many.
 const SAMPLES_MIN: u64 = if cfg!(test) { 100 } else { 250_000 };
@@ -33,8 +32,8 @@ pub(super) struct Plan {
 /// Series that are handed over together: to wake who waits for one costs as much as to read some hundred samples.
 const GROUP_SERIES: usize = 8;
 
-/// Some series that were read.
-type Read = Result<Vec<Vec<Sample>>, ReadError>;
+/// What some series were reduced to; nothing of those without samples.
+type Read<T> = Result<Vec<Option<T>>, ReadError>;
 
 impl Plan {
     /// For so many series of which one took this; `None` if one thread does.
@@ -45,13 +44,11 @@ impl Plan {
         (is_much && threads > 1).then_some(Self { threads, run })
     }
 
-    pub(super) fn visit(
+    pub(super) fn visit<T: Default + Send>(
         self,
-        series: &[Parts],
-        sources: &[Source],
-        of_head: &[Sample],
+        (series, sources, of_head): (&[Parts], &[Source], &Columns),
         (part, spent, failed): (Part<'_>, &Spent, Failed<'_>),
-        visitor: Visitor<'_>,
+        (reduce, visitor): (Reduce<'_, T>, Visitor<'_, T>),
     ) -> Result<ControlFlow<()>, ReadError> {
         let runs: Vec<&[Parts]> = series.chunks(self.run).collect();
         thread::scope(|scope| {
@@ -61,9 +58,15 @@ impl Plan {
                 let mut sources: Vec<Source> = sources.iter().map(Source::again).collect();
                 let groups = runs.iter().skip(first).step_by(self.threads).flat_map(|run| run.chunks(GROUP_SERIES));
                 let work = move || {
-                    let read = |parts: &Parts, buffers: &mut Buffers| {
-                        let cost = parts.read(&mut sources, of_head, part, buffers, failed)?;
-                        spent.add(cost)
+                    let mut buffers = Buffers::default();
+                    let read = |parts: &Parts| {
+                        spent.add(parts.read(&mut sources, parts.of_head(of_head), part, &mut buffers, failed)?)?;
+                        let samples = buffers.columns.samples();
+                        let mut reduced = T::default();
+                        Ok((!samples.is_empty()).then(|| {
+                            reduce(samples, &mut reduced);
+                            reduced
+                        }))
                     };
                     decode(groups, read, &queue);
                 };
@@ -77,19 +80,13 @@ impl Plan {
 }
 
 /// Reads series until nobody wants more of them.
-fn decode<'a>(
+fn decode<'a, T>(
     groups: impl Iterator<Item = &'a [Parts]>,
-    mut read: impl FnMut(&Parts, &mut Buffers) -> Result<(), ReadError>,
-    queue: &SyncSender<Read>,
+    mut read: impl FnMut(&Parts) -> Result<Option<T>, ReadError>,
+    queue: &SyncSender<Read<T>>,
 ) {
-    let mut buffers = Buffers::default();
-    let mut read = |parts: &Parts| {
-        read(parts, &mut buffers)?;
-        let next = Vec::with_capacity(buffers.samples.len());
-        Ok(mem::replace(&mut buffers.samples, next))
-    };
     for group in groups {
-        let result: Read = group.iter().map(&mut read).collect();
+        let result: Read<T> = group.iter().map(&mut read).collect();
         let is_last = result.is_err();
         if queue.send(result).is_err() || is_last {
             return;
@@ -97,17 +94,17 @@ fn decode<'a>(
     }
 }
 
-fn visit_in_order(
+fn visit_in_order<T>(
     runs: &[&[Parts]],
-    inboxes: &[Receiver<Read>],
-    visitor: Visitor<'_>,
+    inboxes: &[Receiver<Read<T>>],
+    visitor: Visitor<'_, T>,
 ) -> Result<ControlFlow<()>, ReadError> {
     for (run, inbox) in runs.iter().zip(inboxes.iter().cycle()) {
         for group in run.chunks(GROUP_SERIES) {
             // A thread that is gone has panicked, and so will this one.
             let Ok(read) = inbox.recv() else { return Ok(ControlFlow::Break(())) };
-            for (parts, samples) in group.iter().zip(read?) {
-                if !samples.is_empty() && visitor(parts.node, &parts.definition, &samples).is_break() {
+            for (parts, reduced) in group.iter().zip(read?) {
+                if reduced.is_some_and(|reduced| visitor(parts.node, &parts.definition, &reduced).is_break()) {
                     return Ok(ControlFlow::Break(()));
                 }
             }

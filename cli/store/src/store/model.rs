@@ -100,7 +100,8 @@ impl World {
     fn open(&mut self) {
         let [journal, blocks] = self.disks.clone().map(|disk| Arc::new(disk) as Arc<dyn Storage>);
         let head = HeadOptions { window_ms: 60_000, bytes_max: 40_000 };
-        let compact = CompactOptions { grace_ms: 30_000, quiet_ms: 60_000, blocks_max: 3, block_bytes_max: 60_000 };
+        let compact =
+            CompactOptions { grace_ms: 30_000, quiet_ms: 60_000, fresh_max: 2, blocks_max: 3, block_bytes_max: 60_000 };
         let maintain = MaintainOptions { compact, merge_bytes_per_second: u64::MAX, ..MaintainOptions::default() };
         // Every other world is encrypted, and now and then its keys are rotated.
         if self.is_encrypted && (self.keys.is_empty() || self.random.u8(0..8) == 0) {

@@ -53,31 +53,52 @@ impl<'a> BitWriter<'a> {
 /// Reads what [`BitWriter`] wrote. Never reads beyond its slice; past the end it is an error.
 #[derive(Debug, Clone)]
 pub(super) struct BitReader<'a> {
-    rest: &'a [u8],
+    bytes: &'a [u8],
+    /// The first byte that is not in the word.
+    at: usize,
     word: u64,
     available: u32,
 }
 
 impl<'a> BitReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, word: 0, available: 0 }
+        Self { bytes, at: 0, word: 0, available: 0 }
     }
 
     /// Makes at least [`BITS_PER_CALL_MAX`] bits available, or all that are left.
     #[inline]
     fn refill(&mut self) {
-        if let Some((head, _)) = self.rest.split_first_chunk::<8>() {
-            self.word |= u64::from_le_bytes(*head) << self.available;
-            let bytes = (63 - self.available) / 8;
-            self.rest = self.rest.get(bytes as usize..).unwrap_or_default();
-            self.available += bytes * 8;
-            return;
+        let room = (63 - self.available) / 8;
+        if let Some(&head) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
+            self.word |= u64::from_le_bytes(head) << self.available;
+            self.at += room as usize;
+            self.available += room * 8;
+        } else {
+            self.refill_at_end(room);
         }
-        while self.available < BITS_PER_CALL_MAX {
-            let Some((&byte, rest)) = self.rest.split_first() else { return };
+    }
+
+    /// Takes up to so many of the last bytes, of which there are fewer than eight.
+    #[inline]
+    fn refill_at_end(&mut self, room: u32) {
+        let left = (self.bytes.len() - self.at) as u32;
+        let Some(&tail) = self.bytes.last_chunk::<8>() else { return self.refill_from_few(room) };
+        if left > 0 {
+            let taken = left.min(room);
+            self.word |= (u64::from_le_bytes(tail) >> (64 - 8 * left)) << self.available;
+            self.at += taken as usize;
+            self.available += taken * 8;
+        }
+    }
+
+    /// As [`Self::refill_at_end`], of fewer than eight bytes in all.
+    #[cold]
+    fn refill_from_few(&mut self, room: u32) {
+        for _ in 0..room {
+            let Some(&byte) = self.bytes.get(self.at) else { return };
             self.word |= u64::from(byte) << self.available;
             self.available += 8;
-            self.rest = rest;
+            self.at += 1;
         }
     }
 
@@ -119,15 +140,30 @@ impl<'a> BitReader<'a> {
         Ok(zeros)
     }
 
+    /// Reads a Rice code at once: the zeros up to the next one and the bits behind it, so many. `None`, and nothing is read, if there are
+    /// `max` zeros or more than fits into one call, or the end comes first.
+    #[inline]
+    pub(super) fn read_rice(&mut self, parameter: u32, max: u32) -> Option<(u32, u64)> {
+        self.refill();
+        let zeros = self.word.trailing_zeros();
+        let bits = zeros + 1 + parameter;
+        if zeros >= max || bits > self.available.min(BITS_PER_CALL_MAX) {
+            return None;
+        }
+        let rest = (self.word >> (zeros + 1)) & ((1 << parameter) - 1);
+        self.consume(bits);
+        Some((zeros, rest))
+    }
+
     /// Whether nothing but the padding of the last byte is left.
     pub(super) fn is_at_end(&self) -> bool {
-        self.rest.is_empty() && self.available < 8 && self.word & ((1 << self.available) - 1) == 0
+        self.at == self.bytes.len() && self.available < 8 && self.word & ((1 << self.available) - 1) == 0
     }
 
     #[inline]
     fn consume(&mut self, count: u32) {
-        // Bits above `available` may stand in the word from an eight-byte refill: they are read again from
-        // `rest`, so that or-ing them in once more changes nothing.
+        // Bits above `available` may stand in the word from an eight-byte refill: they are read again, so that or-ing
+        // them in once more changes nothing.
         self.word >>= count;
         self.available -= count;
     }

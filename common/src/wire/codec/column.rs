@@ -60,6 +60,12 @@ impl<'a> Column<'a> {
         Ok(Self { bits, has_missing, is_constant, constant: None, predictor: Predictor::new(resolution) })
     }
 
+    /// Whether some of its readings may be missing.
+    #[must_use]
+    pub fn may_miss(&self) -> bool {
+        self.has_missing
+    }
+
     /// The next reading. The column does not know how many it has: its owner does.
     ///
     /// # Errors
@@ -117,7 +123,16 @@ mod tests {
 
     fn readings() -> impl Strategy<Value = Vec<Raw>> {
         let constant = (reading(), 0..100_usize).prop_map(|(reading, count)| vec![reading; count]);
-        prop_oneof![proptest::collection::vec(reading(), 0..100), constant]
+        // As they mostly are: a counter, or what wanders about, and now and then a leap.
+        let steps = proptest::collection::vec(prop_oneof![20 => -50..50_i64, 1 => any::<i64>()], 0..100);
+        let walk = (any::<i64>(), 0..1_000_000_000_i64, steps).prop_map(|(start, rate, steps)| {
+            let walked = steps.into_iter().scan(start, |at, step| {
+                *at = at.wrapping_add(rate).wrapping_add(step);
+                Some(Raw::integer(*at))
+            });
+            walked.collect()
+        });
+        prop_oneof![proptest::collection::vec(reading(), 0..100), constant, walk]
     }
 
     proptest! {

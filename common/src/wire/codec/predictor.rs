@@ -46,6 +46,8 @@ const STEP_MAX: i64 = 1 << 56;
 /// The spread moves in quarters of a bit.
 const SPREAD_UNIT: u8 = 4;
 const SPREAD_MAX: u8 = 56 * SPREAD_UNIT;
+/// Up to this parameter a surprise that is not written in full is far below [`STEP_MAX`].
+const PARAMETER_SHORT_MAX: u32 = 32;
 /// From this quotient on the surprise is written in full: a code never has more than 20 + 6 + 64 bits.
 const QUOTIENT_MAX: u32 = 20;
 
@@ -85,11 +87,34 @@ impl Predictor {
             }
         } else {
             for _ in 0..count {
-                values.push(Raw::from_bits(predictor.decode_integer(&mut reader)?));
+                let is_short = predictor.age == Age::Grown && predictor.decode_short(&mut reader);
+                let value = if is_short { predictor.last } else { predictor.decode_integer(&mut reader)? };
+                values.push(Raw::from_bits(value));
             }
         }
         (*self, *bits) = (predictor, reader);
         Ok(())
+    }
+
+    /// Makes the next integer the last one, as [`Self::decode_integer`] does, if its code is one of those that nearly all are. What it learns
+    /// depends on chance, which no branch foretells: there is none.
+    #[inline]
+    fn decode_short(&mut self, bits: &mut BitReader<'_>) -> bool {
+        let parameter = self.parameter();
+        // A drift that may make a step too large to be learnt in full.
+        if self.drift.unsigned_abs() >= (STEP_MAX / 2).unsigned_abs() << DRIFT_SHIFT || parameter > PARAMETER_SHORT_MAX
+        {
+            return false;
+        }
+        let Some((zeros, rest)) = bits.read_rice(parameter, QUOTIENT_MAX) else { return false };
+        let surprise = unzigzag((u64::from(zeros) << parameter) | rest);
+        self.last = self.last.wrapping_add((self.drift >> DRIFT_SHIFT).wrapping_add(surprise));
+        // The step less what of it was foretold.
+        self.drift = self.drift.wrapping_add(surprise);
+        let raise = (zeros | 1).ilog2() * u32::from(SPREAD_UNIT / 2);
+        let drop = u32::from(zeros == 0) * u32::from(SPREAD_UNIT / 2);
+        self.spread = (u32::from(self.spread) + raise).min(u32::from(SPREAD_MAX)).saturating_sub(drop) as u8;
+        true
     }
 
     fn encode_integer(&mut self, value: i64, bits: &mut BitWriter<'_>) {
