@@ -1,4 +1,5 @@
-//! How long queries take over HTTP: an hour of the reference data, of which the last minutes are in memory and all of it is on disk.
+//! How long queries take over HTTP, of the reference data: at its end, over the hour before that, of which the last minutes are in memory and
+//! the rest on disk in pieces, and over the last hour by the clock, which is merged.
 //!
 //! `cargo bench -p belfry-tests --bench query_speed [-- NODES [QUERY]]`: medians and the collector's CPU time, of 20 nodes with 500 series each
 //! unless it is told otherwise, and of all queries or of those that have a text.
@@ -25,7 +26,9 @@ use belfry_tests::collector::Collector;
 use fleet::Node;
 
 const SERIES: usize = 500;
-const SECONDS: i64 = 3600;
+const HOUR_MS: i64 = 3_600_000;
+/// After the end of an hour its last samples are waited for, and it is merged.
+const MERGED_MS: i64 = 6 * 60_000;
 const TRIES: usize = 30;
 /// Long enough for the clock of processes, which counts hundredths of a second.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -50,11 +53,17 @@ fn main() {
     let nodes: u64 = arguments.first().map_or(20, |nodes| nodes.parse().unwrap());
     let text = arguments.get(1).map_or("", |text| text);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (collector, end) = runtime.block_on(filled(nodes));
-    println!("{nodes} nodes × {SERIES} series × {SECONDS} s; median of {TRIES} or more, and CPU time of each");
+    let end = Timestamp::from_millis(clock::now().as_millis().div_euclid(1000) * 1000);
+    let hour = Timestamp::from_millis((end.as_millis() - MERGED_MS).div_euclid(HOUR_MS) * HOUR_MS);
+    let collector = runtime.block_on(filled(nodes, hour.plus_millis(-HOUR_MS), end));
+    println!("{nodes} nodes × {SERIES} series at 1 s; median of {TRIES} or more, and CPU time of each");
     let mut server = Server::connect(&collector.http_address().to_string());
-    for (query, is_range) in QUERIES.into_iter().filter(|(query, _)| query.contains(text)) {
-        let path = path(query, is_range, end);
+    let queries = QUERIES.into_iter().flat_map(|(query, is_range)| {
+        let merged = is_range.then(|| (query, range(query, hour), "  the last hour by the clock @ 15 s"));
+        let last = if is_range { range(query, end) } else { instant(query, end) };
+        [(query, last, if is_range { "  the last hour @ 15 s" } else { "" })].into_iter().chain(merged)
+    });
+    for (query, path, over) in queries.filter(|(query, ..)| query.contains(text)) {
         let bytes = server.get(&path);
         let process = collector.process().id();
         let (began, before) = (clock::monotonic(), cpu(process));
@@ -67,10 +76,7 @@ fn main() {
         let cpu = (cpu(process) - before) / times.len() as u32;
         times.sort_unstable();
         let median = times.get(times.len() / 2).copied().unwrap_or_default();
-        println!(
-            "{median:>9.2?}  {cpu:>9.2?} of CPU  {bytes:>9} bytes  {query}{}",
-            if is_range { "  1 h @ 15 s" } else { "" }
-        );
+        println!("{median:>9.2?}  {cpu:>9.2?} of CPU  {bytes:>9} bytes  {query}{over}");
     }
 }
 
@@ -83,32 +89,39 @@ fn cpu(process: u32) -> Duration {
     Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
-fn path(query: &str, is_range: bool, end: Timestamp) -> String {
-    let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let end = end.as_millis() as f64 / 1000.0;
-    if is_range {
-        format!("/api/v1/query_range?query={encoded}&start={}&end={end}&step=15", end - 3600.0)
-    } else {
-        format!("/api/v1/query?query={encoded}&time={end}")
-    }
+fn instant(query: &str, time: Timestamp) -> String {
+    format!("/api/v1/query?query={}&time={}", encoded(query), seconds(time))
 }
 
-/// A collector that has the data, and the time of its newest sample.
-async fn filled(nodes: u64) -> (Collector, Timestamp) {
+/// The hour up to then.
+fn range(query: &str, end: Timestamp) -> String {
+    let start = seconds(end.plus_millis(-HOUR_MS));
+    format!("/api/v1/query_range?query={}&start={start}&end={}&step=15", encoded(query), seconds(end))
+}
+
+fn encoded(query: &str) -> String {
+    query.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn seconds(time: Timestamp) -> f64 {
+    time.as_millis() as f64 / 1000.0
+}
+
+/// A collector that has the data after one time up to another.
+async fn filled(nodes: u64, after: Timestamp, end: Timestamp) -> Collector {
     let mut collector = Collector::start().await;
     for node in 0..nodes {
         collector.join(&format!("node-{node:04}")).await;
     }
     assert!(collector.stop().await.success());
-    let end = Timestamp::from_millis(clock::now().as_millis().div_euclid(1000) * 1000);
     let (mut store, _) = Store::open(&collector.data_directory(), fleet::options(), end).unwrap();
     let maintainer = store.maintainer();
     let mut fleet: Vec<Node> = (0..nodes).map(|node| Node::new(node, SERIES, 1000, store.head().pool())).collect();
-    for second in 0..SECONDS {
-        let time = end.plus_millis((second - SECONDS + 1) * 1000);
+    for second in 1..=end.millis_since(after) / 1000 {
+        let time = after.plus_millis(second * 1000);
         let batches: Vec<Batch> = fleet.iter_mut().map(|node| node.batch(time)).collect();
         for (number, batch) in (1..).zip(batches) {
-            let key = BatchKey { epoch: Epoch(1), sequence: second as u64 + 1 };
+            let key = BatchKey { epoch: Epoch(1), sequence: second as u64 };
             store.add(Entry { node: NodeId(number), key, received: time, batch: Arc::new(batch) }).unwrap();
         }
         store.commit().unwrap();
@@ -118,7 +131,7 @@ async fn filled(nodes: u64) -> (Collector, Timestamp) {
     drop((store, maintainer));
     collector.launch();
     collector.ready().await;
-    (collector, end)
+    collector
 }
 
 /// A connection that is kept.

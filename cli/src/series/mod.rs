@@ -320,8 +320,7 @@ fn sample(sample: &belfry_store::Sample) -> Sample {
 /// Hands on the store's samples with stale markers where there is no value.
 fn with_markers<T>(samples: belfry_store::Samples<'_>, reduce: Reduce<'_, T>, reduced: &mut T) {
     let values = samples.values();
-    // Without an early end the loop compiles to vector instructions.
-    if values.iter().fold(false, |found, &value| found | is_missing(value)) {
+    if samples.may_miss() {
         let marked = |&value| if is_missing(value) { STALE_NAN } else { value };
         let values: Vec<f64> = values.iter().map(marked).collect();
         reduce(Samples::new(samples.times_ms(), &values), reduced);

@@ -52,7 +52,7 @@ impl<'a> Wanted<'a> {
     pub(super) fn selection<'b>(
         &'b self,
         metric: Option<&'b str>,
-        filter: &'b dyn Fn(&SeriesDefinition) -> bool,
+        filter: &'b (dyn Fn(&SeriesDefinition) -> bool + Sync),
     ) -> Selection<'b> {
         Selection { metric, conditions: &[], filter, range: self.range, pick: self.pick, grain: Grain::Raw }
     }

@@ -44,10 +44,11 @@ fn decoded(value: f64) -> Result<f64, Option<Reason>> {
 pub struct Samples<'a> {
     times: &'a [i64],
     values: &'a [f64],
+    may_miss: bool,
 }
 
 impl<'a> Samples<'a> {
-    pub(crate) const NONE: Self = Self { times: &[], values: &[] };
+    pub(crate) const NONE: Self = Self { times: &[], values: &[], may_miss: false };
 
     /// How many there are.
     #[must_use]
@@ -73,6 +74,12 @@ impl<'a> Samples<'a> {
         self.values
     }
 
+    /// Whether there may be some without a value.
+    #[must_use]
+    pub fn may_miss(self) -> bool {
+        self.may_miss
+    }
+
     /// Puts copies of them in the place of what a vector has.
     pub fn copy_to(self, copies: &mut Vec<Sample>) {
         copies.clear();
@@ -93,6 +100,7 @@ pub struct Columns {
     values: Vec<f64>,
     /// Where runs begin that are not the first.
     runs: Vec<usize>,
+    may_miss: bool,
 }
 
 impl Columns {
@@ -100,6 +108,7 @@ impl Columns {
         self.times.clear();
         self.values.clear();
         self.runs.clear();
+        self.may_miss = false;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -114,7 +123,7 @@ impl Columns {
 
     pub(crate) fn part(&self, range: std::ops::Range<usize>) -> Samples<'_> {
         let times = self.times.get(range.clone()).unwrap_or_default();
-        Samples { times, values: self.values.get(range).unwrap_or_default() }
+        Samples { times, values: self.values.get(range).unwrap_or_default(), may_miss: self.may_miss }
     }
 
     /// What comes next may be earlier than what there is.
@@ -127,6 +136,12 @@ impl Columns {
     pub(crate) fn push(&mut self, sample: &Sample) {
         self.times.push(sample.time.as_millis());
         self.values.push(coded(sample.value));
+        self.may_miss |= sample.value.is_err();
+    }
+
+    /// Notes that there may be values among those that come which are missing.
+    pub(crate) fn note_missing(&mut self) {
+        self.may_miss = true;
     }
 
     /// Appends a run of values at their times, of which there are as many.
@@ -150,6 +165,7 @@ impl Columns {
     /// Appends a run.
     pub(crate) fn append(&mut self, samples: Samples<'_>) {
         self.extend(samples.times, samples.values.iter().copied());
+        self.may_miss |= samples.may_miss;
     }
 
     /// Puts these samples, which ascend, in the place of those there are.
@@ -167,13 +183,37 @@ impl Columns {
             let earliest = late.iter().filter_map(|&start| time(start)).min();
             let in_order = self.times.get(..first).unwrap_or_default();
             let from = in_order.partition_point(|&time| Some(time) < earliest);
-            let mut mixed: Vec<Sample> = self.part(from..self.len()).iter().collect();
-            put_in_order(&mut mixed, 0);
-            self.times.truncate(from);
-            self.values.truncate(from);
-            mixed.iter().for_each(|sample| self.push(sample));
+            if late.iter().filter(|start| is_late(start)).count() == 1 {
+                self.merge(from, first);
+            } else {
+                let mut mixed: Vec<Sample> = self.part(from..self.len()).iter().collect();
+                put_in_order(&mut mixed, 0);
+                self.times.truncate(from);
+                self.values.truncate(from);
+                mixed.iter().for_each(|sample| self.push(sample));
+            }
         }
         self.runs.clear();
+    }
+
+    /// Merges what begins at `from` with what begins at `late`, each of which ascends: what memory has with the end of what is on disk.
+    fn merge(&mut self, from: usize, late: usize) {
+        let (late_times, late_values) = (self.times.split_off(late), self.values.split_off(late));
+        let (times, values) = (self.times.split_off(from), self.values.split_off(from));
+        let mut early = times.into_iter().zip(values).peekable();
+        for (time, value) in late_times.into_iter().zip(late_values) {
+            while let Some((time, value)) = early.next_if(|(early, _)| *early < time) {
+                self.times.push(time);
+                self.values.push(value);
+            }
+            // Of two of one time the later counts.
+            early.next_if(|(early, _)| *early == time);
+            self.times.push(time);
+            self.values.push(value);
+        }
+        let (times, values): (Vec<i64>, Vec<f64>) = early.unzip();
+        self.times.extend(times);
+        self.values.extend(values);
     }
 
     /// Takes those that are not wanted from samples that ascend.

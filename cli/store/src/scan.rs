@@ -32,7 +32,7 @@ pub struct Scan<'a> {
     /// Of these nodes, which ascend.
     pub nodes: &'a [NodeId],
     /// Of series for which this holds.
-    pub filter: &'a dyn Fn(&SeriesDefinition) -> bool,
+    pub filter: &'a (dyn Fn(&SeriesDefinition) -> bool + Sync),
     /// Only samples, or rows that begin, in this span.
     pub range: TimeRange,
     /// Samples as they were read, or rows.

@@ -35,7 +35,7 @@ pub struct Selection<'a> {
     /// Only series of which every condition holds. What is on disk is looked through by these, one value of a label once.
     pub conditions: &'a [Condition<'a>],
     /// Only series for which this holds. What is in memory is looked through by this alone, so that it must include the conditions.
-    pub filter: &'a dyn Fn(&SeriesDefinition) -> bool,
+    pub filter: &'a (dyn Fn(&SeriesDefinition) -> bool + Sync),
     /// Only samples of this span.
     pub range: TimeRange,
     /// Which of them.
@@ -121,7 +121,7 @@ pub struct Condition<'a> {
     /// Its name; `__name__` is the metric's.
     pub label: &'a str,
     /// Whether a value fits; a series without the label has the empty one.
-    pub fits: &'a dyn Fn(&str) -> bool,
+    pub fits: &'a (dyn Fn(&str) -> bool + Sync),
 }
 
 impl std::fmt::Debug for Condition<'_> {

@@ -130,42 +130,59 @@ pub(crate) fn decode_samples(
     scratch: &mut Scratch,
     samples: &mut Columns,
 ) -> Result<(), Malformed> {
+    let divisor = resolution.divisor();
     // What most columns are, without a look at each value for a reason that it cannot have.
     match (bytes.split_first(), resolution) {
-        (Some((&PACKED, packed)), Resolution::Decimal(digits)) => {
+        (Some((&PACKED, packed)), Resolution::Decimal(_)) => {
             pco::decode_into(packed, times.len(), &mut scratch.integers)?;
-            let divisor = resolution.divisor();
-            // Dividing by one is not free.
-            match digits {
-                0 => extend(samples, (times, &scratch.integers), places, |value| value as f64),
-                _ => extend(samples, (times, &scratch.integers), places, |value| value as f64 / divisor),
-            }
+            extend_with_integers(samples, (times, &scratch.integers), places, (divisor, |integer| integer));
         }
         (Some((&PACKED, packed)), Resolution::Float) => {
             pco::decode_into(packed, times.len(), &mut scratch.floats)?;
             extend(samples, (times, &scratch.floats), places, |value| coded(Ok(value)));
         }
         (Some((&CONSTANT, constant_value)), _) => {
-            let value = coded(value(constant(resolution, constant_value)?, resolution));
-            extend(samples, (times, times), places, |_| value);
+            let value = value(constant(resolution, constant_value)?, resolution);
+            extend(samples, (times, times), places, |_| coded(value));
+            if value.is_err() {
+                samples.note_missing();
+            }
         }
         _ => {
             scratch.readings.clear();
             let may_miss = decode(resolution, bytes, times.len(), &mut scratch.readings)?;
             let readings = &scratch.readings;
-            let divisor = resolution.divisor();
-            match resolution {
-                Resolution::Decimal(0) if !may_miss => {
-                    extend(samples, (times, readings), places, |reading| reading.bits() as f64);
-                }
-                Resolution::Decimal(_) if !may_miss => {
-                    extend(samples, (times, readings), places, |reading| reading.bits() as f64 / divisor);
-                }
-                _ => extend(samples, (times, readings), places, |reading| coded(value(reading, resolution))),
+            if resolution == Resolution::Float || may_miss {
+                extend(samples, (times, readings), places, |reading| coded(value(reading, resolution)));
+                samples.note_missing();
+            } else {
+                extend_with_integers(samples, (times, readings), places, (divisor, Raw::bits));
             }
         }
     }
     Ok(())
+}
+
+/// Appends integers divided by this.
+fn extend_with_integers<T: Copy>(
+    samples: &mut Columns,
+    (times, readings): (&[i64], &[T]),
+    places: &Places,
+    (divisor, integer): (f64, impl Fn(T) -> i64),
+) {
+    // Numbers of 52 bits with a sign are the low bits of the floats from 2^52 on: so that processors that cannot convert more than one integer
+    // of 64 bits at a time convert several.
+    const BITS: u32 = 52;
+    const HALF: i64 = 1 << (BITS - 1);
+    const OFFSET: f64 = 6_755_399_441_055_744.0;
+    let all = readings.iter().fold(0, |all, &reading| all | integer(reading).wrapping_add(HALF).cast_unsigned());
+    let float = |integer: i64| f64::from_bits(OFFSET.to_bits().wrapping_add_signed(integer)) - OFFSET;
+    // Dividing by one is not free.
+    match (all >> BITS == 0, divisor == 1.0) {
+        (true, true) => extend(samples, (times, readings), places, |reading| float(integer(reading))),
+        (true, false) => extend(samples, (times, readings), places, |reading| float(integer(reading)) / divisor),
+        (false, _) => extend(samples, (times, readings), places, |reading| integer(reading) as f64 / divisor),
+    }
 }
 
 fn value(reading: Raw, resolution: Resolution) -> Result<f64, Option<Reason>> {

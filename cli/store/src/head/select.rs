@@ -57,6 +57,19 @@ impl Selected {
         self.samples.capacity() * size_of::<Sample>() + self.series.capacity() * size_of::<(usize, Range<usize>)>()
     }
 
+    /// How many samples there are.
+    pub(crate) fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// What was selected, to be kept; what is remembered stays.
+    pub(crate) fn take(&mut self) -> Self {
+        let memo = self.memo.take();
+        let taken = std::mem::take(self);
+        self.memo = memo;
+        taken
+    }
+
     pub(super) fn clear(&mut self) {
         self.series.clear();
         self.samples.clear();

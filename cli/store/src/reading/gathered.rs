@@ -130,7 +130,31 @@ impl Gathered {
             }
             let rest = series.get(done..).unwrap_or_default();
             if let Some(plan) = parallel::Plan::of(rest.len(), cost, limits.threads) {
-                return plan.visit((rest, &sources, &all_of_head), (part, &spent, failed), (reduce, visitor));
+                let worker = || {
+                    let mut sources: Vec<Source> = sources.iter().map(Source::again).collect();
+                    let mut buffers = Buffers::default();
+                    let (spent, all_of_head) = (&spent, &all_of_head);
+                    move |parts: &Parts| {
+                        spent.add(parts.read(
+                            &mut sources,
+                            parts.of_head(all_of_head),
+                            part,
+                            &mut buffers,
+                            failed,
+                        )?)?;
+                        let samples = buffers.columns.samples();
+                        let reduced = || {
+                            let mut reduced = T::default();
+                            reduce(samples, &mut reduced);
+                            reduced
+                        };
+                        Ok((!samples.is_empty()).then(reduced))
+                    }
+                };
+                return plan.visit(rest, worker, |parts, reduced| match reduced {
+                    Some(reduced) => visitor(parts.node, &parts.definition, &reduced),
+                    None => ControlFlow::Continue(()),
+                });
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -145,9 +169,16 @@ pub(crate) struct Cost {
     bytes: u64,
 }
 
+impl Cost {
+    /// That of samples that are in memory.
+    pub(super) fn of_memory(samples: usize) -> Self {
+        Self { samples: samples as u64, bytes: 0 }
+    }
+}
+
 /// What a read has taken so far, and may take.
 #[derive(Debug)]
-pub(super) struct Spent {
+struct Spent {
     samples: AtomicU64,
     bytes: AtomicU64,
     limits: ReadLimits,
@@ -158,7 +189,7 @@ impl Spent {
         Self { samples: AtomicU64::new(0), bytes: AtomicU64::new(0), limits }
     }
 
-    pub(super) fn add(&self, cost: Cost) -> Result<(), ReadError> {
+    fn add(&self, cost: Cost) -> Result<(), ReadError> {
         let of = |spent: &AtomicU64, more, what, limit| {
             let all = spent.fetch_add(more, Relaxed).saturating_add(more);
             if all > limit { Err(ReadError::Limit { what, limit }) } else { Ok(()) }
@@ -178,7 +209,7 @@ pub(crate) struct Buffers {
 
 impl Parts {
     /// The samples of the head, out of those of all series.
-    pub(super) fn of_head<'a>(&self, all: &'a Columns) -> Samples<'a> {
+    fn of_head<'a>(&self, all: &'a Columns) -> Samples<'a> {
         all.part(self.head.clone())
     }
 

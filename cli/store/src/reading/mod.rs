@@ -11,7 +11,7 @@ use belfry_common::model::SeriesDefinition;
 use crate::{
     Head, NodeId, RowsAlone,
     block::{Block, BlockError, Summary, Tier},
-    columns::{Columns, Samples},
+    columns::Samples,
     head::Selected,
     rows_of::{RowsOf, hours_of},
     selection::{Sample, Selection, TimeRange},
@@ -19,7 +19,10 @@ use crate::{
 };
 
 mod gathered;
+mod memory;
 mod parallel;
+
+use memory::Memory;
 
 pub(crate) use gathered::{Buffers, Failed, Gathered, Part, Parts, Source};
 
@@ -152,30 +155,15 @@ impl Reader {
     ) -> Result<ControlFlow<()>, ReadError> {
         let rows = RowsOf::of(selection);
         let widened = rows.map_or(*selection, |rows| rows.widened(selection));
-        selected.remember(nodes.len() > 1);
-        let (mut columns, mut reduced) = (Columns::default(), T::default());
-        let mut elsewhere = Vec::new();
         let mut gathered = Gathered::default();
-        for &node in nodes {
-            if self.head.select_beside_blocks(node, &widened, selected) {
-                for (definition, samples) in selected.iter() {
-                    let made = rows.map(|rows| rows.of_samples(samples, selection.extent()));
-                    columns.fill(made.as_deref().unwrap_or(samples));
-                    if columns.len() > 0 {
-                        reduce(columns.samples(), &mut reduced);
-                        if visitor(node, definition, &reduced).is_break() {
-                            return Ok(ControlFlow::Break(()));
-                        }
-                    }
-                }
-            } else {
-                elsewhere.push(node);
-                gathered.add_head(node, selected);
-            }
-        }
-        selected.remember(false);
-        if elsewhere.is_empty() {
-            return Ok(ControlFlow::Continue(()));
+        let mut elsewhere = Vec::new();
+        let memory = Memory { head: &self.head, rows, selection, widened: &widened, reduce };
+        let flow = memory.visit(nodes, limits.threads, selected, visitor, |node, rest| {
+            elsewhere.push(node);
+            gathered.add_head(node, rest);
+        })?;
+        if flow.is_break() || elsewhere.is_empty() {
+            return Ok(flow);
         }
         let blocks = self.shelf.blocks();
         let hours = rows.map(|rows| rows.hours(&blocks)).unwrap_or_default();

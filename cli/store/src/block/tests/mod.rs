@@ -89,7 +89,7 @@ fn shelf(disk: &Simulated) -> Shelf {
     Shelf::open(Arc::new(disk.clone()), &Keys::default(), 1 << 20).unwrap().0
 }
 
-fn all(filter: &dyn Fn(&SeriesDefinition) -> bool) -> Selection<'_> {
+fn all(filter: &(dyn Fn(&SeriesDefinition) -> bool + Sync)) -> Selection<'_> {
     let range = TimeRange { after: Timestamp::from_millis(-1), until: Timestamp::from_millis(i64::MAX) };
     Selection { filter, range, ..Selection::ALL }
 }
