@@ -144,6 +144,12 @@ impl Columns {
         self.may_miss = true;
     }
 
+    /// Divides the values from this place on.
+    pub(crate) fn divide(&mut self, from: usize, divisor: f64) {
+        // Of a slice the loop compiles to vector instructions.
+        self.values.get_mut(from..).unwrap_or_default().iter_mut().for_each(|value| *value /= divisor);
+    }
+
     /// Appends a run of values at their times, of which there are as many.
     #[inline]
     pub(crate) fn extend(&mut self, times: &[i64], values: impl ExactSizeIterator<Item = f64>) {

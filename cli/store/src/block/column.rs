@@ -177,11 +177,15 @@ fn extend_with_integers<T: Copy>(
     const OFFSET: f64 = 6_755_399_441_055_744.0;
     let all = readings.iter().fold(0, |all, &reading| all | integer(reading).wrapping_add(HALF).cast_unsigned());
     let float = |integer: i64| f64::from_bits(OFFSET.to_bits().wrapping_add_signed(integer)) - OFFSET;
+    let from = samples.len();
+    if all >> BITS == 0 {
+        extend(samples, (times, readings), places, |reading| float(integer(reading)));
+    } else {
+        extend(samples, (times, readings), places, |reading| integer(reading) as f64);
+    }
     // Dividing by one is not free.
-    match (all >> BITS == 0, divisor == 1.0) {
-        (true, true) => extend(samples, (times, readings), places, |reading| float(integer(reading))),
-        (true, false) => extend(samples, (times, readings), places, |reading| float(integer(reading)) / divisor),
-        (false, _) => extend(samples, (times, readings), places, |reading| integer(reading) as f64 / divisor),
+    if divisor != 1.0 {
+        samples.divide(from, divisor);
     }
 }
 

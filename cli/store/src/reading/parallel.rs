@@ -56,8 +56,9 @@ impl Plan {
                 let (queue, inbox) = sync_channel(self.run.div_ceil(GROUP_ITEMS));
                 let groups = runs.iter().skip(first).step_by(self.threads).flat_map(|run| run.chunks(GROUP_ITEMS));
                 let worker = worker();
-                let spawned =
-                    thread::Builder::new().name("read".into()).spawn_scoped(scope, move || work(groups, worker, &queue));
+                let spawned = thread::Builder::new()
+                    .name("read".into())
+                    .spawn_scoped(scope, move || work(groups, worker, &queue));
                 spawned.map_err(ReadError::Thread)?;
                 inboxes.push(inbox);
             }
