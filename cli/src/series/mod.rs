@@ -3,6 +3,8 @@
 pub(crate) mod dcgm;
 mod jobs;
 pub(crate) mod origin;
+#[cfg(test)]
+mod scripts;
 mod tiers;
 mod wanted;
 pub(crate) mod wishes;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use belfry_promql::{Labels, Output, Sample, Series, Value};
 
-use crate::number::{Point, Values};
-use crate::script::{Eval, Expectation, Text};
+use super::number::{Point, Values};
+use super::script::{Eval, Expectation, Text};
 
 /// Relative difference up to which two numbers count as equal.
 const EPSILON: f64 = 1e-6;

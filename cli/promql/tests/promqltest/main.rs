@@ -6,6 +6,7 @@
 //! planner refuses it as not supported, or if it involves native histograms.
 
 mod at;
+mod check;
 mod compare;
 mod number;
 mod run;

@@ -2,7 +2,7 @@
 
 use belfry_promql::Labels;
 
-use crate::number::{self, Values};
+use super::number::{self, Values};
 
 /// One command and where it stands.
 pub(crate) struct Command {
@@ -14,6 +14,8 @@ pub(crate) struct Command {
 pub(crate) enum Kind {
     Clear,
     Load(Load),
+    /// A command that this format does not have: for whoever has some of their own.
+    Other,
     Eval(Box<Eval>),
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Command>, String> {
                 at += block.len();
                 Kind::Eval(Box::new(eval(line, &block).map_err(wrong)?))
             }
-            _ => return Err(wrong(format!("unknown command {line:?}"))),
+            _ => Kind::Other,
         };
         commands.push(Command { line: number, text: line.to_owned(), kind });
     }
