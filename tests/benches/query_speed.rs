@@ -1,8 +1,9 @@
 //! How long queries take over HTTP, of the reference data: at its end, over the hour before that, of which the last minutes are in memory and
 //! the rest on disk in pieces, and over the last hour by the clock, which is merged.
 //!
-//! `cargo bench -p belfry-tests --bench query_speed [-- NODES [QUERY]]`: medians and the collector's CPU time, of 20 nodes with 500 series each
-//! unless it is told otherwise, and of all queries or of those that have a text.
+//! `cargo bench -p belfry-tests --bench query_speed [-- NODES [QUERY [ADDRESS…]]]`: medians and the collector's CPU time, of 20 nodes with 500
+//! series each unless it is told otherwise, and of all queries or of those that have a text. Servers at these addresses that have the last hour
+//! by the clock of the same data are asked the same in turn, at its end and over it, and told not to answer from a cache.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench says what it finds, and panics where it cannot")]
 
 #[path = "../../cli/store/benches/fleet/mod.rs"]
@@ -52,32 +53,52 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let nodes: u64 = arguments.first().map_or(20, |nodes| nodes.parse().unwrap());
     let text = arguments.get(1).map_or("", |text| text);
+    let mut peers: Vec<(&str, Server)> =
+        arguments.iter().skip(2).map(|address| (&**address, Server::connect(address))).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let end = Timestamp::from_millis(clock::now().as_millis().div_euclid(1000) * 1000);
     let hour = Timestamp::from_millis((end.as_millis() - MERGED_MS).div_euclid(HOUR_MS) * HOUR_MS);
     let collector = runtime.block_on(filled(nodes, hour.plus_millis(-HOUR_MS), end));
     println!("{nodes} nodes × {SERIES} series at 1 s; median of {TRIES} or more, and CPU time of each");
     let mut server = Server::connect(&collector.http_address().to_string());
-    let queries = QUERIES.into_iter().flat_map(|(query, is_range)| {
-        let merged = is_range.then(|| (query, range(query, hour), "  the last hour by the clock @ 15 s"));
+    for (query, is_range) in QUERIES.into_iter().filter(|(query, _)| query.contains(text)) {
+        let of_hour = if is_range { range(query, hour) } else { instant(query, hour) };
         let last = if is_range { range(query, end) } else { instant(query, end) };
-        [(query, last, if is_range { "  the last hour @ 15 s" } else { "" })].into_iter().chain(merged)
-    });
-    for (query, path, over) in queries.filter(|(query, ..)| query.contains(text)) {
-        let bytes = server.get(&path);
-        let process = collector.process().id();
-        let (began, before) = (clock::monotonic(), cpu(process));
-        let mut times = Vec::new();
-        while times.len() < TRIES || began.elapsed() < PERIOD {
-            let began = clock::monotonic();
-            server.get(&path);
-            times.push(began.elapsed());
+        let paths = [(last, "at last"), (of_hour.clone(), "of the hour")];
+        for (path, when) in paths.into_iter().take(if is_range { 2 } else { 1 }) {
+            let process = collector.process().id();
+            let before = cpu(process);
+            let Measured { median, count, bytes } = measured(&mut server, &path);
+            let cpu = (cpu(process) - before) / count;
+            println!("{median:>9.2?}  {cpu:>9.2?} of CPU  {bytes:>9} bytes  {query}, {when}");
         }
-        let cpu = (cpu(process) - before) / times.len() as u32;
-        times.sort_unstable();
-        let median = times.get(times.len() / 2).copied().unwrap_or_default();
-        println!("{median:>9.2?}  {cpu:>9.2?} of CPU  {bytes:>9} bytes  {query}{over}");
+        for (address, peer) in &mut peers {
+            let Measured { median, bytes, .. } = measured(peer, &format!("{of_hour}&nocache=1"));
+            println!("{median:>9.2?}  {:>16}  {bytes:>9} bytes  {query}, of the hour, {address}", "");
+        }
     }
+}
+
+/// How long one query took.
+struct Measured {
+    median: Duration,
+    count: u32,
+    /// Of the answer.
+    bytes: usize,
+}
+
+fn measured(server: &mut Server, path: &str) -> Measured {
+    let bytes = server.get(path);
+    let began = clock::monotonic();
+    let mut times = Vec::new();
+    while times.len() < TRIES || began.elapsed() < PERIOD {
+        let began = clock::monotonic();
+        server.get(path);
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    Measured { median, count: times.len() as u32, bytes }
 }
 
 /// Of all threads of a process, those that have ended included.

@@ -22,6 +22,7 @@ pub use file::{BlockError, Tier};
 pub use reader::Summary;
 
 pub(crate) use axis::Axes;
+pub(crate) use bytes::Malformed;
 pub(crate) use cache::Cache;
 pub(crate) use catalog::{Catalog, metric_order};
 pub(crate) use column::{ENDED, Piece, Scratch, encode as encode_column, encode_pieces};

@@ -25,6 +25,8 @@ use crate::{
 pub struct Selected {
     series: Vec<(Arc<SeriesDefinition>, Range<usize>)>,
     samples: Vec<Sample>,
+    /// How many were read for these, wanted or not.
+    read: usize,
     memo: Option<Box<Memo>>,
 }
 
@@ -57,9 +59,9 @@ impl Selected {
         self.samples.capacity() * size_of::<Sample>() + self.series.capacity() * size_of::<(usize, Range<usize>)>()
     }
 
-    /// How many samples there are.
-    pub(crate) fn samples(&self) -> usize {
-        self.samples.len()
+    /// How many samples were read, wanted or not.
+    pub(crate) fn read(&self) -> usize {
+        self.read
     }
 
     /// What was selected, to be kept; what is remembered stays.
@@ -73,6 +75,7 @@ impl Selected {
     pub(super) fn clear(&mut self) {
         self.series.clear();
         self.samples.clear();
+        self.read = 0;
     }
 
     /// Remembers what of each layout is wanted, for selections of one kind on several nodes, from now on or no longer.
@@ -92,6 +95,7 @@ impl Selected {
     pub(super) fn add(&mut self, definition: &Arc<SeriesDefinition>, pick: Pick, read: impl FnOnce(&mut Vec<Sample>)) {
         let from = self.samples.len();
         read(&mut self.samples);
+        self.read += self.samples.len() - from;
         put_in_order(&mut self.samples, from);
         pick.thin(&mut self.samples, from);
         if self.samples.len() > from {

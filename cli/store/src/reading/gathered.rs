@@ -12,13 +12,12 @@ use std::{
 use belfry_common::model::SeriesDefinition;
 use rustc_hash::FxHashMap;
 
-use super::{ReadError, ReadLimits, Reduce, Visitor, parallel};
+use super::{ReadError, ReadLimits, Reduce, Source, Visitor, parallel};
 use crate::{
     NodeId, Pick,
-    block::{Axes, Block, BlockError, FoundMetric, FoundSeries, MetricIndex, PageReader, Scratch, column_resolution},
+    block::{Block, BlockError, FoundMetric, FoundSeries},
     columns::{Columns, Samples},
     head::Selected,
-    pick::Places,
     rows_of::RowsOf,
     selection::{Extent, Sample},
 };
@@ -166,7 +165,7 @@ impl Gathered {
 pub(crate) struct Cost {
     /// Decoded.
     pub(super) samples: u64,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Cost {
@@ -281,80 +280,5 @@ impl Parts {
         }
         columns.fill(newest.as_slice());
         Ok(cost)
-    }
-}
-
-/// A block that is read series by series.
-pub(crate) struct Source {
-    block: Arc<Block>,
-    /// It cannot be read, and the rest is read without it.
-    pub(crate) has_failed: bool,
-    axes: Arc<Axes>,
-    /// Of the metrics of which series were found.
-    indexes: Vec<Arc<MetricIndex>>,
-    pages: PageReader,
-    /// The axis decoded last: neighbouring series mostly share one.
-    axis: Option<Axis>,
-    scratch: Scratch,
-}
-
-/// The times of an axis, and where those are that are wanted.
-struct Axis {
-    number: u32,
-    wanted: Extent,
-    times: Vec<i64>,
-    places: Places,
-}
-
-impl Source {
-    fn new(block: &Arc<Block>, found: &[FoundMetric]) -> Result<Self, BlockError> {
-        let axes = block.axes(&*block.catalog()?)?;
-        Ok(Self::reading(block, axes, found.iter().map(|metric| Arc::clone(&metric.index)).collect()))
-    }
-
-    fn reading(block: &Arc<Block>, axes: Arc<Axes>, indexes: Vec<Arc<MetricIndex>>) -> Self {
-        let pages = PageReader::new(Arc::clone(block));
-        let (axis, scratch) = (None, Scratch::default());
-        Self { block: Arc::clone(block), has_failed: false, axes, indexes, pages, axis, scratch }
-    }
-
-    /// Another one of the same block, for another thread.
-    pub(super) fn again(&self) -> Self {
-        Self::reading(&self.block, Arc::clone(&self.axes), self.indexes.clone())
-    }
-
-    /// Appends the samples of a series that are wanted.
-    fn read(
-        &mut self,
-        (metric, number, column): (u32, u32, usize),
-        definition: &SeriesDefinition,
-        wanted: Extent,
-        (samples, cost): (&mut Columns, &mut Cost),
-    ) -> Result<(), BlockError> {
-        let malformed = || self.block.damaged("the index of a metric");
-        let Some(index) = self.indexes.get(metric as usize) else { return Ok(()) };
-        let bytes_before = self.pages.bytes();
-        for chunk in index.chunks_of(number) {
-            let axis = index.axis(chunk).ok_or_else(malformed)?;
-            let span = self.axes.span(axis).map_err(|_| malformed())?;
-            if !wanted.range.overlaps(span.first, span.last) {
-                continue;
-            }
-            let known = match self.axis.take().filter(|known| (known.number, known.wanted) == (axis, wanted)) {
-                Some(known) => known,
-                None => {
-                    let times = self.axes.times(axis).map_err(|_| self.block.damaged("its axes"))?;
-                    let places = wanted.pick.places(&times, wanted.range);
-                    Axis { number: axis, wanted, times, places }
-                }
-            };
-            let Axis { times, places, .. } = self.axis.insert(known);
-            let tier = self.block.summary().tier;
-            let resolution = column_resolution(tier, column, definition.metric.resolution);
-            self.pages.samples(index, (column, chunk), resolution, (times, places), &mut self.scratch, samples)?;
-            cost.samples += times.len() as u64;
-        }
-        cost.bytes += self.pages.bytes() - bytes_before;
-        Ok(())
     }
 }

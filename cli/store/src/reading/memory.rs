@@ -57,7 +57,7 @@ impl<T: Default + Send> Memory<'_, T> {
                 rest(node, selected);
             }
             let others = nodes.get(done..).unwrap_or_default();
-            if let Some(plan) = parallel::Plan::of(others.len(), Cost::of_memory(selected.samples()), threads) {
+            if let Some(plan) = parallel::Plan::of(others.len(), Cost::of_memory(selected.read()), threads) {
                 selected.remember(false);
                 return self.visit_on_threads(plan, others, visitor, rest);
             }

@@ -21,10 +21,12 @@ use crate::{
 mod gathered;
 mod memory;
 mod parallel;
+mod source;
 
 use memory::Memory;
 
-pub(crate) use gathered::{Buffers, Failed, Gathered, Part, Parts, Source};
+pub(crate) use gathered::{Buffers, Failed, Gathered, Part, Parts};
+pub(crate) use source::Source;
 
 /// What one read may take.
 #[derive(Debug, Clone, Copy)]
