@@ -51,8 +51,7 @@ pub(crate) fn run(
     let origin =
         Origin { journal_segment, replaced: job.sources.clone(), created: now.as_millis(), is_final: job.is_final };
     let row = Origin { created: now.as_millis(), is_final: true, ..Origin::default() };
-    let mut merge =
-        Merge { sources, tier: job.tier, is_final: job.is_final, pace, paced: 0, series: SeriesBuffer::default() };
+    let mut merge = Merge { sources, tier: job.tier, pace, paced: 0, series: SeriesBuffer::default() };
     let makes_rows = job.tier == Tier::Raw && job.is_final && blocks.iter().any(|block| !block.summary().is_final);
     if !makes_rows {
         let write = |writer: &mut BlockWriter<'_>| merge.run(writer, None).map(|()| origin);
@@ -76,7 +75,6 @@ struct Merge<'a> {
     /// In the order of their numbers.
     sources: Vec<Source>,
     tier: Tier,
-    is_final: bool,
     pace: Pace<'a>,
     paced: u64,
     series: SeriesBuffer,
@@ -153,10 +151,9 @@ impl Merge<'_> {
         let of_it = |source: &&mut Source| source.key() == Some((labels, node));
         let mut holders: Vec<&mut Source> = self.sources.iter_mut().filter(of_it).collect();
         out.series(labels, node)?;
-        // Packed for good, or not to be: then order is all that counts. Chunks of rows grow with their block.
+        // Packed for good: then order is all that counts. Chunks of rows grow with their block.
         let are_packed = self.tier == Tier::Raw && holders.iter().all(|source| source.is_final());
-        let may_copy = are_packed || !self.is_final;
-        if !(may_copy && copy(&mut holders, self.tier, out)?) {
+        if !(are_packed && copy(&mut holders, self.tier, out)?) {
             let series = &mut self.series;
             series.read(&mut holders, metric, self.tier)?;
             series.write(metric.resolution, self.tier, out)?;
