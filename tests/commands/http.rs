@@ -155,11 +155,19 @@ async fn rules_are_told_with_their_alerts() {
 async fn forms_can_be_posted_and_answers_are_packed_for_who_can_unpack_them() {
     let (collector, _) = with_readings().await;
     let form = "query=sum(test_value%7Bdevice%3D%22d0%22%7D)";
-    let head = format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}", form.len());
-    let (_, body) =
-        ask(collector.http_address(), &format!("POST /api/v1/query HTTP/1.0\r\n{head}\r\n\r\n{form}")).unwrap();
-    let answer: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(answer["data"]["result"][0]["value"][1], "1.5", "{answer}");
+    let post = |address: &str, kind: &str, body: &str| {
+        let head = format!("Content-Type: {kind}\r\nContent-Length: {}", body.len());
+        let request = format!("POST /api/v1/query{address} HTTP/1.0\r\n{head}\r\n\r\n{body}");
+        serde_json::from_slice::<Value>(&ask(collector.http_address(), &request).unwrap().1).unwrap()
+    };
+    // vmalert says that it sends JSON, and sends nothing.
+    for answer in
+        [post("", "application/x-www-form-urlencoded", form), post(&format!("?{form}"), "application/json", "")]
+    {
+        assert_eq!(answer["data"]["result"][0]["value"][1], "1.5", "{answer}");
+    }
+    let refused = post("", "application/json", "{}");
+    assert!(refused["error"].as_str().unwrap().contains("send a form"), "{refused}");
     for (coding, magic) in [("gzip", &[0x1f, 0x8b][..]), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd])] {
         let (head, body) =
             ask(collector.http_address(), &format!("GET /metrics HTTP/1.0\r\nAccept-Encoding: {coding}\r\n\r\n"))

@@ -30,13 +30,15 @@ impl<S: Sync> FromRequest<S> for Parameters {
         if parts.method == Method::POST {
             let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
             let kind = kind.split(';').next().unwrap_or_default().trim();
-            if !kind.is_empty() && !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-                let what = format!("a body of the type {kind:?} is not understood: send a form, urlencoded");
-                return Err(ApiError::new(ErrorType::BadData, what));
-            }
             let late = |_| ApiError::new(ErrorType::BadData, format!("request body: not there after {BODY_TIMEOUT:?}"));
             let body = timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES_MAX)).await.map_err(late)?;
             let body = body.map_err(|error| ApiError::new(ErrorType::BadData, format!("request body: {error}")))?;
+            // vmalert says that it sends JSON, and sends nothing.
+            let is_form = kind.is_empty() || kind.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+            if !is_form && !body.is_empty() {
+                let what = format!("a body of the type {kind:?} is not understood: send a form, urlencoded");
+                return Err(ApiError::new(ErrorType::BadData, what));
+            }
             all.extend(form_urlencoded::parse(&body).into_owned());
         }
         let query = parts.uri.query().unwrap_or_default();
