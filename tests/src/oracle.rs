@@ -11,7 +11,7 @@ use std::{
 
 use belfry_common::{
     clock,
-    model::{Batch, Epoch, Gap, Reason, Sequence, SeriesDefinition, Timestamp},
+    model::{Batch, Epoch, Gap, Identity, Reason, Sequence, SeriesDefinition, Timestamp},
 };
 use belfry_store::{Entry, LogRecord, NodeId, ReadLimits, Sample, Selected, Selection, Store, StoreOptions, Summary};
 
@@ -22,7 +22,7 @@ const MISTAKES_SHOWN: usize = 10;
 type Copies = BTreeMap<Sequence, Vec<Entry>>;
 
 /// What a sample is known by.
-type Key = (Arc<SeriesDefinition>, Timestamp);
+type Key = (Identity<Arc<SeriesDefinition>>, Timestamp);
 
 /// The samples of one node: a value's bits, or why there was none.
 type Samples = HashMap<Key, Result<u64, Reason>>;
@@ -198,7 +198,7 @@ impl Stored {
     #[must_use]
     pub fn sample_times(&self, node: u64, metric: &str) -> Vec<Timestamp> {
         let read = self.samples(node);
-        let of_metric = read.samples.keys().filter(|(series, _)| &*series.metric.name == metric);
+        let of_metric = read.samples.keys().filter(|(Identity(series), _)| &*series.metric.name == metric);
         of_metric.map(|&(_, time)| time).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
@@ -267,7 +267,7 @@ impl Stored {
 impl Read {
     fn take(&mut self, series: &Arc<SeriesDefinition>, samples: &[Sample]) {
         for sample in samples {
-            let key = (Arc::clone(series), sample.time);
+            let key = (Identity(Arc::clone(series)), sample.time);
             let value = match sample.value {
                 Ok(value) => Ok(value.to_bits()),
                 Err(Some(reason)) => Err(reason),
@@ -284,7 +284,7 @@ impl Read {
     }
 }
 
-fn name((series, time): &Key) -> String {
+fn name((Identity(series), time): &Key) -> String {
     format!("{}{:?} at {}", series.metric.name, series.label_values, time.as_millis())
 }
 
@@ -292,7 +292,7 @@ fn samples(batch: &Batch) -> impl Iterator<Item = (Key, Result<u64, Reason>)> {
     batch.ticks.iter().flat_map(|tick| {
         tick.layout.series.iter().zip(&tick.values).map(|(series, raw)| {
             let value = raw.value(series.metric.resolution).map(f64::to_bits);
-            ((Arc::clone(series), tick.time), value)
+            ((Identity(Arc::clone(series)), tick.time), value)
         })
     })
 }

@@ -35,8 +35,8 @@ pub const ANNOTATIONS_MAX: usize = 100;
 /// deadline: the engine itself reads no clock.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
-    /// Most samples held at any one time. Those of a series that is read for one selector alone pass by, one series
-    /// after the other, and do not count.
+    /// Most samples held at any one time. Those of a series that is read for one selector alone pass by, a few series
+    /// at a time, and do not count.
     pub samples_max: usize,
     /// Most series read from the store.
     pub series_max: usize,

@@ -62,7 +62,8 @@ impl ReadError {
     }
 }
 
-/// Makes values of the samples of one series, and appends them. It may be called on several threads at a time, for a series each.
+/// Makes values of the samples of one series, and appends them. It may be called on several threads at a time, for a series each, ahead of the
+/// visitor and for series that are never visited.
 pub type Reduce<'a> = &'a (dyn Fn(Samples<'_>, &mut Vec<f64>) + Sync);
 
 /// A source of series.

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
-use belfry_common::model::SeriesDefinition;
+use belfry_common::model::{Identity, SeriesDefinition};
 use belfry_promql::ReadError;
 use belfry_store::{Aggregate, Columns, Grain, NodeId, Reduce, RowsAlone, Sample, Selected, Selection, TimeRange};
 use thiserror::Error;
@@ -22,7 +22,7 @@ struct TooManyRows;
 /// Rows by their series.
 #[derive(Default)]
 struct Rows {
-    by_series: HashMap<(NodeId, Arc<SeriesDefinition>), Vec<Sample>>,
+    by_series: HashMap<(NodeId, Identity<Arc<SeriesDefinition>>), Vec<Sample>>,
     count: usize,
 }
 
@@ -54,6 +54,9 @@ impl StoreReader {
         for of_tier in &alone {
             rows.add(self, nodes, (selection, of_tier), selected)?;
         }
+        if rows.by_series.is_empty() {
+            return self.reduce_tier(nodes, selection, selected, (reduce, visitor));
+        }
         let (mut columns, mut reduced) = (Columns::default(), T::default());
         let mut visit_joined = |node, name: &str, definition: &Arc<SeriesDefinition>, mut samples: Vec<Sample>| {
             put_in_order(&mut samples);
@@ -62,7 +65,7 @@ impl StoreReader {
             visitor(node, name, definition, &reduced)
         };
         let mut visit_tier = |node, name: &str, definition: &Arc<SeriesDefinition>, samples: &Vec<Sample>| {
-            let mut joined = rows.by_series.remove(&(node, Arc::clone(definition))).unwrap_or_default();
+            let mut joined = rows.by_series.remove(&(node, Identity(Arc::clone(definition)))).unwrap_or_default();
             joined.extend_from_slice(samples);
             visit_joined(node, name, definition, joined)
         };
@@ -75,7 +78,11 @@ impl StoreReader {
         if flow.is_break() {
             return Ok(flow);
         }
-        for ((node, definition), samples) in rows.by_series {
+        let mut others: Vec<_> = rows.by_series.into_iter().collect();
+        others.sort_by(|((one, a), _), ((other, b), _)| {
+            (one, &a.0.metric.name, &a.0.label_values).cmp(&(other, &b.0.metric.name, &b.0.label_values))
+        });
+        for ((node, Identity(definition)), samples) in others {
             if visit_joined(node, name_of(nodes, node), &definition, samples).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -110,7 +117,7 @@ impl Rows {
         let range = TimeRange { after: wanted.after.max(of_rows.after), until: wanted.until.min(of_rows.until) };
         let selection = Selection { range, grain: Grain::Rows(alone.tier, Aggregate::Last), ..*selection };
         let mut add = |node, _: &str, definition: &Arc<SeriesDefinition>, samples: &Vec<Sample>| {
-            let rows = self.by_series.entry((node, Arc::clone(definition))).or_default();
+            let rows = self.by_series.entry((node, Identity(Arc::clone(definition)))).or_default();
             let before = rows.len();
             rows.extend(samples.iter().filter(|row| alone.has(row.time)));
             self.count += rows.len() - before;

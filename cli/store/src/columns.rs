@@ -118,12 +118,13 @@ impl Columns {
     /// All.
     #[must_use]
     pub fn samples(&self) -> Samples<'_> {
-        self.part(0..self.len())
+        Samples { times: &self.times, values: &self.values, may_miss: self.may_miss }
     }
 
     pub(crate) fn part(&self, range: std::ops::Range<usize>) -> Samples<'_> {
         let times = self.times.get(range.clone()).unwrap_or_default();
-        Samples { times, values: self.values.get(range).unwrap_or_default(), may_miss: self.may_miss }
+        let values = self.values.get(range).unwrap_or_default();
+        Samples { times, values, may_miss: self.may_miss && values.iter().any(|&value| is_missing(value)) }
     }
 
     /// What comes next may be earlier than what there is.

@@ -1,7 +1,7 @@
 //! From the head to blocks: tiles that are in no block yet are put together metric by metric.
 //!
 //! Nothing is decoded on the way: a tile's columns are pieces of a block's columns as they are. Only where ticks overlap, as when a clock
-//! was set back, they are merged one by one. What is written here is read back, and packed better, when the hour is over.
+//! was set back, they are merged one by one. What is written here is read back, and packed, with what follows it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},

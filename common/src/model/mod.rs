@@ -14,5 +14,5 @@ mod tick;
 pub use metric::{Kind, Metric, Resolution};
 pub use name::{NameError, NodeName, check_label_name, check_label_value, check_metric_name};
 pub use reading::{Raw, Reason};
-pub use series::{Layout, SeriesDefinition};
+pub use series::{Identity, Layout, SeriesDefinition};
 pub use tick::{Batch, BatchKey, Epoch, Gap, GapReason, Sequence, Tick, Timestamp};

@@ -1,6 +1,10 @@
 //! Which series a group of readings belongs to.
 
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    ops::Deref,
+    sync::Arc,
+};
 
 use super::Metric;
 
@@ -14,6 +18,31 @@ pub struct SeriesDefinition {
     pub metric: Arc<Metric>,
     /// One value per name in [`Metric::label_names`].
     pub label_values: Box<[Box<str>]>,
+}
+
+/// A definition as what a series is known by: its name and labels. What else is said of a metric, as its help, changes with the version of who
+/// says it, and the series is still the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<D>(pub D);
+
+impl<D: Deref<Target = SeriesDefinition>> Identity<D> {
+    fn key(&self) -> (&str, &[Box<str>], &[Box<str>]) {
+        (&self.0.metric.name, &self.0.metric.label_names, &self.0.label_values)
+    }
+}
+
+impl<D: Deref<Target = SeriesDefinition>> PartialEq for Identity<D> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl<D: Deref<Target = SeriesDefinition>> Eq for Identity<D> {}
+
+impl<D: Deref<Target = SeriesDefinition>> Hash for Identity<D> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
 }
 
 /// The series of one group in the order in which its ticks give their values.

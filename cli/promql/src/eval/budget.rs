@@ -97,6 +97,11 @@ impl<'q> Budget<'q> {
         Ok(())
     }
 
+    /// Counts bytes as held no longer.
+    pub(super) fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Relaxed);
+    }
+
     /// Counts bytes that stay until the result is dropped.
     pub(super) fn hold(self: &Rc<Self>, bytes: usize) -> Result<Held<'q>, EvalError> {
         self.keep(bytes)?;
@@ -118,7 +123,7 @@ pub(crate) struct Held<'q> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.bytes, Relaxed);
+        self.budget.release(self.bytes);
     }
 }
 

@@ -61,8 +61,12 @@ impl Evaluator<'_> {
         let ends: Vec<i64> = self.times(grid, range.offset_ms, range.at).collect();
         let budget = Rc::clone(&self.budget);
         let budget = &*budget;
+        // The values of a subquery were counted when they were made.
+        let is_selected = matches!(range.kind, RangeKind::Select { .. });
         let reduce = |samples: Samples<'_>, values: &mut Vec<f64>| {
-            budget.scan(samples.len())?;
+            if is_selected {
+                budget.scan(samples.len())?;
+            }
             let mut columns = Columns::default();
             let samples = without_stale(samples, &mut columns);
             let falls = Falls::new(samples.values());

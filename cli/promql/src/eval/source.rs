@@ -132,7 +132,7 @@ impl<'q> Sources<'q> {
     }
 
     /// Hands to `body` what `reduce` makes of each series of a selector. The series may be reduced on several threads; `body` gets them in
-    /// order.
+    /// order. What was made and not handed over yet counts as held.
     pub(super) fn reduce(
         &self,
         id: SelectId,
@@ -151,8 +151,13 @@ impl<'q> Sources<'q> {
         }
         let (budget, failure) = (&*self.budget, OnceLock::new());
         let reduce = |samples: Samples<'_>, values: &mut Vec<f64>| {
+            let mut made = || {
+                budget.read(samples.len())?;
+                reduce(samples, values)?;
+                budget.keep(size_of_val(&**values))
+            };
             if failure.get().is_none()
-                && let Err(error) = budget.read(samples.len()).and_then(|()| reduce(samples, values))
+                && let Err(error) = made()
             {
                 // Of several the first counts.
                 let _ = failure.set(error);
@@ -161,6 +166,7 @@ impl<'q> Sources<'q> {
         let mut result = self.budget.check_cancelled();
         let mut visitor = |labels: &Labels, values: &[f64]| {
             if failure.get().is_none() {
+                budget.release(size_of_val(values));
                 result = body(labels, values);
             }
             if failure.get().is_none() && result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -154,7 +154,9 @@ pub(crate) fn decode_samples(
             let readings = &scratch.readings;
             if resolution == Resolution::Float || may_miss {
                 extend(samples, (times, readings), places, |reading| coded(value(reading, resolution)));
-                samples.note_missing();
+                if may_miss {
+                    samples.note_missing();
+                }
             } else {
                 extend_with_integers(samples, (times, readings), places, (divisor, Raw::bits));
             }

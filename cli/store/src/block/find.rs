@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use belfry_common::model::{Metric, SeriesDefinition};
+use belfry_common::model::{Metric, Resolution, SeriesDefinition};
 
 use super::{
     catalog::{Catalog, MetricEntry},
@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct FoundMetric {
     pub(crate) index: Arc<MetricIndex>,
+    /// Of its readings in this block.
+    pub(crate) resolution: Resolution,
     /// In the order of the block.
     pub(crate) series: Vec<FoundSeries>,
 }
@@ -84,7 +86,7 @@ impl Block {
                 }));
             }
         }
-        Ok(FoundMetric { index, series })
+        Ok(FoundMetric { index, resolution: entry.metric.resolution, series })
     }
 }
 

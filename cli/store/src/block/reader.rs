@@ -397,7 +397,7 @@ impl PageReader {
     ) -> Result<(), BlockError> {
         let bytes = self.column(index, column, chunk)?;
         let decoded = column::decode(resolution, bytes, count, out);
-        decoded.map_err(|Malformed| self.block.damaged("a column of samples")).map(|_may_miss| ())
+        decoded.map_err(|Malformed| self.block.damaged("a column of samples")).map(drop)
     }
 }
 

@@ -19,7 +19,7 @@ pub struct CompactOptions {
     pub grace_ms: i64,
     /// Milliseconds without anything new after which late samples are merged into what is there.
     pub quiet_ms: i64,
-    /// So many blocks of an hour that goes on and that were not merged yet are: what is read most is packed, and in few pieces.
+    /// Fresh blocks of an hour that goes on, at least one, from which on they are merged: what is read most is packed, and in few pieces.
     pub fresh_max: usize,
     /// Blocks of one span that are too many: they are merged although more may come.
     pub blocks_max: usize,
@@ -97,7 +97,7 @@ fn merge_span(tier: Tier, span: Span, blocks: &[&Summary], options: &CompactOpti
     }
     // The newest of all: what they say counts, and what is made of them is newer still.
     let fresh = || blocks.iter().copied().filter(|block| block.replaced.is_empty());
-    let is_enough = !is_over && fresh().count() >= options.fresh_max;
+    let is_enough = tier == Tier::Raw && !is_over && fresh().count() >= options.fresh_max.max(1);
     is_enough.then(|| Job { tier, sources: numbers(fresh()), is_final: false })
 }
 

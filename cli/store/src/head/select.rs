@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use belfry_common::model::{SeriesDefinition, Timestamp};
+use belfry_common::model::{Identity, SeriesDefinition, Timestamp};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -202,14 +202,18 @@ pub(super) fn from_tiles(tiles: &[Tile<'_>], wanted: Wanted<'_>, found: &mut Sel
 /// Reads runs of tiles, each with a layout of its own. A series that a layout has no more ends at the beginning of that run.
 fn across_layouts<'a>(runs: &[&[Tile<'a>]], wanted: Wanted<'a>, found: &mut Selected) {
     let Selection { range, pick, .. } = *wanted.selection;
-    let places = |run: &&[Tile<'a>]| series_of(run, wanted).map(|(place, definition)| (definition, place)).collect();
-    let places: Vec<HashMap<&Arc<SeriesDefinition>, u32>> = runs.iter().map(places).collect();
+    let places = |run: &&[Tile<'a>]| {
+        series_of(run, wanted).map(|(place, definition)| (Identity(&**definition), place)).collect()
+    };
+    let places: Vec<HashMap<Identity<&SeriesDefinition>, u32>> = runs.iter().map(places).collect();
     let mut known = HashSet::new();
-    for (_, definition) in runs.iter().flat_map(|run| series_of(run, wanted)).filter(|(_, new)| known.insert(*new)) {
+    for (_, definition) in
+        runs.iter().flat_map(|run| series_of(run, wanted)).filter(|(_, new)| known.insert(Identity(&***new)))
+    {
         found.add(definition, pick, |samples| {
             let from = samples.len();
             for (run, places) in runs.iter().zip(&places) {
-                if let Some(&place) = places.get(definition) {
+                if let Some(&place) = places.get(&Identity(&**definition)) {
                     run.iter().for_each(|tile| tile.read(place, range, samples));
                 } else if let Some(time) = run.first().map(Tile::first_time).filter(|time| range.contains(*time))
                     && samples.iter().skip(from).next_back().is_some_and(|last| last.value != Err(None))

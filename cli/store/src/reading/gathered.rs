@@ -9,10 +9,10 @@ use std::{
     },
 };
 
-use belfry_common::model::SeriesDefinition;
+use belfry_common::model::{Identity, SeriesDefinition};
 use rustc_hash::FxHashMap;
 
-use super::{ReadError, ReadLimits, Reduce, Source, Visitor, parallel};
+use super::{ReadError, ReadLimits, Reduce, Source, Visitor, parallel, source::KnownAxes};
 use crate::{
     NodeId, Pick,
     block::{Block, BlockError, FoundMetric, FoundSeries},
@@ -39,7 +39,7 @@ pub(crate) type Failed<'a> = &'a (dyn Fn(&Block, BlockError) -> Result<(), Block
 /// What was found of some nodes, series by series, before it is decoded.
 #[derive(Default)]
 pub(crate) struct Gathered {
-    definitions: FxHashMap<Arc<SeriesDefinition>, u32>,
+    definitions: FxHashMap<Identity<Arc<SeriesDefinition>>, u32>,
     /// The same by address, as far as they were met there: one is mostly that of many nodes. They are kept, so that no other has the address.
     by_address: FxHashMap<usize, (Arc<SeriesDefinition>, u32)>,
     places: FxHashMap<(u32, NodeId), usize>,
@@ -67,7 +67,7 @@ impl Gathered {
             Some(&(_, number)) => number,
             None => {
                 let next = self.definitions.len() as u32;
-                let number = *self.definitions.entry(Arc::clone(definition)).or_insert(next);
+                let number = *self.definitions.entry(Identity(Arc::clone(definition))).or_insert(next);
                 self.by_address.insert(address, (Arc::clone(definition), number));
                 number
             }
@@ -204,6 +204,7 @@ pub(crate) struct Buffers {
     /// What was read last.
     pub(crate) columns: Columns,
     rows: Columns,
+    known: KnownAxes,
 }
 
 impl Parts {
@@ -225,7 +226,7 @@ impl Parts {
         if wanted.pick == Pick::Newest && rows.is_none() {
             return self.read_newest(sources, of_head, wanted, buffers, failed);
         }
-        let Buffers { columns, rows: from_rows } = buffers;
+        let Buffers { columns, rows: from_rows, known } = buffers;
         columns.clear();
         from_rows.clear();
         let mut cost = Cost::default();
@@ -235,7 +236,7 @@ impl Parts {
                 Some(rows) => (rows.aggregate.column(), &mut *from_rows),
                 None => (0, &mut *columns),
             };
-            if let Err(error) = source.read((metric, number, column), &self.definition, widened, (out, &mut cost)) {
+            if let Err(error) = source.read((metric, number, column), widened, (known, out, &mut cost)) {
                 source.has_failed = true;
                 failed(&source.block, error)?;
             }
@@ -260,7 +261,7 @@ impl Parts {
         buffers: &mut Buffers,
         failed: Failed<'_>,
     ) -> Result<Cost, ReadError> {
-        let columns = &mut buffers.columns;
+        let Buffers { columns, known, .. } = buffers;
         let mut newest: Option<Sample> = of_head.iter().next_back();
         let mut cost = Cost::default();
         for &(source, metric, number) in self.blocks.iter().rev() {
@@ -270,7 +271,7 @@ impl Parts {
                 continue;
             }
             columns.clear();
-            if let Err(error) = source.read((metric, number, 0), &self.definition, wanted, (columns, &mut cost)) {
+            if let Err(error) = source.read((metric, number, 0), wanted, (known, columns, &mut cost)) {
                 source.has_failed = true;
                 failed(&source.block, error)?;
             }

@@ -13,6 +13,11 @@ use crate::{
     selection::{Sample, Selection},
 };
 
+/// Samples of a node up to which several nodes are read at once.
+const NODE_SAMPLES_MAX: usize = 128 * 1024;
+/// Nodes that go to a thread at a time: a node may have thousands of series.
+const NODES_RUN_MAX: usize = 8;
+
 /// How memory is read.
 pub(super) struct Memory<'a, T> {
     pub(super) head: &'a Head,
@@ -39,9 +44,22 @@ impl<T: Default + Send> Memory<'_, T> {
         threads: usize,
         selected: &mut Selected,
         visitor: Visitor<'_, T>,
-        mut rest: impl FnMut(NodeId, &Selected),
+        rest: impl FnMut(NodeId, &Selected),
     ) -> Result<ControlFlow<()>, ReadError> {
         selected.remember(nodes.len() > 1);
+        let flow = self.visit_remembering(nodes, threads, selected, visitor, rest);
+        selected.remember(false);
+        flow
+    }
+
+    fn visit_remembering(
+        &self,
+        nodes: &[NodeId],
+        threads: usize,
+        selected: &mut Selected,
+        visitor: Visitor<'_, T>,
+        mut rest: impl FnMut(NodeId, &Selected),
+    ) -> Result<ControlFlow<()>, ReadError> {
         let (mut columns, mut reduced) = (Columns::default(), T::default());
         for (done, &node) in (1..).zip(nodes) {
             if self.head.select_beside_blocks(node, self.widened, selected) {
@@ -57,12 +75,12 @@ impl<T: Default + Send> Memory<'_, T> {
                 rest(node, selected);
             }
             let others = nodes.get(done..).unwrap_or_default();
-            if let Some(plan) = parallel::Plan::of(others.len(), Cost::of_memory(selected.read()), threads) {
-                selected.remember(false);
-                return self.visit_on_threads(plan, others, visitor, rest);
+            // What several threads have of nodes with so much at once would be too much.
+            let cost = Some(selected.read()).filter(|&samples| samples <= NODE_SAMPLES_MAX).map(Cost::of_memory);
+            if let Some(plan) = cost.and_then(|cost| parallel::Plan::of(others.len(), cost, threads)) {
+                return self.visit_on_threads(plan.with_run_max(NODES_RUN_MAX), others, visitor, rest);
             }
         }
-        selected.remember(false);
         Ok(ControlFlow::Continue(()))
     }
 

@@ -37,7 +37,7 @@ pub struct ReadLimits {
     pub samples: u64,
     /// Bytes from disk.
     pub bytes: u64,
-    /// Threads that decode, if there is much to decode; with 1 it is the caller alone.
+    /// Threads that read and reduce, if there is much to read; with 1 it is the caller alone.
     pub threads: usize,
 }
 
@@ -85,7 +85,7 @@ pub struct BlockStatistics {
 }
 
 /// Makes something of the samples of one series; it may have been used for another one before. It may be called on several threads at a
-/// time, for a series each.
+/// time, for a series each, ahead of the visitor and for series that are never visited.
 pub type Reduce<'a, T> = &'a (dyn Fn(Samples<'_>, &mut T) + Sync);
 
 /// Gets each series with what was made of its samples, until it breaks off.
@@ -126,7 +126,8 @@ impl Reader {
         self.shelf.rows_alone().iter().filter_map(|rows| rows.within(range)).collect()
     }
 
-    /// Visits the series of these nodes, which ascend, each once with its samples in ascending order of time, as [`Self::reduce`] does.
+    /// Visits the series of these nodes, which ascend, each once with its samples in ascending order of time; in the
+    /// order of [`Self::reduce`].
     ///
     /// # Errors
     /// [`ReadError`]; some series may have been visited by then.

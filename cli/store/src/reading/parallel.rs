@@ -1,7 +1,7 @@
 //! Work on several threads of which the results are visited on one, in order.
 //!
 //! Items go to the threads in runs, in turn, so that what stands in one page is mostly read by one of them. Each is ahead of the visitor by
-//! no more than a run.
+//! no more than a run and two groups, whether they will be visited or not.
 
 use std::{
     ops::ControlFlow,
@@ -40,6 +40,11 @@ impl Plan {
         let run = run.min(items.div_ceil(2 * threads_max.max(1)).max(1));
         let threads = threads_max.min(items.div_ceil(run));
         (is_much && threads > 1).then_some(Self { threads, run })
+    }
+
+    /// The same one with no more items in a run.
+    pub(super) fn with_run_max(self, most: usize) -> Self {
+        Self { run: self.run.min(most), ..self }
     }
 
     /// Visits what workers, one for each thread, make of items. After an error nothing more is visited.

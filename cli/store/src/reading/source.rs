@@ -2,7 +2,7 @@
 
 use std::{collections::hash_map::Entry, sync::Arc};
 
-use belfry_common::model::SeriesDefinition;
+use belfry_common::model::Resolution;
 use rustc_hash::FxHashMap;
 
 use super::gathered::Cost;
@@ -20,36 +20,37 @@ pub(crate) struct Source {
     pub(crate) has_failed: bool,
     axes: Arc<Axes>,
     /// Of the metrics of which series were found.
-    indexes: Vec<Arc<MetricIndex>>,
+    metrics: Vec<(Arc<MetricIndex>, Resolution)>,
     pages: PageReader,
-    /// The axes decoded last: neighbouring series mostly share theirs.
-    known: KnownAxes,
     scratch: Scratch,
 }
 
-/// Axes of a block with the places of what is wanted.
-#[derive(Default)]
-struct KnownAxes {
+/// Axes that one thread has read, with the places of what is wanted. Neighbouring series mostly share theirs, and have several in a block.
+#[derive(Debug, Default)]
+pub(super) struct KnownAxes {
     wanted: Option<Extent>,
-    by_number: FxHashMap<u32, Axis>,
+    /// By block and number.
+    axes: FxHashMap<(u64, u32), Axis>,
     times: usize,
 }
 
 /// The times of an axis, and where those are that are wanted.
+#[derive(Debug)]
 struct Axis {
     times: Vec<i64>,
     places: Places,
 }
 
-/// Times of axes that are kept: half a megabyte for each block and thread.
-const KNOWN_TIMES_MAX: usize = 64 * 1024;
+/// Times of axes that a thread keeps: 8 MiB.
+const KNOWN_TIMES_MAX: usize = 1024 * 1024;
 
 impl KnownAxes {
-    fn get(&mut self, axes: &Axes, number: u32, wanted: Extent) -> Result<&Axis, Malformed> {
-        if self.wanted != Some(wanted) || self.times > KNOWN_TIMES_MAX {
+    fn get(&mut self, block: u64, axes: &Axes, number: u32, wanted: Extent) -> Result<&Axis, Malformed> {
+        let is_known = self.wanted == Some(wanted) && self.axes.contains_key(&(block, number));
+        if !is_known && (self.wanted != Some(wanted) || self.times > KNOWN_TIMES_MAX) {
             *self = Self { wanted: Some(wanted), ..Self::default() };
         }
-        match self.by_number.entry(number) {
+        match self.axes.entry((block, number)) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let times = axes.times(number)?;
@@ -64,30 +65,33 @@ impl KnownAxes {
 impl Source {
     pub(super) fn new(block: &Arc<Block>, found: &[FoundMetric]) -> Result<Self, BlockError> {
         let axes = block.axes(&*block.catalog()?)?;
-        Ok(Self::reading(block, axes, found.iter().map(|metric| Arc::clone(&metric.index)).collect()))
+        Ok(Self::reading(
+            block,
+            axes,
+            found.iter().map(|metric| (Arc::clone(&metric.index), metric.resolution)).collect(),
+        ))
     }
 
-    fn reading(block: &Arc<Block>, axes: Arc<Axes>, indexes: Vec<Arc<MetricIndex>>) -> Self {
+    fn reading(block: &Arc<Block>, axes: Arc<Axes>, metrics: Vec<(Arc<MetricIndex>, Resolution)>) -> Self {
         let pages = PageReader::new(Arc::clone(block));
-        let (known, scratch) = (KnownAxes::default(), Scratch::default());
-        Self { block: Arc::clone(block), has_failed: false, axes, indexes, pages, known, scratch }
+        let scratch = Scratch::default();
+        Self { block: Arc::clone(block), has_failed: false, axes, metrics, pages, scratch }
     }
 
     /// Another one of the same block, for another thread.
     pub(super) fn again(&self) -> Self {
-        Self::reading(&self.block, Arc::clone(&self.axes), self.indexes.clone())
+        Self::reading(&self.block, Arc::clone(&self.axes), self.metrics.clone())
     }
 
     /// Appends the samples of a series that are wanted.
     pub(super) fn read(
         &mut self,
         (metric, number, column): (u32, u32, usize),
-        definition: &SeriesDefinition,
         wanted: Extent,
-        (samples, cost): (&mut Columns, &mut Cost),
+        (known, samples, cost): (&mut KnownAxes, &mut Columns, &mut Cost),
     ) -> Result<(), BlockError> {
         let malformed = || self.block.damaged("the index of a metric");
-        let Some(index) = self.indexes.get(metric as usize) else { return Ok(()) };
+        let Some((index, resolution)) = self.metrics.get(metric as usize) else { return Ok(()) };
         let bytes_before = self.pages.bytes();
         for chunk in index.chunks_of(number) {
             let axis = index.axis(chunk).ok_or_else(malformed)?;
@@ -95,11 +99,11 @@ impl Source {
             if !wanted.range.overlaps(span.first, span.last) {
                 continue;
             }
-            let known = self.known.get(&self.axes, axis, wanted);
+            let known = known.get(self.block.number(), &self.axes, axis, wanted);
             let axis = known.map_err(|Malformed| self.block.damaged("its axes"))?;
             let Axis { times, places } = axis;
             let tier = self.block.summary().tier;
-            let resolution = column_resolution(tier, column, definition.metric.resolution);
+            let resolution = column_resolution(tier, column, *resolution);
             self.pages.samples(index, (column, chunk), resolution, (times, places), &mut self.scratch, samples)?;
             cost.samples += times.len() as u64;
         }

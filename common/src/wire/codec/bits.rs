@@ -92,7 +92,6 @@ impl<'a> BitReader<'a> {
     }
 
     /// As [`Self::refill_at_end`], of fewer than eight bytes in all.
-    #[cold]
     fn refill_from_few(&mut self, room: u32) {
         for _ in 0..room {
             let Some(&byte) = self.bytes.get(self.at) else { return };

@@ -104,7 +104,7 @@ fn read_column(block: &Arc<Block>, selection: &Selection<'_>, column: usize) -> 
     let axes = block.axes(&catalog)?;
     let mut pages = PageReader::new(Arc::clone(block));
     let mut content = Content::new();
-    for FoundMetric { index, series } in block.find(selection, None)? {
+    for FoundMetric { index, series, .. } in block.find(selection, None)? {
         for FoundSeries { definition, node, number } in series {
             let (mut times, mut readings) = (Vec::new(), Vec::new());
             for chunk in index.chunks_of(number) {
