@@ -108,14 +108,14 @@ impl Gathered {
     pub(super) fn visit<T: Default + Send>(
         mut self,
         part: Part<'_>,
-        limits: ReadLimits,
+        (spent, threads): (&Spent, usize),
         failed: Failed<'_>,
         (reduce, visitor): (Reduce<'_, T>, Visitor<'_, T>),
     ) -> Result<ControlFlow<()>, ReadError> {
         // What stands in one page is read together.
         self.series.sort_by_key(|parts| parts.blocks.first().copied());
         let Self { series, mut sources, of_head: all_of_head, .. } = self;
-        let (spent, mut buffers, mut reduced) = (Spent::new(limits), Buffers::default(), T::default());
+        let (mut buffers, mut reduced) = (Buffers::default(), T::default());
         for (done, parts) in (1..).zip(&series) {
             let of_head = parts.of_head(&all_of_head);
             let cost = parts.read(&mut sources, of_head, part, &mut buffers, failed)?;
@@ -128,11 +128,11 @@ impl Gathered {
                 }
             }
             let rest = series.get(done..).unwrap_or_default();
-            if let Some(plan) = parallel::Plan::of(rest.len(), cost, limits.threads) {
+            if let Some(plan) = parallel::Plan::of(rest.len(), cost, threads) {
                 let worker = || {
                     let mut sources: Vec<Source> = sources.iter().map(Source::again).collect();
                     let mut buffers = Buffers::default();
-                    let (spent, all_of_head) = (&spent, &all_of_head);
+                    let all_of_head = &all_of_head;
                     move |parts: &Parts| {
                         spent.add(parts.read(
                             &mut sources,
@@ -177,14 +177,14 @@ impl Cost {
 
 /// What a read has taken so far, and may take.
 #[derive(Debug)]
-struct Spent {
+pub(super) struct Spent {
     samples: AtomicU64,
     bytes: AtomicU64,
     limits: ReadLimits,
 }
 
 impl Spent {
-    fn new(limits: ReadLimits) -> Self {
+    pub(super) fn new(limits: ReadLimits) -> Self {
         Self { samples: AtomicU64::new(0), bytes: AtomicU64::new(0), limits }
     }
 

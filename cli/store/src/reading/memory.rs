@@ -15,6 +15,8 @@ use crate::{
 
 /// Samples of a node up to which several nodes are read at once.
 const NODE_SAMPLES_MAX: usize = 128 * 1024;
+/// Samples of memory that blocks have not, of several nodes together, beyond which the next nodes wait until these are done: 64 MiB.
+const REST_SAMPLES_MAX: usize = if cfg!(test) { 100 } else { 4 * 1024 * 1024 };
 /// Nodes that go to a thread at a time: a node may have thousands of series.
 const NODES_RUN_MAX: usize = 8;
 
@@ -37,7 +39,8 @@ enum Found<T> {
 }
 
 impl<T: Default + Send> Memory<'_, T> {
-    /// Visits the series of nodes of which memory has all, node by node, and gives what it has of others to `rest`.
+    /// Visits the series of nodes of which memory has all, node by node, and gives what it has of others to `rest`. Says how many nodes it has
+    /// done: not all, if that would be too much for `rest`.
     pub(super) fn visit(
         &self,
         nodes: &[NodeId],
@@ -45,7 +48,7 @@ impl<T: Default + Send> Memory<'_, T> {
         selected: &mut Selected,
         visitor: Visitor<'_, T>,
         rest: impl FnMut(NodeId, &Selected),
-    ) -> Result<ControlFlow<()>, ReadError> {
+    ) -> Result<(ControlFlow<()>, usize), ReadError> {
         selected.remember(nodes.len() > 1);
         let flow = self.visit_remembering(nodes, threads, selected, visitor, rest);
         selected.remember(false);
@@ -59,7 +62,8 @@ impl<T: Default + Send> Memory<'_, T> {
         selected: &mut Selected,
         visitor: Visitor<'_, T>,
         mut rest: impl FnMut(NodeId, &Selected),
-    ) -> Result<ControlFlow<()>, ReadError> {
+    ) -> Result<(ControlFlow<()>, usize), ReadError> {
+        let mut of_rest = 0;
         let (mut columns, mut reduced) = (Columns::default(), T::default());
         for (done, &node) in (1..).zip(nodes) {
             if self.head.select_beside_blocks(node, self.widened, selected) {
@@ -67,21 +71,27 @@ impl<T: Default + Send> Memory<'_, T> {
                     if self.fill(&mut columns, samples) {
                         (self.reduce)(columns.samples(), &mut reduced);
                         if visitor(node, definition, &reduced).is_break() {
-                            return Ok(ControlFlow::Break(()));
+                            return Ok((ControlFlow::Break(()), done));
                         }
                     }
                 }
             } else {
                 rest(node, selected);
+                of_rest += selected.read();
+                if of_rest >= REST_SAMPLES_MAX {
+                    return Ok((ControlFlow::Continue(()), done));
+                }
             }
             let others = nodes.get(done..).unwrap_or_default();
+            let others = others.get(..REST_SAMPLES_MAX / selected.read().max(1)).unwrap_or(others);
             // What several threads have of nodes with so much at once would be too much.
             let cost = Some(selected.read()).filter(|&samples| samples <= NODE_SAMPLES_MAX).map(Cost::of_memory);
             if let Some(plan) = cost.and_then(|cost| parallel::Plan::of(others.len(), cost, threads)) {
-                return self.visit_on_threads(plan.with_run_max(NODES_RUN_MAX), others, visitor, rest);
+                let flow = self.visit_on_threads(plan.with_run_max(NODES_RUN_MAX), others, visitor, rest)?;
+                return Ok((flow, done + others.len()));
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok((ControlFlow::Continue(()), nodes.len()))
     }
 
     fn visit_on_threads(

@@ -25,6 +25,8 @@ mod source;
 
 use memory::Memory;
 
+use gathered::Spent;
+
 pub(crate) use gathered::{Buffers, Failed, Gathered, Part, Parts};
 pub(crate) use source::Source;
 
@@ -144,7 +146,7 @@ impl Reader {
     }
 
     /// Visits the series of these nodes, which ascend, each once with what is made of its samples where they are read, on several threads if
-    /// it is much: first those of nodes of which memory has all, node by node, then the others. `selected` is memory to be used again.
+    /// it is much: nodes of which memory has all one by one, the others together, unless they are too many. `selected` is memory to be used again.
     ///
     /// # Errors
     /// [`ReadError`]; some series may have been visited by then.
@@ -158,29 +160,41 @@ impl Reader {
     ) -> Result<ControlFlow<()>, ReadError> {
         let rows = RowsOf::of(selection);
         let widened = rows.map_or(*selection, |rows| rows.widened(selection));
-        let mut gathered = Gathered::default();
-        let mut elsewhere = Vec::new();
         let memory = Memory { head: &self.head, rows, selection, widened: &widened, reduce };
-        let flow = memory.visit(nodes, limits.threads, selected, visitor, |node, rest| {
-            elsewhere.push(node);
-            gathered.add_head(node, rest);
-        })?;
-        if flow.is_break() || elsewhere.is_empty() {
-            return Ok(flow);
-        }
-        let blocks = self.shelf.blocks();
-        let hours = rows.map(|rows| rows.hours(&blocks)).unwrap_or_default();
-        let wanted = blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)).collect();
-        for block in in_order_of_time(wanted) {
-            let found = block.find(selection, Some(&elsewhere)).and_then(|found| gathered.add_block(block, &found));
-            found.map_err(|error| self.quarantined(block, error))?;
-            if gathered.from_disk > limits.series {
-                return Err(ReadError::Limit { what: "series", limit: limits.series });
+        let failed = |block: &Block, error| Err(self.quarantined(block, error));
+        let (spent, mut from_disk) = (Spent::new(limits), 0);
+        let mut left = nodes;
+        while !left.is_empty() {
+            let mut gathered = Gathered::default();
+            let mut elsewhere = Vec::new();
+            let (flow, done) = memory.visit(left, limits.threads, selected, visitor, |node, rest| {
+                elsewhere.push(node);
+                gathered.add_head(node, rest);
+            })?;
+            left = left.get(done..).unwrap_or_default();
+            if flow.is_break() {
+                return Ok(flow);
+            }
+            if elsewhere.is_empty() {
+                continue;
+            }
+            let blocks = self.shelf.blocks();
+            let hours = rows.map(|rows| rows.hours(&blocks)).unwrap_or_default();
+            let wanted = blocks.iter().filter(|block| is_wanted(block, &widened, rows, &hours)).collect();
+            for block in in_order_of_time(wanted) {
+                let found = block.find(selection, Some(&elsewhere)).and_then(|found| gathered.add_block(block, &found));
+                found.map_err(|error| self.quarantined(block, error))?;
+                if from_disk + gathered.from_disk > limits.series {
+                    return Err(ReadError::Limit { what: "series", limit: limits.series });
+                }
+            }
+            from_disk += gathered.from_disk;
+            let part = Part { wanted: selection.extent(), widened: widened.extent(), rows, hours: &hours };
+            if gathered.visit(part, (&spent, limits.threads), &failed, (reduce, visitor))?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
-        let part = Part { wanted: selection.extent(), widened: widened.extent(), rows, hours: &hours };
-        let failed = |block: &Block, error| Err(self.quarantined(block, error));
-        gathered.visit(part, limits, &failed, (reduce, visitor))
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Takes a block out of service if it is damaged.
