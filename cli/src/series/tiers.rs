@@ -64,17 +64,11 @@ impl StoreReader {
             reduce(columns.samples(), &mut reduced);
             visitor(node, name, definition, &reduced)
         };
-        let mut visit_tier = |node, name: &str, definition: &Arc<SeriesDefinition>, samples: &Vec<Sample>| {
+        let flow = self.visit_tier(nodes, selection, selected, &mut |node, name, definition, samples| {
             let mut joined = rows.by_series.remove(&(node, Identity(Arc::clone(definition)))).unwrap_or_default();
             joined.extend_from_slice(samples);
             visit_joined(node, name, definition, joined)
-        };
-        let flow = self.reduce_tier(
-            nodes,
-            selection,
-            selected,
-            (&|samples, copies| samples.copy_to(copies), &mut visit_tier),
-        )?;
+        })?;
         if flow.is_break() {
             return Ok(flow);
         }
@@ -88,6 +82,16 @@ impl StoreReader {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn visit_tier(
+        &self,
+        nodes: &[(NodeId, Arc<str>)],
+        selection: &Selection<'_>,
+        selected: &mut Selected,
+        visitor: NamedVisitor<'_, Vec<Sample>>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        self.reduce_tier(nodes, selection, selected, (&|samples, copies| samples.copy_to(copies), visitor))
     }
 
     fn reduce_tier<T: Default + Send>(
@@ -116,15 +120,13 @@ impl Rows {
         let (wanted, of_rows) = (selection.range, alone.range());
         let range = TimeRange { after: wanted.after.max(of_rows.after), until: wanted.until.min(of_rows.until) };
         let selection = Selection { range, grain: Grain::Rows(alone.tier, Aggregate::Last), ..*selection };
-        let mut add = |node, _: &str, definition: &Arc<SeriesDefinition>, samples: &Vec<Sample>| {
+        let flow = reader.visit_tier(nodes, &selection, selected, &mut |node, _, definition, samples| {
             let rows = self.by_series.entry((node, Identity(Arc::clone(definition)))).or_default();
             let before = rows.len();
             rows.extend(samples.iter().filter(|row| alone.has(row.time)));
             self.count += rows.len() - before;
             if self.count > ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let flow =
-            reader.reduce_tier(nodes, &selection, selected, (&|samples, copies| samples.copy_to(copies), &mut add))?;
+        })?;
         if flow.is_break() { Err(ReadError::new(TooManyRows)) } else { Ok(()) }
     }
 }

@@ -134,13 +134,8 @@ impl Gathered {
                     let mut buffers = Buffers::default();
                     let all_of_head = &all_of_head;
                     move |parts: &Parts| {
-                        spent.add(parts.read(
-                            &mut sources,
-                            parts.of_head(all_of_head),
-                            part,
-                            &mut buffers,
-                            failed,
-                        )?)?;
+                        let of_head = parts.of_head(all_of_head);
+                        spent.add(parts.read(&mut sources, of_head, part, &mut buffers, failed)?)?;
                         let samples = buffers.columns.samples();
                         let reduced = || {
                             let mut reduced = T::default();

@@ -65,11 +65,8 @@ impl KnownAxes {
 impl Source {
     pub(super) fn new(block: &Arc<Block>, found: &[FoundMetric]) -> Result<Self, BlockError> {
         let axes = block.axes(&*block.catalog()?)?;
-        Ok(Self::reading(
-            block,
-            axes,
-            found.iter().map(|metric| (Arc::clone(&metric.index), metric.resolution)).collect(),
-        ))
+        let metrics = found.iter().map(|metric| (Arc::clone(&metric.index), metric.resolution));
+        Ok(Self::reading(block, axes, metrics.collect()))
     }
 
     fn reading(block: &Arc<Block>, axes: Arc<Axes>, metrics: Vec<(Arc<MetricIndex>, Resolution)>) -> Self {
@@ -99,9 +96,8 @@ impl Source {
             if !wanted.range.overlaps(span.first, span.last) {
                 continue;
             }
-            let known = known.get(self.block.number(), &self.axes, axis, wanted);
-            let axis = known.map_err(|Malformed| self.block.damaged("its axes"))?;
-            let Axis { times, places } = axis;
+            let axis = known.get(self.block.number(), &self.axes, axis, wanted);
+            let Axis { times, places } = axis.map_err(|Malformed| self.block.damaged("its axes"))?;
             let tier = self.block.summary().tier;
             let resolution = column_resolution(tier, column, *resolution);
             self.pages.samples(index, (column, chunk), resolution, (times, places), &mut self.scratch, samples)?;

@@ -384,3 +384,5 @@ mod model;
 mod encrypted;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod series;
