@@ -46,10 +46,16 @@ const NOT_OURS: [&str; 11] = [
 const LABELS_ADDED: [(&str, &str); 2] = [("node_disk_info", "rotational"), ("node_network_info", "adminstate")];
 /// node_exporter says -125000 for a speed that is unknown; the agent says nothing.
 const SPEED: &str = "node_network_speed_bytes";
-/// What the agent itself has while it looks: open files, its program in memory, sockets of its runtime.
-const OWN: [(&str, f64); 3] =
-    [("node_filefd_allocated", 100.0), ("node_memory_Mapped_bytes", 64e6), ("node_sockstat_sockets_used", 8.0)];
-const TRIES: u32 = 20;
+/// What the agent itself adds while it looks: open files, stacks, pages and threads that sample at once, sockets of its runtime.
+const OWN: [(&str, f64); 6] = [
+    ("node_filefd_allocated", 100.0),
+    ("node_memory_KernelStack_bytes", 256e3),
+    ("node_memory_Mapped_bytes", 64e6),
+    ("node_memory_PageTables_bytes", 512e3),
+    ("node_procs_running", 4.0),
+    ("node_sockstat_sockets_used", 8.0),
+];
+const TRIES: u32 = 200;
 /// Of a gauge that moves between two readings.
 const TOLERANCE: f64 = 0.01;
 /// Hundredths of a second are what the kernel counts in; both round.
@@ -171,7 +177,7 @@ fn compare(
             continue;
         }
         match ours.get(series) {
-            Some(&value) if is_between(value, (first, last), slack(name, first, before)) => {
+            Some(&value) if agrees(name, value, (first, last), before) => {
                 agreed.insert(series.clone());
             }
             Some(_) if agreed.contains(series) => {}
@@ -190,14 +196,8 @@ fn compare(
     wrong
 }
 
-fn slack(name: &str, value: f64, scrape: &Scrape) -> f64 {
-    if scrape.counters.contains(name) {
-        return COUNTER_TOLERANCE;
-    }
-    let own = OWN.into_iter().find_map(|(known, own)| (known == name).then_some(own));
-    own.unwrap_or(0.0) + TOLERANCE * value.abs()
-}
-
-fn is_between(value: f64, (first, last): (f64, f64), slack: f64) -> bool {
-    value >= first.min(last) - slack && value <= first.max(last) + slack
+fn agrees(name: &str, value: f64, (first, last): (f64, f64), scrape: &Scrape) -> bool {
+    let slack = if scrape.counters.contains(name) { COUNTER_TOLERANCE } else { TOLERANCE * first.abs() };
+    let own = OWN.into_iter().find_map(|(known, own)| (known == name).then_some(own)).unwrap_or(0.0);
+    value >= first.min(last) - slack && value <= first.max(last) + slack + own
 }
