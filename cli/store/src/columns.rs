@@ -213,10 +213,10 @@ impl Columns {
                 self.times.push(time);
                 self.values.push(value);
             }
-            // Of two of one time the later counts.
-            early.next_if(|(early, _)| *early == time);
+            // Of two of one time the later counts, unless it is an end.
+            let same = early.next_if(|(early, _)| *early == time).filter(|_| decoded(value) == Err(None));
             self.times.push(time);
-            self.values.push(value);
+            self.values.push(same.map_or(value, |(_, same)| same));
         }
         let (times, values): (Vec<i64>, Vec<f64>) = early.unzip();
         self.times.extend(times);
@@ -274,7 +274,10 @@ mod tests {
         ) {
             let (mut columns, mut samples) = (Columns::default(), Vec::new());
             for (number, (start, count, step)) in (0..).zip(runs) {
-                let run: Vec<Sample> = (0..count).map(|nth| at(start + nth * step, f64::from(number))).collect();
+                let ended = |sample: Sample| if sample.time.as_millis() % 7 == 0 { Sample { value: Err(None), ..sample } } else { sample };
+                let sample = |nth| at(start + nth * step, f64::from(number));
+                let run: Vec<Sample> =
+                    (0..count).map(sample).map(|sample| if number % 2 == 0 { ended(sample) } else { sample }).collect();
                 columns.begin_run();
                 run.iter().for_each(|sample| columns.push(sample));
                 samples.extend(run);

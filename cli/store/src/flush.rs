@@ -244,10 +244,11 @@ impl PartialOrd for Key<'_> {
     }
 }
 
-/// All readings of one series, by time.
+/// All readings of one series, by time. Where it goes on in another group it has not ended.
 fn merged(rows: &[Row<'_>], parts: &[Part]) -> BTreeMap<i64, Raw> {
     let mut readings = BTreeMap::new();
-    for Row { definition, source, .. } in rows {
+    let mut ends = BTreeMap::new();
+    for (group, Row { definition, source, .. }) in rows.iter().enumerate() {
         let (part, stretches) = match source {
             Source::Pieces { part, place } => {
                 let tiles = parts.get(*part as usize).map_or(0, |part| part.tiles.len());
@@ -263,18 +264,23 @@ fn merged(rows: &[Row<'_>], parts: &[Part]) -> BTreeMap<i64, Raw> {
                         let column = Column::new(definition.metric.resolution, tile.column(place));
                         let Ok(mut column) = column else { continue };
                         // What this process encoded it can decode.
-                        let values = iter::from_fn(|| column.next_reading().ok());
+                        let values = iter::from_fn(|| Some((column.next_reading().ok()?, group)));
                         readings.extend(tile.times().map(Timestamp::as_millis).zip(values));
                     }
-                    // Unless another layout has it at that very time.
                     None => {
-                        readings.entry(tile.first_time().as_millis()).or_insert(ENDED);
+                        ends.insert(tile.first_time().as_millis(), group);
                     }
                 }
             }
         }
     }
-    readings
+    for (time, group) in ends {
+        let before = readings.range(..=time).next_back();
+        if before.is_none_or(|(&before, &(_, of))| before < time && of == group) {
+            readings.insert(time, (ENDED, group));
+        }
+    }
+    readings.into_iter().map(|(time, (reading, _))| (time, reading)).collect()
 }
 
 /// A part's tiles, as many together as one chunk may have ticks: a node can send any number of ticks in an hour.

@@ -145,7 +145,8 @@ pub struct Sample {
 /// Nodes in ascending order, or all.
 pub(crate) type Nodes<'a> = Option<&'a [NodeId]>;
 
-/// Puts samples that came late in their place; of two at one time the one that came last counts.
+/// Puts samples that came late in their place; of two at one time the one that came last counts, and an end only if it is alone: what goes
+/// on elsewhere, as with another layout, has not ended.
 ///
 /// What is read block by block are a few runs, each in order, of which most overlap no other: a merged block comes after smaller ones that
 /// are newer, and memory has the end of what is on disk. Only runs that do overlap are sorted.
@@ -193,7 +194,7 @@ fn joined(runs: &mut [Run<'_>], samples: &mut Vec<Sample>) {
     }
     runs.sort_by_key(|run| run.place);
     let mut mixed: Vec<Sample> = runs.iter().flat_map(|run| run.samples).copied().collect();
-    mixed.sort_by_key(|sample| sample.time);
+    mixed.sort_by_key(|sample| (sample.time, sample.value != Err(None)));
     mixed.reverse();
     mixed.dedup_by_key(|sample| sample.time);
     samples.extend(mixed.into_iter().rev());
@@ -213,20 +214,23 @@ mod tests {
             runs in proptest::collection::vec((0_i64..60, 1_i64..12, 1_i64..3), 0..8),
             kept in 0_usize..3,
         ) {
-            let sample = |time: i64, value: usize| Sample { time: Timestamp::from_millis(time), value: Ok(value as f64) };
+            // Some ends, which count only where nothing else is said of their time.
+            let value = |time: i64, number: usize| if (time as usize + number).is_multiple_of(5) { Err(None) } else { Ok(number as f64) };
+            let sample = |time: i64, number| Sample { time: Timestamp::from_millis(time), value: value(time, number) };
             let mut samples: Vec<Sample> = (0..kept).map(|at| sample(500 + at as i64, 0)).collect();
             let mut expected = BTreeMap::new();
             for (number, (start, count, step)) in (1..).zip(runs) {
                 for time in (0..count).map(|at| start + at * step) {
                     samples.push(sample(time, number));
-                    expected.insert(time, number);
+                    if !expected.contains_key(&time) || value(time, number) != Err(None) {
+                        expected.insert(time, value(time, number));
+                    }
                 }
             }
             put_in_order(&mut samples, kept);
-            let seen: Vec<(i64, f64)> =
-                samples.iter().skip(kept).map(|sample| (sample.time.as_millis(), sample.value.unwrap())).collect();
-            let expected: Vec<(i64, f64)> = expected.into_iter().map(|(time, number)| (time, number as f64)).collect();
-            prop_assert_eq!(seen, expected);
+            let seen: Vec<_> =
+                samples.iter().skip(kept).map(|sample| (sample.time.as_millis(), sample.value)).collect();
+            prop_assert_eq!(seen, expected.into_iter().collect::<Vec<_>>());
         }
     }
 }

@@ -235,6 +235,9 @@ impl NodeHead {
                 .for_each(|group| group.select(wanted, found)),
             None => self.groups.values().for_each(|group| group.select(wanted, found)),
         }
+        if self.metrics.may_be_shared(wanted.metric) {
+            found.join_same(selection.pick);
+        }
         found.put_memo(memo);
     }
 }
@@ -244,6 +247,8 @@ impl NodeHead {
 struct MetricIndex {
     /// Hashes of names, with the groups, in ascending order. There may be some that are in no tile any more.
     pairs: Vec<(u64, u16)>,
+    /// Whether several groups may have series of one metric.
+    is_one_shared: bool,
     /// How many there were when it was last made anew.
     made_with: usize,
 }
@@ -253,6 +258,11 @@ impl MetricIndex {
         let from = self.pairs.partition_point(|&(hash, _)| hash < metric.hash());
         let found = self.pairs.iter().skip(from).take_while(move |(hash, _)| *hash == metric.hash());
         found.map(|&(_, group)| group)
+    }
+
+    /// Whether several groups may have series of the metric, or of any.
+    fn may_be_shared(&self, metric: Option<MetricKey<'_>>) -> bool {
+        metric.map_or(self.is_one_shared, |metric| self.groups_of(metric).nth(1).is_some())
     }
 
     /// Takes in the layouts of what came last of a group. What has gone is let go of once it may be the larger part.
@@ -274,6 +284,7 @@ impl MetricIndex {
     fn tidy(&mut self) {
         self.pairs.sort_unstable();
         self.pairs.dedup();
+        self.is_one_shared = self.pairs.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0));
     }
 }
 

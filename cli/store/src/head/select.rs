@@ -91,6 +91,35 @@ impl Selected {
         self.memo = memo;
     }
 
+    /// Makes one series of those that several groups have: an agent of another version may have moved it. Where it goes on in another
+    /// group it has not ended.
+    pub(super) fn join_same(&mut self, pick: Pick) {
+        let mut places: FxHashMap<Identity<&SeriesDefinition>, usize> = FxHashMap::default();
+        let mut same: Vec<Vec<usize>> = Vec::new();
+        for (at, (definition, _)) in self.series.iter().enumerate() {
+            let next = same.len();
+            let place = *places.entry(Identity(&**definition)).or_insert(next);
+            match same.get_mut(place) {
+                Some(others) => others.push(at),
+                None => same.push(vec![at]),
+            }
+        }
+        if same.len() == self.series.len() {
+            return;
+        }
+        let found = self.take();
+        self.read = found.read;
+        for places in same {
+            let parts = || places.iter().filter_map(|&at| found.series.get(at));
+            let Some((definition, _)) = parts().next() else { continue };
+            let from = self.samples.len();
+            let of_parts = parts().map(|(_, range)| found.samples.get(range.clone()).unwrap_or_default());
+            join(of_parts, &mut self.samples);
+            pick.thin(&mut self.samples, from);
+            self.series.push((Arc::clone(definition), from..self.samples.len()));
+        }
+    }
+
     /// Adds a series with the wanted ones of the samples that `read` appends; without any it is not added.
     pub(super) fn add(&mut self, definition: &Arc<SeriesDefinition>, pick: Pick, read: impl FnOnce(&mut Vec<Sample>)) {
         let from = self.samples.len();
@@ -102,6 +131,23 @@ impl Selected {
             self.series.push((Arc::clone(definition), from..self.samples.len()));
         }
     }
+}
+
+/// Appends what groups have of one series, each in order. An end counts if what comes before it is of the same group; of two samples of
+/// one time the last group's does.
+fn join<'a>(groups: impl Iterator<Item = &'a [Sample]>, samples: &mut Vec<Sample>) {
+    let mut all: Vec<(usize, Sample)> =
+        groups.enumerate().flat_map(|(group, samples)| samples.iter().map(move |&sample| (group, sample))).collect();
+    all.sort_by_key(|(_, sample)| sample.time);
+    let mut joined: Vec<(usize, Sample)> = Vec::with_capacity(all.len());
+    for (group, sample) in all {
+        match joined.last_mut() {
+            Some((before, _)) if sample.value == Err(None) && *before != group => {}
+            Some((before, last)) if last.time == sample.time => (*before, *last) = (group, sample),
+            _ => joined.push((group, sample)),
+        }
+    }
+    samples.extend(joined.into_iter().map(|(_, sample)| sample));
 }
 
 /// A selection with its metric's name hashed.

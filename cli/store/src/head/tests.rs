@@ -120,6 +120,32 @@ fn a_series_ends_when_its_device_goes_and_comes_back_with_it() {
 }
 
 #[test]
+fn a_series_that_moves_to_another_group_is_one() {
+    let head = head(1000, usize::MAX);
+    let moved = Arc::new(Layout { group: 2, ..(*layout(&["a", "b"])).clone() });
+    let without = layout(&["b"]);
+    apply(&head, &layout(&["a", "b"]), 1, 1);
+    apply(&head, &layout(&["a", "b"]), 5, 5);
+    apply(&head, &moved, 7, 7);
+    // Here it would have ended, did it not go on elsewhere.
+    apply(&head, &without, 8, 8);
+    let all = [(1, Some(1)), (5, Some(5)), (7, Some(7))];
+    assert_eq!(read(&head, "a", 0, 9, Pick::All), all);
+    assert_eq!(read(&head, "a", 0, 9, Pick::Newest), all[2..]);
+    assert_eq!(read(&head, "a", 0, 5, Pick::Newest), all[1..2]);
+    let steps = Pick::EachStep { end: Timestamp::from_millis(9000), step_ms: 3000 };
+    assert_eq!(read(&head, "a", 0, 9, steps), all);
+    assert_eq!(read(&head, "b", 0, 9, Pick::All), [all.as_slice(), &[(8, Some(8))]].concat());
+    // There it ends.
+    apply(&head, &Arc::new(Layout { group: 2, ..(*without).clone() }), 9, 9);
+    assert_eq!(read(&head, "a", 0, 9, Pick::All), [all.as_slice(), &[(9, None)]].concat());
+    let everything = Selection { range: TimeRange::ALL, ..Selection::ALL };
+    let mut found = Selected::default();
+    head.select(NodeId(1), &everything, &mut found);
+    assert_eq!(found.iter().count(), 4, "two metrics of two devices: {found:?}");
+}
+
+#[test]
 fn late_ticks_are_read_in_their_place_and_do_not_become_the_newest() {
     let (head, layout) = (head(1000, usize::MAX), layout(&["a"]));
     for second in [1, 2, 10, 11, 3, 4, 12, 5, 6, 13] {

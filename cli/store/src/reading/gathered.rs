@@ -270,8 +270,11 @@ impl Parts {
                 source.has_failed = true;
                 failed(&source.block, error)?;
             }
-            // Of two samples of one time that of the later block counts, which was read before.
-            let later = |one: &Sample| newest.is_none_or(|newest| one.time > newest.time);
+            // Of two samples of one time that of the later block counts, which was read before, unless it is an end.
+            let counts = |one: &Sample, newest: Sample| {
+                one.time > newest.time || one.time == newest.time && newest.value == Err(None)
+            };
+            let later = |one: &Sample| newest.is_none_or(|newest| counts(one, newest));
             newest = columns.samples().iter().filter(later).max_by_key(|sample| sample.time).or(newest);
         }
         columns.fill(newest.as_slice());
