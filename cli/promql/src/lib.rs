@@ -49,7 +49,7 @@ pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher};
 pub use pattern::PatternError;
 pub use plan::{Plan, PlanError, PlanOptions, Selector, prettified};
-pub use reader::{Needed, ReadError, ReadRequest, Reduce, SeriesReader};
+pub use reader::{Needed, ReadError, ReadRequest, Reduce, SeriesReader, Summary};
 pub use sample::{STALE_NAN, STALE_NAN_BITS, Sample, Samples, Series, is_stale};
 pub use span::Span;
 pub use value::{Output, Value, ValueType};

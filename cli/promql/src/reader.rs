@@ -17,6 +17,8 @@ pub struct ReadRequest<'a> {
     pub end_ms: i64,
     /// Which samples of the range. Giving more of them is allowed.
     pub needed: Needed,
+    /// What a sample says of others that it stands for. Only where [`SeriesReader::summarises`] anything but the last is asked for.
+    pub summary: Summary,
 }
 
 /// Which samples of a range the engine needs of each series.
@@ -34,6 +36,20 @@ pub enum Needed {
         /// How long each is; positive.
         step_ms: i64,
     },
+}
+
+/// What one sample says of several, where a store keeps no more than that: of old history, mostly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Summary {
+    /// The last of their values.
+    #[default]
+    Last,
+    /// The least, for `min_over_time`.
+    Least,
+    /// The greatest, for `max_over_time`.
+    Greatest,
+    /// The arithmetic mean, for `avg_over_time`.
+    Mean,
 }
 
 impl ReadRequest<'_> {
@@ -76,6 +92,12 @@ pub trait SeriesReader {
     /// # Errors
     /// Whatever keeps the store from giving a complete answer: a partial one must not be returned.
     fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError>;
+
+    /// Whether samples after `start_ms` and up to `end_ms` may stand for several, so that it matters for which [`Summary`] is asked.
+    /// Otherwise functions of the same samples share one read.
+    fn summarises(&self, _start_ms: i64, _end_ms: i64) -> bool {
+        false
+    }
 
     /// Hands the same series to `visitor` one by one, until it breaks off.
     ///

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use belfry_promql::{
-    EvalError, Labels, Limits, Output, Plan, PlanError, Sample, Series, SeriesReader, Value, evaluate_instant,
-    evaluate_range, limits,
+    EvalError, Labels, Limits, Output, Plan, PlanError, ReadError, ReadRequest, Sample, Series, SeriesReader, Summary,
+    Value, evaluate_instant, evaluate_range, limits,
 };
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -191,7 +191,7 @@ fn queries_end_when_they_are_cancelled() {
 struct Counting(Vec<Series>, Cell<usize>);
 
 impl SeriesReader for Counting {
-    fn select(&self, request: &belfry_promql::ReadRequest<'_>) -> Result<Vec<Series>, belfry_promql::ReadError> {
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
         self.1.set(self.1.get() + 1);
         self.0.select(request)
     }
@@ -222,6 +222,48 @@ fn equal_selectors_are_read_once_and_distant_ones_apart() {
             evaluate_range(plan, reader, 0, 900 * SECOND_MS, 10 * SECOND_MS, &Limits::default())
         };
         assert_eq!(reads(expression, over_range), expected, "{expression}");
+    }
+}
+
+/// A store whose samples stand for several: what is asked of them is their value.
+struct Summarising;
+
+impl SeriesReader for Summarising {
+    fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
+        let value = match request.summary {
+            Summary::Last => 1.0,
+            Summary::Least => 2.0,
+            Summary::Greatest => 3.0,
+            Summary::Mean => 4.0,
+        };
+        let labels = Labels::from_pairs([("__name__", "a")]);
+        Ok(vec![Series { labels, samples: vec![Sample { time_ms: request.end_ms, value }] }])
+    }
+
+    fn summarises(&self, _start_ms: i64, end_ms: i64) -> bool {
+        end_ms <= 500 * SECOND_MS
+    }
+}
+
+#[test]
+fn of_samples_that_stand_for_several_a_function_is_given_what_it_wants() {
+    for (expression, old, recent) in [
+        ("a", 1.0, 1.0),
+        ("last_over_time(a[1m])", 1.0, 1.0),
+        ("min_over_time(a[1m])", 2.0, 1.0),
+        ("max_over_time(a[1m])", 3.0, 1.0),
+        ("avg_over_time(a[1m])", 4.0, 1.0),
+        ("max_over_time(a[1m]) - min_over_time(a[1m])", 1.0, 0.0),
+        ("sum_over_time(a[1m]) / count_over_time(a[1m])", 1.0, 1.0),
+        ("max_over_time(a[1m:1m])", 1.0, 1.0),
+    ] {
+        let plan = Plan::parse(expression).expect("a valid expression");
+        for (second, expected) in [(480, old), (600, recent)] {
+            let output = evaluate_instant(&plan, &Summarising, second * SECOND_MS, &Limits::default());
+            let Value::Vector(samples) = output.expect("a result").value else { panic!("{expression} is no vector") };
+            let values: Vec<f64> = samples.iter().map(|(_, sample)| sample.value).collect();
+            assert_eq!(values, [expected], "{expression} at {second} s");
+        }
     }
 }
 

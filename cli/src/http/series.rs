@@ -8,7 +8,7 @@ use std::{
 
 use axum::extract::{Path, State};
 use belfry_common::{clock, error_chain::ErrorChain};
-use belfry_promql::{Labels, MatchOp, Matcher, Needed, Plan, ReadRequest, Samples, SeriesReader as _};
+use belfry_promql::{Labels, MatchOp, Matcher, Needed, Plan, ReadRequest, Samples, SeriesReader as _, Summary};
 use serde::Serialize;
 
 use super::{
@@ -195,7 +195,8 @@ pub(super) fn visit(
         return Err(out_of_time());
     }
     let Period { start_ms, end_ms } = *period;
-    let request = ReadRequest { matchers, start_ms: start_ms - 1, end_ms, needed: Needed::Newest };
+    let (needed, summary) = (Needed::Newest, Summary::Last);
+    let request = ReadRequest { matchers, start_ms: start_ms - 1, end_ms, needed, summary };
     let mut result = Ok(());
     let mut visitor = |labels: &Labels, samples: Samples<'_>| {
         result = if patience.is_over() { Err(out_of_time()) } else { each(labels, samples) };

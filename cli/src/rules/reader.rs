@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use belfry_promql::{
     Labels, METRIC_NAME, MatchOp, Matcher, Needed, ReadError, ReadRequest, Reduce, Sample, Samples, Series,
-    SeriesReader, is_stale,
+    SeriesReader, Summary, is_stale,
 };
 
 use super::rule::INSTANCE;
@@ -36,6 +36,10 @@ impl SeriesReader for OnNodes<'_> {
     fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
         let matchers = self.matchers(request);
         self.reader.select(&ReadRequest { matchers: &matchers, ..*request })
+    }
+
+    fn summarises(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.reader.summarises(start_ms, end_ms)
     }
 
     fn visit(
@@ -105,6 +109,10 @@ impl SeriesReader for WithRecorded<'_> {
         }
         Ok(found)
     }
+
+    fn summarises(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.reader.summarises(start_ms, end_ms)
+    }
 }
 
 /// A store in which series that have brought nothing new for a while are as they were before.
@@ -121,8 +129,7 @@ pub(crate) struct AsItWas<'a> {
 impl SeriesReader for AsItWas<'_> {
     fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
         let now = self.reader.select(request)?;
-        let back = |time_ms: i64| time_ms.saturating_sub(self.back_ms);
-        let (start_ms, end_ms) = (back(request.start_ms), back(request.end_ms));
+        let (start_ms, end_ms) = (self.back(request.start_ms), self.back(request.end_ms));
         let then = self.reader.select(&ReadRequest { start_ms, end_ms, ..*request })?;
         let is_new = |series: &Series| series.samples.last().is_some_and(|s| s.time_ms > end_ms && !is_stale(s.value));
         let mut view: HashMap<Labels, Vec<Sample>> = then
@@ -137,9 +144,17 @@ impl SeriesReader for AsItWas<'_> {
         }
         Ok(view.into_iter().map(|(labels, samples)| Series { labels, samples }).collect())
     }
+
+    fn summarises(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.reader.summarises(self.back(start_ms), end_ms)
+    }
 }
 
 impl AsItWas<'_> {
+    fn back(&self, time_ms: i64) -> i64 {
+        time_ms.saturating_sub(self.back_ms)
+    }
+
     fn moved(&self, mut samples: Vec<Sample>) -> Vec<Sample> {
         samples.iter_mut().for_each(|sample| sample.time_ms = sample.time_ms.saturating_add(self.back_ms));
         samples
@@ -154,6 +169,7 @@ pub(crate) fn is_up(reader: &dyn SeriesReader, node: &str, time_ms: i64) -> Resu
         start_ms: time_ms.saturating_sub(UP_MS),
         end_ms: time_ms,
         needed: Needed::Newest,
+        summary: Summary::Last,
     };
     let found = OnNodes::one(reader, node).select(&request)?;
     Ok(found.iter().filter_map(|series| series.samples.last()).any(|sample| sample.value >= 1.0))

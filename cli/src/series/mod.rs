@@ -20,7 +20,7 @@ use std::{
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
 use belfry_promql::{
-    Labels, METRIC_NAME, Matcher, ReadError, ReadRequest, STALE_NAN, Sample, Samples, Series, SeriesReader,
+    Labels, METRIC_NAME, Matcher, ReadError, ReadRequest, STALE_NAN, Sample, Samples, Series, SeriesReader, Summary,
 };
 use belfry_store::{
     Condition, Grain, Head, NodeId, Pick, ReadLimits, Reader, Selected, Selection, TimeRange, is_missing,
@@ -127,6 +127,11 @@ impl SeriesReader for StoreReader {
         Ok(found)
     }
 
+    fn summarises(&self, start_ms: i64, end_ms: i64) -> bool {
+        let [after, until] = [start_ms, end_ms].map(Timestamp::from_millis);
+        !self.store.rows_alone(TimeRange { after, until }).is_empty()
+    }
+
     fn visit(
         &self,
         request: &ReadRequest<'_>,
@@ -218,7 +223,8 @@ impl StoreReader {
                 drop(label_sets);
                 visitor(&labels, reduced)
             };
-            let flow = self.reduce_nodes(nodes, &selection, selected, (&reduce, &mut visitor))?;
+            let asked = (&selection, wanted.summary);
+            let flow = self.reduce_nodes(nodes, asked, selected, (&reduce, &mut visitor))?;
             if flow.is_break() {
                 return Ok(flow);
             }
@@ -256,7 +262,8 @@ impl StoreReader {
         let mut gathered: BTreeMap<NodeId, Gathered> = BTreeMap::new();
         let filter = |series: &SeriesDefinition| alias.takes(series);
         let selection = wanted.selection(Some(alias.metric), &filter);
-        let _ = self.visit_nodes(others, &selection, selected, &mut |node, name, definition, found| {
+        let asked = (&selection, wanted.summary);
+        let _ = self.visit_nodes(others, asked, selected, &mut |node, name, definition, found| {
             let labels = alias.labels(definition, name, facts.get(&node).unwrap_or(&none));
             if wanted.others.iter().all(|matcher| matcher.matches(labels.value(matcher.name()))) {
                 gathered.entry(node).or_default().add(alias, labels, found.iter().map(sample));
@@ -279,7 +286,8 @@ impl StoreReader {
         selected: &mut Selected,
     ) -> Result<BTreeMap<NodeId, Facts>, ReadError> {
         let mut facts: BTreeMap<NodeId, Facts> = BTreeMap::new();
-        let _ = self.visit_nodes(nodes, &facts_selection(until), selected, &mut |node, _, definition, _| {
+        let asked = (&facts_selection(until), Summary::Last);
+        let _ = self.visit_nodes(nodes, asked, selected, &mut |node, _, definition, _| {
             facts.entry(node).or_default().extend([Fact::of(definition)]);
             ControlFlow::Continue(())
         })?;

@@ -1,7 +1,7 @@
 //! What a query asks of the store.
 
 use belfry_common::model::{SeriesDefinition, Timestamp};
-use belfry_promql::{METRIC_NAME, MatchOp, Matcher, Needed, ReadRequest};
+use belfry_promql::{METRIC_NAME, MatchOp, Matcher, Needed, ReadRequest, Summary};
 use belfry_store::{Grain, Pick, Selection, TimeRange};
 
 use super::{
@@ -20,6 +20,7 @@ pub(super) struct Wanted<'a> {
     pub(super) others: Vec<&'a Matcher>,
     pub(super) range: TimeRange,
     pub(super) pick: Pick,
+    pub(super) summary: Summary,
 }
 
 impl<'a> Wanted<'a> {
@@ -30,7 +31,8 @@ impl<'a> Wanted<'a> {
             until: Timestamp::from_millis(request.end_ms),
         };
         let (names, instance, others) = (Vec::new(), Vec::new(), Vec::new());
-        let mut wanted = Self { metric: None, names, instance, others, range, pick: pick(request.needed) };
+        let (pick, summary) = (pick(request.needed), request.summary);
+        let mut wanted = Self { metric: None, names, instance, others, range, pick, summary };
         for matcher in request.matchers {
             match matcher.name() {
                 METRIC_NAME if matcher.op() == MatchOp::Equal && wanted.metric.is_none() => {

@@ -12,7 +12,7 @@ use crate::plan::{
     Aggregate, At, Call, Expr, Plan, RangeExpr, RangeKind, ScalarExpr, ScalarKind, SelectId, VectorExpr, VectorKind,
 };
 use crate::sample::Columns;
-use crate::{Labels, Matcher, Needed, ReadRequest, Samples, SeriesReader};
+use crate::{Labels, Matcher, Needed, ReadRequest, Samples, SeriesReader, Summary};
 
 /// As [`Reduce`](crate::Reduce), if the query may go on.
 type TryReduce<'a> = &'a (dyn Fn(Samples<'_>, &mut Vec<f64>) -> Result<(), EvalError> + Sync);
@@ -23,17 +23,20 @@ struct Need {
     start_ms: i64,
     end_ms: i64,
     needed: Needed,
+    summary: Summary,
 }
 
 impl Need {
     fn request(self, matchers: &[Matcher]) -> ReadRequest<'_> {
-        ReadRequest { matchers, start_ms: self.start_ms, end_ms: self.end_ms, needed: self.needed }
+        let Self { start_ms, end_ms, needed, summary } = self;
+        ReadRequest { matchers, start_ms, end_ms, needed, summary }
     }
 
     /// Whether one read for both costs less than two. The newest sample is cheap and may be all that is read in the end; of two
     /// stretches it is the same one only if both end at one time. Of steps that fall between those of others, all would be read.
     fn joins(&self, other: &Self) -> bool {
         match (self.needed, other.needed) {
+            _ if self.summary != other.summary => false,
             (Needed::Newest, Needed::Newest) => self.end_ms == other.end_ms,
             (Needed::Newest, _) | (_, Needed::Newest) => false,
             (Needed::EachStep { .. }, Needed::EachStep { .. }) => self.overlaps(other) && self.joined(other).is_thin(),
@@ -74,6 +77,7 @@ impl Need {
                 }
                 _ => Needed::All,
             },
+            summary: self.summary,
         }
     }
 }
@@ -107,7 +111,7 @@ impl<'q> Sources<'q> {
         (query, grid): (Period, Grid),
         budget: &Rc<Budget<'q>>,
     ) -> Result<Self, EvalError> {
-        let mut needs = Needs { lookback_ms: plan.options.lookback_ms, query, list: Vec::new(), scans: 0 };
+        let mut needs = Needs { reader, lookback_ms: plan.options.lookback_ms, query, list: Vec::new(), scans: 0 };
         needs.expr(&plan.root, grid);
         budget.check_scans(needs.scans)?;
         let (reads, by_selector) = merged(&needs.list, plan.selects);
@@ -238,6 +242,7 @@ fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)], selectors: usize) -> (V
 
 /// Walks a plan with the steps at which each part of it will be evaluated.
 struct Needs<'p> {
+    reader: &'p dyn SeriesReader,
     lookback_ms: i64,
     query: Period,
     list: Vec<(SelectId, &'p [Matcher], Need)>,
@@ -250,7 +255,7 @@ impl<'p> Needs<'p> {
         match expr {
             Expr::Scalar(scalar) => self.scalar(scalar, grid),
             Expr::Vector(vector) => self.vector(vector, grid),
-            Expr::Range(range) => self.range(range, grid),
+            Expr::Range(range) => self.range(range, grid, Summary::Last),
             Expr::Text(_) => {}
         }
     }
@@ -280,7 +285,8 @@ impl<'p> Needs<'p> {
                     let (first_ms, last_ms) = self.bounds(grid, select.offset_ms, select.at);
                     let steps = Needed::EachStep { end_ms: last_ms, step_ms: grid.step_ms };
                     let needed = if first_ms == last_ms { Needed::Newest } else { steps };
-                    let need = Need { start_ms: first_ms - self.lookback_ms, end_ms: last_ms, needed };
+                    let (start_ms, summary) = (first_ms - self.lookback_ms, Summary::Last);
+                    let need = Need { start_ms, end_ms: last_ms, needed, summary };
                     return self.list.push((select.id, &select.matchers, need));
                 }
                 VectorKind::Negate(inner) => inner,
@@ -306,7 +312,10 @@ impl<'p> Needs<'p> {
 
     fn call(&mut self, call: &'p Call, grid: Grid) {
         for argument in &call.arguments {
-            self.expr(argument, grid);
+            match argument {
+                Expr::Range(range) => self.range(range, grid, call.function.summary),
+                other => self.expr(other, grid),
+            }
             if let Expr::Range(RangeExpr { kind: RangeKind::Subquery { step_ms, .. }, range_ms, .. }) = argument
                 && call.function.scans
             {
@@ -316,11 +325,13 @@ impl<'p> Needs<'p> {
         }
     }
 
-    fn range(&mut self, range: &'p RangeExpr, grid: Grid) {
+    fn range(&mut self, range: &'p RangeExpr, grid: Grid, summary: Summary) {
         let (first_ms, last_ms) = self.bounds(grid, range.offset_ms, range.at);
         match &range.kind {
             RangeKind::Select { id, matchers } => {
-                let need = Need { start_ms: first_ms - range.range_ms, end_ms: last_ms, needed: Needed::All };
+                let start_ms = first_ms - range.range_ms;
+                let summary = if self.reader.summarises(start_ms, last_ms) { summary } else { Summary::Last };
+                let need = Need { start_ms, end_ms: last_ms, needed: Needed::All, summary };
                 self.list.push((*id, matchers, need));
             }
             RangeKind::Subquery { inner, step_ms } => {

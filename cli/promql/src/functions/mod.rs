@@ -25,7 +25,7 @@ pub(crate) use statistics::{KahanSum, Mean, Moments, quantile, quantile_message,
 
 use crate::eval::{Block, EvalError};
 use crate::plan::{Expr, RangeExpr, VectorExpr};
-use crate::{PlanError, Span, ValueType};
+use crate::{PlanError, Span, Summary, ValueType};
 
 use ValueType::{Matrix, Scalar, String as Text, Vector};
 
@@ -40,7 +40,7 @@ static FUNCTIONS: &[Function] = &[
     map("asinh", f64::asinh),
     map("atan", f64::atan),
     map("atanh", f64::atanh),
-    window("avg_over_time", &[Matrix], over_time::avg),
+    window("avg_over_time", &[Matrix], over_time::avg).of(Summary::Mean),
     map("ceil", f64::ceil),
     window("changes", &[Matrix], over_time::changes),
     vector("clamp", &[Vector, Scalar, Scalar], math::clamp),
@@ -82,9 +82,9 @@ static FUNCTIONS: &[Function] = &[
     map("log2", f64::log2),
     window("mad_over_time", &[Matrix], over_time::mad),
     scalar("max_of", &[Scalar, Scalar], scalars::max_of),
-    window("max_over_time", &[Matrix], over_time::max),
+    window("max_over_time", &[Matrix], over_time::max).of(Summary::Greatest),
     scalar("min_of", &[Scalar, Scalar], scalars::min_of),
-    window("min_over_time", &[Matrix], over_time::min),
+    window("min_over_time", &[Matrix], over_time::min).of(Summary::Least),
     vector("minute", &[Vector], date::minute).optional(1),
     vector("month", &[Vector], date::month).optional(1),
     scalar("pi", &[], scalars::pi),
@@ -157,6 +157,8 @@ pub(crate) struct Function {
     pub(crate) keeps_name: bool,
     /// Whether a function of windows walks them, and does not only look at their ends.
     pub(crate) scans: bool,
+    /// What it asks of samples that stand for several.
+    pub(crate) summary: Summary,
     pub(crate) separability: Separability,
     /// The argument that is a regular expression, compiled when planning.
     pub(crate) pattern: Option<usize>,
@@ -200,6 +202,7 @@ const fn function(name: &'static str, params: &'static [ValueType], clock: bool,
         clock,
         keeps_name: false,
         scans: true,
+        summary: Summary::Last,
         separability: Separability::EachSeries,
         pattern: None,
         body,
@@ -253,6 +256,10 @@ impl Function {
 
     const fn ends_only(self) -> Self {
         Self { scans: false, ..self }
+    }
+
+    const fn of(self, summary: Summary) -> Self {
+        Self { summary, ..self }
     }
 
     const fn never_separable(self) -> Self {
