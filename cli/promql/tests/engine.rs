@@ -67,7 +67,7 @@ fn mistakes_are_refused_with_their_position() {
     refusal("a offset 99999999999y", &expect!["invalid duration or timestamp `99999999999y` at 1:10"]);
     refusal("a[1e300]", &expect!["invalid duration or timestamp `1e300` at 1:3"]);
     refusal(r#"a{b="x"#, &expect!["unclosed quote at 1:5"]);
-    refusal(r#"{a=~".*"}"#, &expect!["vector selector must contain at least one non-empty matcher"]);
+    refusal(r#"{a=~".*"}"#, &expect!["vector selector must contain at least one non-empty matcher at 1:1"]);
     refusal(r#"label_replace(a, "x", "\xff", "y", "z")"#, &expect!["byte escape is not valid UTF-8 at 1:24"]);
 }
 

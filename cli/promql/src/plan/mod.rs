@@ -1,12 +1,14 @@
 //! From text to a checked tree.
 //!
 //! `scan` bounds the text and notes positions, `promql-parser` builds its tree, `build` turns that into ours,
-//! typed and with every name resolved. What a plan tells about itself is in `introspect`.
+//! typed and with every name resolved. Where the parser refuses a text `locate` finds the place. What a plan tells
+//! about itself is in `introspect`.
 
 mod build;
 mod disguise;
 mod duration;
 mod introspect;
+mod locate;
 mod node;
 mod pretty;
 mod scan;
@@ -63,9 +65,7 @@ impl Plan {
     /// As [`Plan::parse`].
     pub fn parse_with(expression: &str, options: PlanOptions) -> Result<Self, PlanError> {
         let scan = scan::scan(expression)?;
-        let whole = Span::of(expression, 0, expression.len());
-        let tree =
-            promql_parser::parser::parse(&scan.text).map_err(|message| PlanError::Syntax { message, span: whole })?;
+        let tree = promql_parser::parser::parse(&scan.text).map_err(|message| locate::located(expression, message))?;
         let (root, selects) = build::build(&tree, expression, scan, options)?;
         Ok(Self { root, options, selects, expression: expression.to_owned() })
     }
@@ -123,11 +123,11 @@ pub enum PlanError {
         span: Span,
     },
     /// Not PromQL, or ill-typed.
-    #[error("{message}")]
+    #[error("{message} at {span}")]
     Syntax {
-        /// The parser's words.
+        /// What is wrong.
         message: String,
-        /// The part of the expression that is known to contain the error.
+        /// The part of the expression that shows it.
         span: Span,
     },
     /// An argument or operand of the wrong type.
