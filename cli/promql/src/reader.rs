@@ -17,7 +17,7 @@ pub struct ReadRequest<'a> {
     pub end_ms: i64,
     /// Which samples of the range. Giving more of them is allowed.
     pub needed: Needed,
-    /// What a sample says of others that it stands for. Only where [`SeriesReader::summarises`] anything but the last is asked for.
+    /// What a sample says of others that it stands for. Only where a store [summarises](SeriesReader::summarises) is it not the last.
     pub summary: Summary,
 }
 
@@ -38,18 +38,21 @@ pub enum Needed {
     },
 }
 
-/// What one sample says of several, where a store keeps no more than that: of old history, mostly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What one sample says of several, where a store keeps no more than that: of old history, mostly. Of those that stand for themselves alone
+/// it says the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Summary {
     /// The last of their values.
     #[default]
     Last,
-    /// The least, for `min_over_time`.
+    /// The least.
     Least,
-    /// The greatest, for `max_over_time`.
+    /// The greatest.
     Greatest,
-    /// The arithmetic mean, for `avg_over_time`.
-    Mean,
+    /// Their sum.
+    Sum,
+    /// How many values there are: 1 of a sample that stands for itself.
+    Count,
 }
 
 impl ReadRequest<'_> {

@@ -225,45 +225,49 @@ fn equal_selectors_are_read_once_and_distant_ones_apart() {
     }
 }
 
-/// A store whose samples stand for several: what is asked of them is their value.
+/// A store whose samples up to 500 s stand for several: the first one for 2 and 6, the second one for 4, and of a newer one besides.
 struct Summarising;
 
 impl SeriesReader for Summarising {
     fn select(&self, request: &ReadRequest<'_>) -> Result<Vec<Series>, ReadError> {
-        let value = match request.summary {
-            Summary::Last => 1.0,
-            Summary::Least => 2.0,
-            Summary::Greatest => 3.0,
-            Summary::Mean => 4.0,
+        let values = match request.summary {
+            Summary::Last => [6.0, 4.0, 9.0],
+            Summary::Least => [2.0, 4.0, 9.0],
+            Summary::Greatest => [6.0, 4.0, 9.0],
+            Summary::Sum => [8.0, 4.0, 9.0],
+            Summary::Count => [2.0, 1.0, 1.0],
         };
-        let labels = Labels::from_pairs([("__name__", "a")]);
-        Ok(vec![Series { labels, samples: vec![Sample { time_ms: request.end_ms, value }] }])
+        let samples = [480, 490, 510].into_iter().zip(values);
+        let samples = samples.map(|(second, value)| Sample { time_ms: second * SECOND_MS, value });
+        vec![Series { labels: Labels::from_pairs([("__name__", "a")]), samples: samples.collect() }].select(request)
     }
 
-    fn summarises(&self, _start_ms: i64, end_ms: i64) -> bool {
-        end_ms <= 500 * SECOND_MS
+    fn summarises(&self, start_ms: i64, _end_ms: i64) -> bool {
+        start_ms <= 500 * SECOND_MS
     }
 }
 
 #[test]
 fn of_samples_that_stand_for_several_a_function_is_given_what_it_wants() {
-    for (expression, old, recent) in [
-        ("a", 1.0, 1.0),
-        ("last_over_time(a[1m])", 1.0, 1.0),
-        ("min_over_time(a[1m])", 2.0, 1.0),
-        ("max_over_time(a[1m])", 3.0, 1.0),
-        ("avg_over_time(a[1m])", 4.0, 1.0),
-        ("max_over_time(a[1m]) - min_over_time(a[1m])", 1.0, 0.0),
-        ("sum_over_time(a[1m]) / count_over_time(a[1m])", 1.0, 1.0),
-        ("max_over_time(a[1m:1m])", 1.0, 1.0),
+    for (expression, expected) in [
+        ("a @ 485", 6.0),
+        ("last_over_time(a[1m] @ 485)", 6.0),
+        ("min_over_time(a[1m])", 2.0),
+        ("max_over_time(a[1m])", 9.0),
+        ("sum_over_time(a[1m])", 21.0),
+        ("count_over_time(a[1m])", 4.0),
+        ("avg_over_time(a[1m])", 5.25),
+        ("max_over_time(a[1m]) - min_over_time(a[1m])", 7.0),
+        ("quantile_over_time(0, a[1m])", 4.0),
+        ("sum_over_time(a[1m:10s])", 23.0),
+        ("present_over_time(a[1m])", 1.0),
+        ("avg_over_time(a[5s])", 9.0),
     ] {
         let plan = Plan::parse(expression).expect("a valid expression");
-        for (second, expected) in [(480, old), (600, recent)] {
-            let output = evaluate_instant(&plan, &Summarising, second * SECOND_MS, &Limits::default());
-            let Value::Vector(samples) = output.expect("a result").value else { panic!("{expression} is no vector") };
-            let values: Vec<f64> = samples.iter().map(|(_, sample)| sample.value).collect();
-            assert_eq!(values, [expected], "{expression} at {second} s");
-        }
+        let output = evaluate_instant(&plan, &Summarising, 510 * SECOND_MS, &Limits::default());
+        let Value::Vector(samples) = output.expect("a result").value else { panic!("{expression} is no vector") };
+        let values: Vec<f64> = samples.iter().map(|(_, sample)| sample.value).collect();
+        assert_eq!(values, [expected], "{expression}");
     }
 }
 

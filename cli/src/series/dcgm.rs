@@ -261,10 +261,18 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Adds one of our series to the one of DCGM's that it is part of.
-    pub(super) fn add(&mut self, alias: &Alias, labels: Labels, samples: impl Iterator<Item = Sample>) {
-        let samples = samples.map(|sample| Sample { value: alias.value(sample.value), ..sample });
+    /// Adds one of our series to the one of DCGM's that it is part of; what is counted is the same of each part.
+    pub(super) fn add(
+        &mut self,
+        alias: &Alias,
+        labels: Labels,
+        samples: impl Iterator<Item = Sample>,
+        is_counted: bool,
+    ) {
+        let value = |value| if is_counted { value } else { alias.value(value) };
+        let samples = samples.map(|sample| Sample { value: value(sample.value), ..sample });
         match self.series.iter_mut().find(|(known, _)| alias.is_sum && *known == labels) {
+            Some(_) if is_counted => {}
             Some((_, sum)) => add(sum, samples),
             None => self.series.push((labels, samples.collect())),
         }
@@ -370,8 +378,8 @@ mod tests {
         let mut gathered = Gathered::default();
         let labels = || Labels::from_pairs([("gpu", "0")]);
         let at = |time_ms, value| Sample { time_ms, value };
-        gathered.add(alias, labels(), [at(1, 2.0), at(2, 3.0), at(3, 3.0)].into_iter());
-        gathered.add(alias, labels(), [at(1, 5.0), at(2, STALE_NAN)].into_iter());
+        gathered.add(alias, labels(), [at(1, 2.0), at(2, 3.0), at(3, 3.0)].into_iter(), false);
+        gathered.add(alias, labels(), [at(1, 5.0), at(2, STALE_NAN)].into_iter(), false);
         let series: Vec<_> = gathered.into_series().collect();
         let [(_, samples)] = &series[..] else { panic!("{series:?}") };
         assert_eq!((samples.len(), samples[0].value), (2, 7.0));

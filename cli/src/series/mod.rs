@@ -266,7 +266,8 @@ impl StoreReader {
         let _ = self.visit_nodes(others, asked, selected, &mut |node, name, definition, found| {
             let labels = alias.labels(definition, name, facts.get(&node).unwrap_or(&none));
             if wanted.others.iter().all(|matcher| matcher.matches(labels.value(matcher.name()))) {
-                gathered.entry(node).or_default().add(alias, labels, found.iter().map(sample));
+                let is_counted = wanted.summary == Summary::Count;
+                gathered.entry(node).or_default().add(alias, labels, found.iter().map(sample), is_counted);
             }
             ControlFlow::Continue(())
         })?;

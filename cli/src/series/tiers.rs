@@ -1,12 +1,12 @@
 //! History older than the raw samples: there, of each minute its last sample, and where not even minutes are left, of each hour.
 //!
 //! A row stands for the samples before its end, and is a sample at that time: what a scrape once a minute, or once an hour, would have
-//! seen. Of hours an expression finds something if it looks back for an hour, as `last_over_time(x[1h])` does. The least, the greatest and the
-//! mean over time are those of all samples: rows have them.
+//! seen. Of hours an expression finds something if it looks back for an hour, as `last_over_time(x[1h])` does. The least, the greatest, sum,
+//! count and mean over time are those of all samples: rows have them.
 
 use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
-use belfry_common::model::{Identity, SeriesDefinition};
+use belfry_common::model::{Identity, Reason, SeriesDefinition};
 use belfry_promql::{ReadError, Summary};
 use belfry_store::{Aggregate, Columns, Grain, NodeId, Reduce, RowsAlone, Sample, Selected, Selection, TimeRange};
 use thiserror::Error;
@@ -51,14 +51,15 @@ impl StoreReader {
         (reduce, visitor): (Reduce<'_, T>, NamedVisitor<'_, T>),
     ) -> Result<ControlFlow<()>, ReadError> {
         let alone = self.store.rows_alone(selection.range);
-        if alone.is_empty() {
+        let is_counted = summary == Summary::Count;
+        if alone.is_empty() && !is_counted {
             return self.reduce_tier(nodes, selection, selected, (reduce, visitor));
         }
         let mut rows = Rows::default();
         for of_tier in &alone {
             rows.add((self, nodes), (selection, summary), of_tier, selected)?;
         }
-        if rows.by_series.is_empty() {
+        if rows.by_series.is_empty() && !is_counted {
             return self.reduce_tier(nodes, selection, selected, (reduce, visitor));
         }
         let (mut columns, mut reduced) = (Columns::default(), T::default());
@@ -70,7 +71,11 @@ impl StoreReader {
         };
         let flow = self.visit_tier(nodes, selection, selected, &mut |node, name, definition, samples| {
             let mut joined = rows.by_series.remove(&(node, Identity(Arc::clone(definition)))).unwrap_or_default();
-            joined.extend_from_slice(samples);
+            let one = |&sample: &Sample| Sample {
+                value: sample.value.map(|value| if is_counted { 1.0 } else { value }),
+                ..sample
+            };
+            joined.extend(samples.iter().map(one));
             visit_joined(node, name, definition, joined)
         })?;
         if flow.is_break() {
@@ -126,15 +131,19 @@ impl Rows {
             Summary::Last => read(Aggregate::Last)?,
             Summary::Least => read(Aggregate::Min)?,
             Summary::Greatest => read(Aggregate::Max)?,
-            Summary::Mean => {
-                let (mut sums, counts) = (read(Aggregate::Sum)?, read(Aggregate::Count)?);
-                for (series, sums) in &mut sums {
-                    divide(sums, counts.get(series).map_or(&[], Vec::as_slice));
+            Summary::Count => read(Aggregate::Count)?,
+            Summary::Sum => {
+                let mut sums = read(Aggregate::Sum)?;
+                if sums.values().flatten().any(is_too_large) {
+                    let (counts, lasts) = (read(Aggregate::Count)?, read(Aggregate::Last)?);
+                    estimate(&mut sums, &counts, &lasts);
                 }
                 sums
             }
         };
         for (series, rows) in rows {
+            // Without a value there is nothing to count, as nothing is counted of raw samples without.
+            let rows = rows.into_iter().filter(|row| summary != Summary::Count || row.value != Ok(0.0));
             self.by_series.entry(series).or_default().extend(rows);
         }
         Ok(())
@@ -163,28 +172,36 @@ impl Rows {
     }
 }
 
-/// Makes means of sums; both ascend in time. A sum goes whose count is not there: retention may come between two reads.
-fn divide(sums: &mut Vec<Sample>, counts: &[Sample]) {
-    let mut counts = counts.iter().copied().peekable();
-    sums.retain_mut(|row| {
-        while counts.next_if(|count| count.time < row.time).is_some() {}
-        let count = counts.peek().filter(|count| count.time == row.time).and_then(|count| count.value.ok());
-        match (&mut row.value, count) {
-            (Ok(sum), Some(count)) => *sum /= count,
-            (Ok(_), None) => return false,
-            (Err(_), _) => {}
-        }
-        true
-    });
+/// Whether a sum did not fit into the 64 bits that a row has for it.
+fn is_too_large(sum: &Sample) -> bool {
+    sum.value == Err(Some(Reason::OutOfRange))
 }
 
-/// By time; of two at one time the raw sample, which comes behind, counts.
-fn put_in_order(samples: &mut Vec<Sample>) {
-    if !samples.is_sorted_by(|a, b| a.time < b.time) {
-        samples.sort_by_key(|sample| sample.time);
-        samples.reverse();
-        samples.dedup_by_key(|sample| sample.time);
-        samples.reverse();
+/// Where a sum is too large for its row the last value stands for all: what is so large, as a counter of bytes, moves little in an hour.
+fn estimate(sums: &mut BySeries, counts: &BySeries, lasts: &BySeries) {
+    for (series, sums) in sums {
+        let at = |rows: &BySeries, time| {
+            let rows = rows.get(series)?;
+            let place = rows.binary_search_by_key(&time, |row| row.time).ok()?;
+            rows.get(place)?.value.ok()
+        };
+        for sum in sums.iter_mut().filter(|sum| is_too_large(sum)) {
+            if let (Some(count), Some(last)) = (at(counts, sum.time), at(lasts, sum.time)) {
+                sum.value = Ok(count * last);
+            }
+        }
+    }
+}
+
+/// By time. A row that ends where raw samples begin is of what came before the first of these, and keeps to that.
+fn put_in_order(samples: &mut [Sample]) {
+    samples.sort_by_key(|sample| sample.time);
+    for at in 1..samples.len() {
+        if let Some([row, raw]) = samples.get_mut(at - 1..=at)
+            && row.time == raw.time
+        {
+            row.time = row.time.plus_millis(-1);
+        }
     }
 }
 

@@ -247,7 +247,7 @@ impl PartialOrd for Key<'_> {
 /// All readings of one series, by time. Where it goes on in another group it has not ended.
 fn merged(rows: &[Row<'_>], parts: &[Part]) -> BTreeMap<i64, Raw> {
     let mut readings = BTreeMap::new();
-    let mut ends = BTreeMap::new();
+    let mut ends = Vec::new();
     for (group, Row { definition, source, .. }) in rows.iter().enumerate() {
         let (part, stretches) = match source {
             Source::Pieces { part, place } => {
@@ -267,13 +267,12 @@ fn merged(rows: &[Row<'_>], parts: &[Part]) -> BTreeMap<i64, Raw> {
                         let values = iter::from_fn(|| Some((column.next_reading().ok()?, group)));
                         readings.extend(tile.times().map(Timestamp::as_millis).zip(values));
                     }
-                    None => {
-                        ends.insert(tile.first_time().as_millis(), group);
-                    }
+                    None => ends.push((tile.first_time().as_millis(), group)),
                 }
             }
         }
     }
+    ends.sort_unstable();
     for (time, group) in ends {
         let before = readings.range(..=time).next_back();
         if before.is_none_or(|(&before, &(_, of))| before < time && of == group) {

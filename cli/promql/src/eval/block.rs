@@ -128,6 +128,19 @@ impl Block {
         }
     }
 
+    /// Divides by the values of the rows with the same labels; where there is none, nothing is left.
+    pub(crate) fn divide(&mut self, divisors: &Self) {
+        let rows: FastMap<&Labels, &[f64]> = divisors.iter().map(|(row, values)| (&row.labels, values)).collect();
+        for (row, values) in self.rows.iter().zip(self.values.chunks_exact_mut(self.steps)) {
+            let divisors = rows.get(&row.labels).copied().unwrap_or_default();
+            for (step, value) in values.iter_mut().enumerate().filter(|(_, value)| !is_absent(**value)) {
+                let divisor = divisors.get(step).copied().filter(|divisor| !is_absent(*divisor));
+                *value = divisor.map_or(ABSENT, |divisor| *value / divisor);
+            }
+        }
+        self.retain_present();
+    }
+
     /// Replaces every value that is there.
     pub(crate) fn map(&mut self, body: impl Fn(f64) -> f64) {
         for value in &mut self.values {

@@ -404,7 +404,7 @@ impl<'q> Evaluator<'q> {
                 Ok(block)
             }
             Body::Window(body) => {
-                let mut block = arguments.windows(0, |window, _| body(window))?;
+                let mut block = arguments.over_time(body)?;
                 if !keeps_name {
                     block.drop_names();
                 }

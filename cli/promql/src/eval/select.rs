@@ -8,7 +8,7 @@ use super::{ABSENT, Block, EvalError, Evaluator, Grid, is_absent};
 use crate::functions::{Falls, Window};
 use crate::plan::{At, RangeExpr, RangeKind, Select, VectorExpr, VectorKind};
 use crate::sample::Columns;
-use crate::{Labels, Sample, Samples, Series, is_stale};
+use crate::{Labels, Sample, Samples, Series, Summary, is_stale};
 
 impl Evaluator<'_> {
     /// At each step the newest sample within the lookback, unless that is a stale marker.
@@ -41,7 +41,7 @@ impl Evaluator<'_> {
             Ok(())
         };
         let mut block = Block::new(grid.steps);
-        self.sources.reduce(select.id, &reduce, |labels, values| {
+        self.sources.reduce((select.id, Summary::Last), &reduce, |labels, values| {
             self.check_cells(block.rows().len() + 1, grid.steps)?;
             block.push_if_present(labels, false, values.iter().copied());
             Ok(())
@@ -55,7 +55,7 @@ impl Evaluator<'_> {
         &mut self,
         range: &RangeExpr,
         grid: Grid,
-        scans: bool,
+        (scans, summary): (bool, Summary),
         body: impl Fn(&Window<'_>, usize) -> Option<f64> + Sync,
     ) -> Result<Block, EvalError> {
         let ends: Vec<i64> = self.times(grid, range.offset_ms, range.at).collect();
@@ -86,7 +86,7 @@ impl Evaluator<'_> {
         };
         let mut block = Block::new(grid.steps);
         if let RangeKind::Select { id, .. } = &range.kind {
-            self.sources.reduce(*id, &reduce, |labels, values| {
+            self.sources.reduce((*id, summary), &reduce, |labels, values| {
                 self.check_cells(block.rows().len() + 1, grid.steps)?;
                 block.push_if_present(labels, false, values.iter().copied());
                 Ok(())
@@ -102,6 +102,11 @@ impl Evaluator<'_> {
             Ok(())
         })?;
         Ok(block)
+    }
+
+    /// Whether the samples of a range may stand for several, and a function wants to know more of these than the last.
+    pub(crate) fn summarises(&self, range: &RangeExpr) -> bool {
+        matches!(range.kind, RangeKind::Select { id, .. } if self.sources.summarises(id))
     }
 
     /// The samples of a range at one instant: the value of a range selector as a query of its own.

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use super::budget::Budget;
 use super::{EvalError, Grid, Period};
+use crate::functions::OfSummary;
 use crate::hash::FastMap;
 use crate::plan::{
     Aggregate, At, Call, Expr, Plan, RangeExpr, RangeKind, ScalarExpr, ScalarKind, SelectId, VectorExpr, VectorKind,
@@ -87,8 +88,8 @@ pub(super) struct Sources<'q> {
     reader: &'q dyn SeriesReader,
     budget: Rc<Budget<'q>>,
     reads: Vec<Read<'q>>,
-    /// The read that serves each selector, by its number.
-    by_selector: Vec<usize>,
+    /// The read that serves each selector.
+    by_selector: FastMap<(usize, Summary), usize>,
 }
 
 /// One read, for one selector or several.
@@ -114,7 +115,7 @@ impl<'q> Sources<'q> {
         let mut needs = Needs { reader, lookback_ms: plan.options.lookback_ms, query, list: Vec::new(), scans: 0 };
         needs.expr(&plan.root, grid);
         budget.check_scans(needs.scans)?;
-        let (reads, by_selector) = merged(&needs.list, plan.selects);
+        let (reads, by_selector) = merged(&needs.list);
         Ok(Self { reader, budget: Rc::clone(budget), reads, by_selector })
     }
 
@@ -124,7 +125,7 @@ impl<'q> Sources<'q> {
         id: SelectId,
         mut body: impl FnMut(&Labels, Samples<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
-        let read = self.read(id)?;
+        let read = self.read(id, Summary::Last)?;
         if read.selectors > 1 {
             return self.kept(read)?.iter().try_for_each(|(labels, columns)| {
                 self.budget.scan(1)?;
@@ -139,11 +140,11 @@ impl<'q> Sources<'q> {
     /// order. What was made and not handed over yet counts as held.
     pub(super) fn reduce(
         &self,
-        id: SelectId,
+        (id, summary): (SelectId, Summary),
         reduce: TryReduce<'_>,
         mut body: impl FnMut(&Labels, &[f64]) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
-        let read = self.read(id)?;
+        let read = self.read(id, summary)?;
         if read.selectors > 1 {
             let mut values = Vec::new();
             return self.kept(read)?.iter().try_for_each(|(labels, columns)| {
@@ -179,8 +180,13 @@ impl<'q> Sources<'q> {
         failure.into_inner().map_or(result, Err)
     }
 
-    fn read(&self, SelectId(id): SelectId) -> Result<&Read<'q>, EvalError> {
-        let read = self.by_selector.get(id).and_then(|&at| self.reads.get(at));
+    /// Whether a selector's samples may stand for several, and are read for a function that wants to know more of these than the last.
+    pub(super) fn summarises(&self, SelectId(id): SelectId) -> bool {
+        !self.by_selector.contains_key(&(id, Summary::Last))
+    }
+
+    fn read(&self, SelectId(id): SelectId, summary: Summary) -> Result<&Read<'q>, EvalError> {
+        let read = self.by_selector.get(&(id, summary)).and_then(|&at| self.reads.get(at));
         read.ok_or(EvalError::Internal("a selector has no source"))
     }
 
@@ -215,9 +221,9 @@ impl<'q> Sources<'q> {
 
 /// Joins the needs of equal selectors; says which read serves each selector.
 #[expect(clippy::mutable_key_type, reason = "a compiled pattern has caches, which are no part of what a matcher is")]
-fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)], selectors: usize) -> (Vec<Read<'p>>, Vec<usize>) {
+fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)]) -> (Vec<Read<'p>>, FastMap<(usize, Summary), usize>) {
     let mut reads: Vec<Read<'p>> = Vec::new();
-    let mut by_selector = vec![usize::MAX; selectors];
+    let mut by_selector = FastMap::default();
     let mut by_matchers: FastMap<&[Matcher], Vec<usize>> = FastMap::default();
     for &(SelectId(id), matchers, need) in needs {
         let candidates = by_matchers.entry(matchers).or_default();
@@ -233,9 +239,7 @@ fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)], selectors: usize) -> (V
                 reads.push(Read { matchers, need, selectors: 1, kept: OnceCell::new() });
             }
         }
-        if let Some(place) = by_selector.get_mut(id) {
-            *place = at;
-        }
+        by_selector.insert((id, need.summary), at);
     }
     (reads, by_selector)
 }
@@ -255,7 +259,7 @@ impl<'p> Needs<'p> {
         match expr {
             Expr::Scalar(scalar) => self.scalar(scalar, grid),
             Expr::Vector(vector) => self.vector(vector, grid),
-            Expr::Range(range) => self.range(range, grid, Summary::Last),
+            Expr::Range(range) => self.range(range, grid, &[]),
             Expr::Text(_) => {}
         }
     }
@@ -313,7 +317,7 @@ impl<'p> Needs<'p> {
     fn call(&mut self, call: &'p Call, grid: Grid) {
         for argument in &call.arguments {
             match argument {
-                Expr::Range(range) => self.range(range, grid, call.function.summary),
+                Expr::Range(range) => self.range(range, grid, call.function.of_summaries),
                 other => self.expr(other, grid),
             }
             if let Expr::Range(RangeExpr { kind: RangeKind::Subquery { step_ms, .. }, range_ms, .. }) = argument
@@ -325,14 +329,18 @@ impl<'p> Needs<'p> {
         }
     }
 
-    fn range(&mut self, range: &'p RangeExpr, grid: Grid, summary: Summary) {
+    fn range(&mut self, range: &'p RangeExpr, grid: Grid, of_summaries: &[OfSummary]) {
         let (first_ms, last_ms) = self.bounds(grid, range.offset_ms, range.at);
         match &range.kind {
             RangeKind::Select { id, matchers } => {
                 let start_ms = first_ms - range.range_ms;
-                let summary = if self.reader.summarises(start_ms, last_ms) { summary } else { Summary::Last };
-                let need = Need { start_ms, end_ms: last_ms, needed: Needed::All, summary };
-                self.list.push((*id, matchers, need));
+                let need = |summary| Need { start_ms, end_ms: last_ms, needed: Needed::All, summary };
+                if of_summaries.is_empty() || !self.reader.summarises(start_ms, last_ms) {
+                    self.list.push((*id, matchers, need(Summary::Last)));
+                } else {
+                    let needs = of_summaries.iter().map(|(summary, _)| (*id, &**matchers, need(*summary)));
+                    self.list.extend(needs);
+                }
             }
             RangeKind::Subquery { inner, step_ms } => {
                 if let Some(grid) = Grid::multiples(first_ms - range.range_ms, last_ms, *step_ms) {

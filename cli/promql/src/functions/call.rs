@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::eval::{Block, EvalError, Evaluator, Grid, Held, Period};
 use crate::plan::{Call, Expr, RangeExpr};
-use crate::{Labels, Level, Samples, Span};
+use crate::{Labels, Level, Samples, Span, Summary};
 
 /// The samples of one series within one range.
 #[derive(Debug, Clone, Copy)]
@@ -172,7 +172,28 @@ impl<'e, 'q> Arguments<'e, 'q> {
         body: impl Fn(&Window<'_>, usize) -> Option<f64> + Sync,
     ) -> Result<Block, EvalError> {
         let range = self.range(at)?;
-        self.evaluator.windows(range, self.grid, self.call.function.scans, body)
+        self.evaluator.windows(range, self.grid, (self.call.function.scans, Summary::Last), body)
+    }
+
+    /// One value from each window of the only argument: by `body`, or as the function says of samples that stand for several.
+    pub(crate) fn over_time(&mut self, body: fn(&Window<'_>) -> Option<f64>) -> Result<Block, EvalError> {
+        let range = self.range(0)?;
+        if !self.evaluator.summarises(range) {
+            return self.windows(0, |window, _| body(window));
+        }
+        let mut result: Option<Block> = None;
+        for (summary, body) in self.call.function.of_summaries {
+            let block = self.evaluator.windows(range, self.grid, (true, *summary), |window, _| body(window))?;
+            self.held.push(self.evaluator.hold(&block)?);
+            result = match result {
+                None => Some(block),
+                Some(mut dividends) => {
+                    dividends.divide(&block);
+                    Some(dividends)
+                }
+            };
+        }
+        result.ok_or(EvalError::Internal("a function says nothing of samples that stand for several"))
     }
 
     /// Refuses a result of so many rows if it is too large.

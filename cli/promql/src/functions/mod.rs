@@ -40,7 +40,8 @@ static FUNCTIONS: &[Function] = &[
     map("asinh", f64::asinh),
     map("atan", f64::atan),
     map("atanh", f64::atanh),
-    window("avg_over_time", &[Matrix], over_time::avg).of(Summary::Mean),
+    window("avg_over_time", &[Matrix], over_time::avg)
+        .of(&[(Summary::Sum, over_time::sum), (Summary::Count, over_time::sum)]),
     map("ceil", f64::ceil),
     window("changes", &[Matrix], over_time::changes),
     vector("clamp", &[Vector, Scalar, Scalar], math::clamp),
@@ -48,7 +49,7 @@ static FUNCTIONS: &[Function] = &[
     vector("clamp_min", &[Vector, Scalar], math::clamp_min),
     map("cos", f64::cos),
     map("cosh", f64::cosh),
-    window("count_over_time", &[Matrix], over_time::count).ends_only(),
+    window("count_over_time", &[Matrix], over_time::count).ends_only().of(&[(Summary::Count, over_time::sum)]),
     vector("day_of_month", &[Vector], date::day_of_month).optional(1),
     vector("day_of_week", &[Vector], date::day_of_week).optional(1),
     vector("day_of_year", &[Vector], date::day_of_year).optional(1),
@@ -82,9 +83,9 @@ static FUNCTIONS: &[Function] = &[
     map("log2", f64::log2),
     window("mad_over_time", &[Matrix], over_time::mad),
     scalar("max_of", &[Scalar, Scalar], scalars::max_of),
-    window("max_over_time", &[Matrix], over_time::max).of(Summary::Greatest),
+    window("max_over_time", &[Matrix], over_time::max).of(&[(Summary::Greatest, over_time::max)]),
     scalar("min_of", &[Scalar, Scalar], scalars::min_of),
-    window("min_over_time", &[Matrix], over_time::min).of(Summary::Least),
+    window("min_over_time", &[Matrix], over_time::min).of(&[(Summary::Least, over_time::min)]),
     vector("minute", &[Vector], date::minute).optional(1),
     vector("month", &[Vector], date::month).optional(1),
     scalar("pi", &[], scalars::pi),
@@ -109,7 +110,7 @@ static FUNCTIONS: &[Function] = &[
     window("stddev_over_time", &[Matrix], over_time::stddev),
     window("stdvar_over_time", &[Matrix], over_time::stdvar),
     scalar("step", &[], scalars::step),
-    window("sum_over_time", &[Matrix], over_time::sum),
+    window("sum_over_time", &[Matrix], over_time::sum).of(&[(Summary::Sum, over_time::sum)]),
     map("tan", f64::tan),
     map("tanh", f64::tanh),
     scalar("time", &[], scalars::time).reads_time(),
@@ -157,8 +158,8 @@ pub(crate) struct Function {
     pub(crate) keeps_name: bool,
     /// Whether a function of windows walks them, and does not only look at their ends.
     pub(crate) scans: bool,
-    /// What it asks of samples that stand for several.
-    pub(crate) summary: Summary,
+    /// How it is worked out of samples that stand for several: of two such, the quotient.
+    pub(crate) of_summaries: &'static [OfSummary],
     pub(crate) separability: Separability,
     /// The argument that is a regular expression, compiled when planning.
     pub(crate) pattern: Option<usize>,
@@ -179,6 +180,9 @@ pub(crate) enum Separability {
     /// All series together.
     Never,
 }
+
+/// What is asked of samples that stand for several, and what is made of a window of these.
+pub(crate) type OfSummary = (Summary, fn(&Window<'_>) -> Option<f64>);
 
 /// What a function does.
 pub(crate) enum Body {
@@ -202,7 +206,7 @@ const fn function(name: &'static str, params: &'static [ValueType], clock: bool,
         clock,
         keeps_name: false,
         scans: true,
-        summary: Summary::Last,
+        of_summaries: &[],
         separability: Separability::EachSeries,
         pattern: None,
         body,
@@ -258,8 +262,8 @@ impl Function {
         Self { scans: false, ..self }
     }
 
-    const fn of(self, summary: Summary) -> Self {
-        Self { summary, ..self }
+    const fn of(self, of_summaries: &'static [OfSummary]) -> Self {
+        Self { of_summaries, ..self }
     }
 
     const fn never_separable(self) -> Self {

@@ -20,13 +20,8 @@ use crate::functions::{self, Aggregation};
 use crate::limits::REGEXES_MAX;
 use crate::{MatchOp, Span, ValueType, pattern};
 
-/// Builds the tree; also returns how many selectors it has.
-pub(super) fn build(
-    tree: &ast::Expr,
-    expression: &str,
-    scan: Scan,
-    options: PlanOptions,
-) -> Result<(Expr, usize), PlanError> {
+/// Builds the tree.
+pub(super) fn build(tree: &ast::Expr, expression: &str, scan: Scan, options: PlanOptions) -> Result<Expr, PlanError> {
     let mut builder = Builder {
         whole: Span::of(expression, 0, expression.len()),
         expression,
@@ -41,8 +36,7 @@ pub(super) fn build(
         parentheses: scan.parentheses.into_iter(),
         matchers: scan.matchers.into_iter(),
     };
-    let root = builder.expr(tree)?;
-    Ok((root, builder.selects))
+    builder.expr(tree)
 }
 
 pub(super) struct Builder<'a> {

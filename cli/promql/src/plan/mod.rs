@@ -46,7 +46,6 @@ impl Default for PlanOptions {
 pub struct Plan {
     pub(crate) root: Expr,
     pub(crate) options: PlanOptions,
-    pub(crate) selects: usize,
     expression: String,
 }
 
@@ -66,8 +65,8 @@ impl Plan {
     pub fn parse_with(expression: &str, options: PlanOptions) -> Result<Self, PlanError> {
         let scan = scan::scan(expression)?;
         let tree = promql_parser::parser::parse(&scan.text).map_err(|message| locate::located(expression, message))?;
-        let (root, selects) = build::build(&tree, expression, scan, options)?;
-        Ok(Self { root, options, selects, expression: expression.to_owned() })
+        let root = build::build(&tree, expression, scan, options)?;
+        Ok(Self { root, options, expression: expression.to_owned() })
     }
 
     /// The text that was planned.

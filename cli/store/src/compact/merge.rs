@@ -14,7 +14,8 @@ use super::{
 use crate::{
     NodeId,
     block::{
-        Block, BlockError, BlockWriter, Origin, Pace, Strings, Tier, column_resolution, encode_column, metric_order,
+        Block, BlockError, BlockWriter, ENDED, Origin, Pace, Strings, Tier, column_resolution, encode_column,
+        metric_order,
     },
     partition::{Length, Span},
     shelf::Shelf,
@@ -221,11 +222,12 @@ impl SeriesBuffer {
         Ok(())
     }
 
-    /// Orders by time; of two at one time the later one counts.
+    /// Orders by time; of two at one time the later one counts, and an end only if it is alone.
     fn put_in_order(&mut self) {
         let mut order: Vec<usize> = (0..self.times.len()).collect();
         let time = |at: &usize| self.times.get(*at).copied().unwrap_or(i64::MAX);
-        order.sort_by_key(time);
+        let is_end = |at: usize| self.columns.first().and_then(|column| column.get(at)) == Some(&ENDED);
+        order.sort_by_key(|at| (time(at), !is_end(*at)));
         let last_of_each = order.chunk_by(|a, b| time(a) == time(b)).filter_map(<[usize]>::last);
         let order: Vec<usize> = last_of_each.copied().collect();
         self.times = order.iter().filter_map(|&at| self.times.get(at).copied()).collect();

@@ -77,7 +77,7 @@ fn integer_row(readings: &[Raw]) -> [Raw; COLUMNS] {
     if count == 0 {
         return empty_row(readings);
     }
-    // A counter of bytes can overflow 64 bits when it is summed for an hour: then there is no sum, and nobody needs one.
+    // A counter of bytes can overflow 64 bits when it is summed for an hour: then there is no sum.
     let sum = i64::try_from(sum).map_or(Raw::missing(Reason::OutOfRange), Raw::integer);
     [Raw::integer(min), Raw::integer(max), sum, Raw::integer(count), Raw::integer(last)]
 }

@@ -227,6 +227,8 @@ impl NodeHead {
         let memo = found.take_memo();
         let metric = selection.metric.map(MetricKey::new);
         let wanted = Wanted { selection, metric, memo: memo.as_deref(), is_rest };
+        let is_shared = self.metrics.may_be_shared(metric);
+        found.will_be_joined(is_shared);
         match wanted.metric {
             Some(metric) => self
                 .metrics
@@ -235,7 +237,7 @@ impl NodeHead {
                 .for_each(|group| group.select(wanted, found)),
             None => self.groups.values().for_each(|group| group.select(wanted, found)),
         }
-        if self.metrics.may_be_shared(wanted.metric) {
+        if is_shared {
             found.join_same(selection.pick);
         }
         found.put_memo(memo);

@@ -28,6 +28,8 @@ pub struct Selected {
     /// How many were read for these, wanted or not.
     read: usize,
     memo: Option<Box<Memo>>,
+    /// Whether [`Self::join_same`] comes when all are added.
+    is_to_be_joined: bool,
 }
 
 /// Which series of a layout are wanted, as far as that was asked. Nodes that are alike share layouts.
@@ -78,6 +80,11 @@ impl Selected {
         self.read = 0;
     }
 
+    /// Notes whether [`Self::join_same`] comes when all are added.
+    pub(super) fn will_be_joined(&mut self, will_be: bool) {
+        self.is_to_be_joined = will_be;
+    }
+
     /// Remembers what of each layout is wanted, for selections of one kind on several nodes, from now on or no longer.
     pub(crate) fn remember(&mut self, is_wanted: bool) {
         self.memo = is_wanted.then(Box::default);
@@ -104,9 +111,6 @@ impl Selected {
                 None => same.push(vec![at]),
             }
         }
-        if same.len() == self.series.len() {
-            return;
-        }
         let found = self.take();
         self.read = found.read;
         for places in same {
@@ -120,13 +124,17 @@ impl Selected {
         }
     }
 
-    /// Adds a series with the wanted ones of the samples that `read` appends; without any it is not added.
+    /// Adds a series with the wanted ones of the samples that `read` appends; without any it is not added. Whether an end counts that
+    /// stands beside another group's samples can be told as long as all are there.
     pub(super) fn add(&mut self, definition: &Arc<SeriesDefinition>, pick: Pick, read: impl FnOnce(&mut Vec<Sample>)) {
         let from = self.samples.len();
         read(&mut self.samples);
         self.read += self.samples.len() - from;
         put_in_order(&mut self.samples, from);
-        pick.thin(&mut self.samples, from);
+        let added = self.samples.get(from..).unwrap_or_default();
+        if !self.is_to_be_joined || added.iter().all(|sample| sample.value != Err(None)) {
+            pick.thin(&mut self.samples, from);
+        }
         if self.samples.len() > from {
             self.series.push((Arc::clone(definition), from..self.samples.len()));
         }

@@ -139,6 +139,21 @@ fn a_series_that_moves_to_another_group_is_one() {
     // There it ends.
     apply(&head, &Arc::new(Layout { group: 2, ..(*without).clone() }), 9, 9);
     assert_eq!(read(&head, "a", 0, 9, Pick::All), [all.as_slice(), &[(9, None)]].concat());
+    // One that is not said by its former group since, and ends where it went.
+    let node = |second, layout: &Arc<Layout>| apply_to(&head, 2, layout, second, second);
+    [(1, &moved), (2, &layout(&["a", "b"])), (3, &layout(&["a", "b"])), (4, &without), (5, &without)]
+        .into_iter()
+        .for_each(|(second, layout)| node(second, layout));
+    let newest = |until: i64| {
+        let range = TimeRange { after: Timestamp::default(), until: Timestamp::from_millis(until * 1000) };
+        let filter = |series: &SeriesDefinition| &*series.label_values[0] == "a";
+        let metric = Some("reads_total");
+        let selection = Selection { metric, filter: &filter, range, pick: Pick::Newest, ..Selection::ALL };
+        let mut found = Selected::default();
+        head.select(NodeId(2), &selection, &mut found);
+        found.iter().flat_map(|(_, samples)| samples.last()).map(|sample| sample.value.is_ok()).collect::<Vec<_>>()
+    };
+    assert_eq!((newest(3), newest(4)), (vec![true], vec![false]));
     let everything = Selection { range: TimeRange::ALL, ..Selection::ALL };
     let mut found = Selected::default();
     head.select(NodeId(1), &everything, &mut found);
