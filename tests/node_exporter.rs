@@ -6,14 +6,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
 };
 
 use belfry_tests::{
     binaries, http,
-    process::{Process, run},
+    process::{Process, free_address, run},
     skip::skipped,
     wait::{SOON, eventually},
 };
@@ -46,12 +46,17 @@ const NOT_OURS: [&str; 11] = [
 const LABELS_ADDED: [(&str, &str); 2] = [("node_disk_info", "rotational"), ("node_network_info", "adminstate")];
 /// node_exporter says -125000 for a speed that is unknown; the agent says nothing.
 const SPEED: &str = "node_network_speed_bytes";
-/// What the agent itself adds while it looks: open files, stacks, pages and threads that sample at once, sockets of its runtime.
-const OWN: [(&str, f64); 6] = [
+/// What the agent itself adds while it looks, or takes: memory, open files, stacks and threads that sample at once, sockets of its runtime.
+const OWN: [(&str, f64); 11] = [
     ("node_filefd_allocated", 100.0),
+    ("node_memory_AnonPages_bytes", 16e6),
+    ("node_memory_Inactive_anon_bytes", 16e6),
     ("node_memory_KernelStack_bytes", 256e3),
     ("node_memory_Mapped_bytes", 64e6),
+    ("node_memory_MemAvailable_bytes", -64e6),
+    ("node_memory_MemFree_bytes", -64e6),
     ("node_memory_PageTables_bytes", 512e3),
+    ("node_memory_VmallocUsed_bytes", 512e3),
     ("node_procs_running", 4.0),
     ("node_sockstat_sockets_used", 8.0),
 ];
@@ -95,8 +100,7 @@ async fn what_node_exporter_also_says_agrees_in_name_labels_and_value() {
 
 async fn start(directory: &Path) -> Option<(Process, SocketAddr)> {
     let program = PROGRAMS.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok())?;
-    // It takes a number and does not say which one it was given: the first free one, unless somebody is faster.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let mut command = Command::new(program);
     command.arg(format!("--web.listen-address={address}")).args(FILTERS);
     let process = Process::start(&mut command, &directory.join("node_exporter.log"));
@@ -199,5 +203,5 @@ fn compare(
 fn agrees(name: &str, value: f64, (first, last): (f64, f64), scrape: &Scrape) -> bool {
     let slack = if scrape.counters.contains(name) { COUNTER_TOLERANCE } else { TOLERANCE * first.abs() };
     let own = OWN.into_iter().find_map(|(known, own)| (known == name).then_some(own)).unwrap_or(0.0);
-    value >= first.min(last) - slack && value <= first.max(last) + slack + own
+    value >= first.min(last) - slack + own.min(0.0) && value <= first.max(last) + slack + own.max(0.0)
 }

@@ -42,7 +42,10 @@ async fn what_is_on_disk_is_shown_and_a_flipped_bit_is_found() {
     assert!(samples >= sent, "{samples} of {sent}, and the collector's own");
     let nodes = csv_rows(&of(&["info", "--by", "node", "-o", "csv"]).await.done());
     let of_node = |name: &str| nodes.iter().find(|row| row["name"] == name).map(|row| row["samples"].clone());
-    assert_eq!(of_node("sim-00000"), Some((sent / 2).to_string()), "{nodes:?}");
+    // Each sends at its own time in the second, so that one may have sent once more.
+    let [first, second] = ["sim-00000", "sim-00001"].map(|name| of_node(name).unwrap().parse::<u64>().unwrap());
+    assert_eq!((first + second, first % 500), (sent, 0), "{nodes:?}");
+    assert!(first.abs_diff(second) <= 500, "{nodes:?}");
     assert!(of_node("(collector)").is_some());
     let metrics = csv_rows(&of(&["info", "--by", "metric", "-o", "csv"]).await.done());
     let cpu = metrics.iter().find(|row| row["name"] == "node_cpu_seconds_total").unwrap();
@@ -90,8 +93,9 @@ async fn an_encrypted_store_is_read_with_its_keys_alone_and_a_new_key_replaces_t
     let said = store(&cli, &data, &["info"]).await.refused(1);
     assert!(said.contains("is encrypted with key") && said.contains("store.key_file"), "{said}");
     let with_keys = ["--key-file", keys.to_str().unwrap()];
-    let info = done(&cli, &data, &[&["info"], &with_keys[..]].concat()).await;
-    assert!(info.contains("1 block encrypted with key"), "{info}");
+    let info = done(&cli, &data, &[&["info", "-o", "csv"], &with_keys[..]].concat()).await;
+    let key = csv_rows(&info)[0]["key"].clone();
+    assert!(!key.is_empty() && csv_rows(&info).iter().all(|row| row["key"] == key), "{info}");
     assert!(done(&cli, &data, &[&["verify"], &with_keys[..]].concat()).await.contains("all as they were written"));
     let export = ["export", "node_*", "--to", "-", "--format", "csv"];
     let before = done(&cli, &data, &[&export, &with_keys[..]].concat()).await;

@@ -35,10 +35,10 @@ async fn an_agent_reads_its_configuration_again() {
     data_flows(&collector, SOON).await;
 
     agent.configure("[samplers.load]\nenabled = false\n[labels]\nrack = \"new\"\n");
-    let reloaded = clock::now();
-    agent.process().signal(Signal::HUP);
     let request = json!({"request": "tail", "selectors": ["node_labels_info"], "node": "agent", "since_ms": null});
     let mut lines = collector.admin().follow(&request).await;
+    let reloaded = clock::now();
+    agent.process().signal(Signal::HUP);
     while lines.next(SOON).await.expect("the labels are said again")["labels"]["rack"] != "new" {}
     collector.admin().spool_is_sent("agent", SOON).await;
     agent.stop().await;

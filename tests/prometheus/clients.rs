@@ -1,12 +1,6 @@
 //! Programs that take the collector for a Prometheus: as from another machine, over TLS and with a token, where their versions can.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use belfry_common::{clock, model::Epoch, wire::message::Hello};
 use belfry_tests::{
@@ -14,7 +8,7 @@ use belfry_tests::{
     collector::Collector,
     hostile::{Live, hello},
     http::get,
-    process::{Process, finish},
+    process::{Process, finish, free_address},
     samples::batch_of,
     skip::skipped,
     wait::{SOON, eventually},
@@ -67,11 +61,6 @@ async fn node(collector: &Collector) -> Live {
     let mut node = Live::open_with(collector.address(), &identity, greeting).await.unwrap();
     node.store(1, &batch_of(1, "test_value", 0..1, clock::now(), 3.0)).await;
     node
-}
-
-/// An address that is free now.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn is_missing(program: &str) -> bool {

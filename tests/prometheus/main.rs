@@ -11,20 +11,14 @@ mod queries;
 mod rules;
 mod samples;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, process::Command};
 
 use belfry_common::{clock, model::Timestamp};
 use belfry_tests::{
     cli::Cli,
     collector::Collector,
     http::get,
-    process::{Process, finish},
+    process::{Process, finish, free_address},
     skip::skipped,
     wait::{SOON, eventually},
 };
@@ -95,8 +89,7 @@ async fn prometheus(directory: &Path) -> (Process, SocketAddr) {
     let made = finish(&mut make).await;
     assert_eq!(made.code, Some(0), "a block is made: {made:?}");
     fs::write(directory.join("prometheus.yml"), "{}").unwrap();
-    // It takes a number and does not say which one it was given: the first free one, unless somebody is faster.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let mut command = Command::new("prometheus");
     command.current_dir(directory).args(["--config.file=prometheus.yml", "--storage.tsdb.path=blocks"]);
     command.arg(format!("--web.listen-address={address}"));

@@ -14,6 +14,7 @@ use crate::{
     binaries,
     cli::objects,
     process::{Said, finish},
+    wait::{SOON, eventually},
 };
 
 /// The variable by which the stub finds its scenario.
@@ -87,9 +88,18 @@ impl Gpus {
         finish(command.env(SCENARIO, self.scenario())).await
     }
 
-    /// What an agent samples once: each reading as `belfry tail` shows it.
+    /// What an agent samples once, its driver having started in time: each reading as `belfry tail` shows it.
     pub async fn sampled(&self) -> Vec<Value> {
-        objects(&self.agent(&["sample", "--once", "-o", "jsonl"]).await.done())
+        let starts = |reading: &Value| {
+            reading["metric"] == "gpu_driver_state"
+                && reading["labels"]["state"] == "starting"
+                && reading["value"] == 1.0
+        };
+        eventually("the driver has started", SOON, async || {
+            let readings = objects(&self.agent(&["sample", "--once", "-o", "jsonl"]).await.done());
+            (!readings.iter().any(starts)).then_some(readings)
+        })
+        .await
     }
 }
 

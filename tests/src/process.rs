@@ -4,6 +4,8 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::RangeInclusive,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -17,6 +19,19 @@ use crate::wait::{SOON, eventually};
 
 /// Lines of the log that a failing test shows.
 const LINES_SHOWN: usize = 80;
+
+/// Ports that the system gives to nobody by itself.
+const PORTS: RangeInclusive<u16> = 20_000..=30_000;
+
+/// An address for a program that takes a number and does not say which one it was given: free now, and none that another test gets.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS))).ok()?.local_addr().ok();
+    std::iter::repeat_with(any).take(1000).flatten().next().expect("a port is free")
+}
 
 /// A running process, or one that has ended and not been thrown away.
 #[derive(Debug)]

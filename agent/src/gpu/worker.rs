@@ -5,7 +5,7 @@
 //! so with the agent; from within a call that hangs by the kernel's hand, with the thread that started it.
 
 use std::{
-    io,
+    io, mem,
     os::{fd::AsFd as _, unix::net::UnixStream},
     path::PathBuf,
     rc::Rc,
@@ -86,7 +86,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut server =
         Server { driver, gpus, channel, outlet, encoder: Encoder::new(), readings: Set::ALL.map(readings) };
     let served = server.serve();
-    drop((server, lock));
+    drop(server);
+    // Held to the very end of the process: whoever gets it then finds no process any more.
+    mem::forget(lock);
     match served {
         Err(ProtocolError::Gone(_)) => Ok(()),
         other => Ok(other?),
