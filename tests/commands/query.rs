@@ -1,13 +1,13 @@
 //! `belfry query`: what an expression amounts to, in every form.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use belfry_common::{clock, model::Raw};
 use belfry_tests::{
     cli::{Cli, assert_fields, assert_time, objects},
     collector::Collector,
     samples::batch_of,
-    wait::{SOON, eventually},
+    wait::eventually,
 };
 use serde_json::{Value, json};
 
@@ -82,6 +82,7 @@ async fn what_is_wrong_is_said_in_words() {
     let cli = Cli::admin(&collector);
     for (words, code, said) in [
         (&["query", "nosuch(up)"][..], 2, "unknown function `nosuch` at 1:1"),
+        (&["query", "sum(up) by"][..], 2, "\n  sum(up) by\n            ^\n  unexpected end of expression at 1:11\n"),
         (&["query", "up[5m]", "--range", "1m"], 2, "a range vector has no value at each step of a range"),
         (&["query", "test_value_watts * on() test_value_watts"], 2, "many"),
         (&["query", "up", "--step", "5s"], 2, "--range"),
@@ -147,10 +148,13 @@ async fn where_raw_samples_are_gone_minutes_are_left() {
         cli.json(&["query", expression, "--time", time]).await["series"][0]["samples"][0]["value"].clone()
     };
     // Old hours are put in order after the start: minutes are made of them, and the raw samples go.
-    eventually("raw samples are gone", SOON, async || {
-        (value("count_over_time(old_total[10m])", &at(7)).await == json!(10.0)).then_some(())
+    eventually("raw samples are gone", Duration::from_secs(60), async || {
+        (value("changes(old_total[10m])", &at(7)).await == json!(9.0)).then_some(())
     })
     .await;
+    assert_eq!(value("changes(old_total[10m])", &at(1)).await, json!(39.0));
+    // Minutes know how many samples they stand for.
+    assert_eq!(value("count_over_time(old_total[10m])", &at(7)).await, json!(40.0));
     assert_eq!(value("count_over_time(old_total[10m])", &at(1)).await, json!(40.0));
     // Known at the end of each minute, the last sample of it.
     assert_eq!(value("old_total", &at(7)).await, json!((SECONDS - 7 * 3600 - 15) as f64));

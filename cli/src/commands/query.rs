@@ -8,7 +8,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use belfry_common::{clock, model::Timestamp};
+use belfry_common::{clock, error_chain::ErrorChain, model::Timestamp};
+use belfry_promql::{Plan, PlanError};
 use clap_complete::ArgValueCompleter;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{QueryAnswer, Request},
-    client::Client,
+    client::{Client, ClientError},
     exit::{UsageError, note},
     render::{
         chart,
@@ -107,7 +108,7 @@ async fn show(
 ) -> anyhow::Result<ExitCode> {
     let (expression, timeout_ms) = (args.expression.clone(), millis(args.timeout));
     let request = Request::Query { expression, start_ms, end_ms, step_ms, timeout_ms };
-    let answer = client.query(&request, args.timeout).await?;
+    let answer = client.query(&request, args.timeout).await.map_err(|error| pointed(&args.expression, error))?;
     let is_drawn = args.svg.is_some() || args.png.is_some();
     if let (true, Some(start_ms), Some(end_ms)) = (is_drawn, start_ms, end_ms) {
         draw(args, (start_ms, end_ms), &answer)?;
@@ -124,6 +125,17 @@ async fn show(
         answer.warnings.iter().chain(&answer.infos).for_each(|remark| note(remark));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The error with the place of the mistake in the expression, if that is what the collector says.
+fn pointed(expression: &str, error: ClientError) -> anyhow::Error {
+    let said = ErrorChain(&error).to_string();
+    let mistake = Plan::parse(expression).err().filter(|mistake| said.contains(&mistake.to_string()));
+    match mistake.as_ref().and_then(PlanError::span) {
+        Some(span) => anyhow::Error::from(error)
+            .context(format!("the expression is not valid:\n{}", query::pointer(expression, span))),
+        None => error.into(),
+    }
 }
 
 /// The least step of which not more than fit go into a range.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belfry_common::model::Timestamp;
-use belfry_promql::METRIC_NAME;
+use belfry_promql::{METRIC_NAME, Span};
 use serde::Serialize;
 
 use super::{
@@ -27,6 +27,20 @@ const WIDTH: usize = 80;
 const PLOT_HEIGHT: usize = 12;
 /// Series in the list under a plot: more than eyes follow.
 const LISTED_MAX: usize = 20;
+
+/// Characters of an expression's line that are shown on each side of a mistake.
+const AROUND: usize = 36;
+
+/// The line of an expression with a mistake, and a mark below this; of a long line what is around it.
+pub(crate) fn pointer(expression: &str, at: Span) -> String {
+    let line = expression.lines().nth(at.line.saturating_sub(1)).unwrap_or_default();
+    let (before, rest) = line.split_at_checked(at.column.saturating_sub(1)).unwrap_or((line, ""));
+    let skipped = before.chars().count().saturating_sub(AROUND);
+    let before = escape(&before.chars().skip(skipped).collect::<String>());
+    let start = if skipped > 0 { "…" } else { "" };
+    let rest = cut(&escape(rest), AROUND);
+    format!("{start}{before}{rest}\n{}^", " ".repeat(width(start) + width(&before)))
+}
 
 /// `-o json`: the whole result.
 #[derive(Serialize)]
@@ -323,4 +337,34 @@ fn legend(answer: &QueryAnswer, different: &[&str], scale: Scale, look: &Look) -
         text.push_str(&format!("and {} more: `-o csv` has them all\n", order.len() - LISTED_MAX));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_stands_below_the_mistake() {
+        let mark = |expression: &str, word: &str| {
+            let start = expression.find(word).unwrap();
+            let shown = pointer(expression, Span::of(expression, start, start + word.len()));
+            let (line, below) = shown.split_once('\n').unwrap();
+            assert!(width(line) <= 2 * AROUND + 1 && below.ends_with('^'), "{shown}");
+            line.char_indices()
+                .scan(0, |columns, (at, character)| {
+                    let place = *columns;
+                    *columns += width(character.encode_utf8(&mut [0; 4]));
+                    Some((place, at))
+                })
+                .find(|(columns, _)| *columns == width(below) - 1)
+                .map(|(_, at)| line[at..].to_owned())
+        };
+        assert_eq!(mark("sum(a) bby (c)", "bby").unwrap(), "bby (c)");
+        assert_eq!(mark("a +\n\t* b", "*").unwrap(), "* b");
+        assert_eq!(mark("{\"温度\"} ? 1", "?").unwrap(), "? 1");
+        let long = format!("{} ? {}", "a + ".repeat(30), "b * ".repeat(30));
+        assert!(mark(&long, "?").unwrap().starts_with("? b * b"));
+        assert_eq!(pointer("a +", Span::of("a +", 3, 3)), "a +\n   ^");
+        assert_eq!(pointer("", Span::default()), "\n^");
+    }
 }
