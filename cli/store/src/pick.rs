@@ -89,6 +89,23 @@ pub(crate) enum Places {
     Single(Vec<u32>),
 }
 
+impl Places {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Run(run) => run.is_empty(),
+            Self::Single(places) => places.is_empty(),
+        }
+    }
+
+    /// One past the last of them.
+    pub(crate) fn end(&self) -> usize {
+        match self {
+            Self::Run(run) => run.end,
+            Self::Single(places) => places.last().map_or(0, |&last| last as usize + 1),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -131,14 +131,19 @@ pub(crate) fn decode_samples(
     samples: &mut Columns,
 ) -> Result<(), Malformed> {
     let divisor = resolution.divisor();
+    // What is behind the last that is wanted need not be decoded.
+    let wanted = (places.end().min(times.len()), times.len());
+    if places.is_empty() {
+        return Ok(());
+    }
     // What most columns are, without a look at each value for a reason that it cannot have.
     match (bytes.split_first(), resolution) {
         (Some((&PACKED, packed)), Resolution::Decimal(_)) => {
-            pco::decode_into(packed, times.len(), &mut scratch.integers)?;
+            pco::decode_into(packed, wanted, &mut scratch.integers)?;
             extend_with_integers(samples, (times, &scratch.integers), places, (divisor, |integer| integer));
         }
         (Some((&PACKED, packed)), Resolution::Float) => {
-            pco::decode_into(packed, times.len(), &mut scratch.floats)?;
+            pco::decode_into(packed, wanted, &mut scratch.floats)?;
             extend(samples, (times, &scratch.floats), places, |value| coded(Ok(value)));
         }
         (Some((&CONSTANT, constant_value)), _) => {
@@ -150,7 +155,7 @@ pub(crate) fn decode_samples(
         }
         _ => {
             scratch.readings.clear();
-            let may_miss = decode(resolution, bytes, times.len(), &mut scratch.readings)?;
+            let may_miss = decode_first(resolution, bytes, wanted, &mut scratch.readings)?;
             let readings = &scratch.readings;
             if resolution == Resolution::Float || may_miss {
                 extend(samples, (times, readings), places, |reading| coded(value(reading, resolution)));
@@ -226,6 +231,16 @@ pub(crate) fn decode(
     count: usize,
     readings: &mut Vec<Raw>,
 ) -> Result<bool, Malformed> {
+    decode_first(resolution, bytes, (count, count), readings)
+}
+
+/// As [`decode`], the first `wanted` of `count` readings or more.
+fn decode_first(
+    resolution: Resolution,
+    bytes: &[u8],
+    (wanted, count): (usize, usize),
+    readings: &mut Vec<Raw>,
+) -> Result<bool, Malformed> {
     let mut bytes = Bytes(bytes);
     let tag = bytes.u8()?;
     let holes = if tag & HOLES != 0 { take_holes(&mut bytes)? } else { Vec::new() };
@@ -233,7 +248,8 @@ pub(crate) fn decode(
     let mut may_miss = !holes.is_empty();
     match tag & !HOLES {
         CONSTANT => readings.resize(from + count, constant(resolution, bytes.0)?),
-        PIECES => may_miss |= decode_pieces(resolution, bytes, count, readings)?,
+        PIECES if holes.is_empty() => may_miss |= decode_pieces(resolution, bytes, (wanted, count), readings)?,
+        PIECES => may_miss |= decode_pieces(resolution, bytes, (count, count), readings)?,
         PACKED => match resolution {
             Resolution::Decimal(_) => {
                 let mut values: Vec<i64> = Vec::new();
@@ -269,16 +285,18 @@ fn constant(resolution: Resolution, coded: &[u8]) -> Result<Raw, Malformed> {
 fn decode_pieces(
     resolution: Resolution,
     mut bytes: Bytes<'_>,
-    count: usize,
+    (wanted, count): (usize, usize),
     readings: &mut Vec<Raw>,
 ) -> Result<bool, Malformed> {
-    let end = readings.len() + count;
+    let (from, end) = (readings.len(), readings.len() + count);
     let mut may_miss = false;
     while readings.len() < end {
         let length = bytes.u32()? as usize;
         if length > end - readings.len() || length == 0 {
             return Err(Malformed);
         }
+        let left = from + wanted - readings.len();
+        let length = length.min(left);
         let coded = bytes.bytes()?;
         if coded.is_empty() {
             readings.resize(readings.len() + length, Raw::from_bits(0));
@@ -286,6 +304,9 @@ fn decode_pieces(
             let mut column = bits::Column::new(resolution, coded).map_err(|_| Malformed)?;
             may_miss |= column.may_miss();
             column.read_run(length, readings).map_err(|_| Malformed)?;
+        }
+        if readings.len() >= from + wanted && wanted < count {
+            return Ok(may_miss);
         }
     }
     bytes.end()?;
@@ -387,9 +408,31 @@ mod tests {
             may_miss == Ok(true) || may_miss == Ok(false) && readings.iter().all(|reading| code(*reading).is_none())
         );
         assert_eq!(&decoded[1..], readings);
+        check_samples(resolution, &out, readings);
         for end in (0..out.len()).step_by(1 + out.len() / 16) {
             // pco pads its end, and the last bits of a piece may be none: what is cut is noticed by checksums.
             let _ = decode(resolution, &out[..end], readings.len(), &mut decoded);
+        }
+    }
+
+    /// Of whatever places samples are wanted, they are those of the readings there.
+    fn check_samples(resolution: Resolution, bytes: &[u8], readings: &[Raw]) {
+        let times: Vec<i64> = (0..readings.len() as i64).collect();
+        let ends = [0, 1, 32, 255, 256, 257, readings.len() / 2, readings.len()];
+        for end in ends.into_iter().filter(|&end| end <= readings.len()) {
+            let runs = [0, end / 2, end.saturating_sub(1), end].map(|start| Places::Run(start..end));
+            for places in runs.into_iter().chain([Places::Single((0..end as u32).step_by(7).collect())]) {
+                let (mut scratch, mut samples) = (Scratch::default(), Columns::default());
+                decode_samples(resolution, bytes, (&times, &places), &mut scratch, &mut samples).unwrap();
+                let wanted: Vec<usize> = match &places {
+                    Places::Run(run) => run.clone().collect(),
+                    Places::Single(places) => places.iter().map(|&place| place as usize).collect(),
+                };
+                let bits = |at: &usize| (times[*at], coded(value(readings[*at], resolution)).to_bits());
+                let found = samples.samples().times_ms().iter().zip(samples.samples().values());
+                let found: Vec<(i64, u64)> = found.map(|(&time, value)| (time, value.to_bits())).collect();
+                assert_eq!(found, wanted.iter().map(bits).collect::<Vec<_>>(), "{places:?}");
+            }
         }
     }
 
@@ -416,6 +459,7 @@ mod tests {
             expected.extend(has_ended.then_some(ENDED));
             let mut decoded = Vec::new();
             prop_assert!(decode(Resolution::ONE, &out, expected.len(), &mut decoded).is_ok());
+            check_samples(Resolution::ONE, &out, &expected);
             prop_assert_eq!(decoded, expected);
         }
 
@@ -423,6 +467,9 @@ mod tests {
         fn garbage_never_panics(bytes: Vec<u8>, count in 0..5000_usize, float: bool) {
             let resolution = if float { Resolution::Float } else { Resolution::ONE };
             let _ = decode(resolution, &bytes, count, &mut Vec::new());
+            let times = vec![0; count];
+            let places = Places::Run(count / 4..count / 2);
+            let _ = decode_samples(resolution, &bytes, (&times, &places), &mut Scratch::default(), &mut Columns::default());
         }
     }
 

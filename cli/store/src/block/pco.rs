@@ -4,7 +4,7 @@
 //! for the caller to know.
 
 use pco::{
-    ChunkConfig,
+    ChunkConfig, FULL_BATCH_N,
     data_types::Number,
     wrapped::{FileCompressor, FileDecompressor},
 };
@@ -38,24 +38,23 @@ fn try_encode<T: Number>(numbers: &[T], out: &mut Vec<u8>) -> pco::errors::PcoRe
 pub(crate) fn decode<T: Number + Default>(bytes: &[u8], count: usize, numbers: &mut Vec<T>) -> Result<(), Malformed> {
     let from = numbers.len();
     numbers.resize(from + count, T::default());
-    fill(bytes, numbers.get_mut(from..).unwrap_or_default())
+    fill(bytes, count, numbers.get_mut(from..).unwrap_or_default())
 }
 
-/// Makes `numbers` these `count` numbers, and has no memory to clear that was used before.
+/// Makes `numbers` the first `wanted` of `count` numbers, or some more, and has no memory to clear that was used before.
 ///
 /// # Errors
-/// As [`decode`].
+/// As [`decode`], as far as what is read shows it.
 pub(crate) fn decode_into<T: Number + Default>(
     bytes: &[u8],
-    count: usize,
+    (wanted, count): (usize, usize),
     numbers: &mut Vec<T>,
 ) -> Result<(), Malformed> {
-    numbers.resize(count, T::default());
-    fill(bytes, numbers)
+    numbers.resize(wanted.next_multiple_of(FULL_BATCH_N).min(count), T::default());
+    fill(bytes, count, numbers)
 }
 
-fn fill<T: Number>(bytes: &[u8], numbers: &mut [T]) -> Result<(), Malformed> {
-    let count = numbers.len();
+fn fill<T: Number>(bytes: &[u8], count: usize, numbers: &mut [T]) -> Result<(), Malformed> {
     if count == 0 {
         return Bytes(bytes).end();
     }
@@ -63,6 +62,8 @@ fn fill<T: Number>(bytes: &[u8], numbers: &mut [T]) -> Result<(), Malformed> {
     let (mut chunk, page) = file.chunk_decompressor::<T, _>(rest).map_err(|_| Malformed)?;
     let mut page = chunk.page_decompressor(page, count).map_err(|_| Malformed)?;
     let progress = page.read(numbers).map_err(|_| Malformed)?;
-    let rest = page.into_src();
-    if progress.finished && progress.n_processed == count { Bytes(rest).end() } else { Err(Malformed) }
+    if progress.n_processed != numbers.len() || progress.finished != (numbers.len() == count) {
+        return Err(Malformed);
+    }
+    if progress.finished { Bytes(page.into_src()).end() } else { Ok(()) }
 }
