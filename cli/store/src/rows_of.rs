@@ -101,11 +101,11 @@ impl RowsOf {
         samples.extend(made);
         // What counts nothing yields to what counts something, as its other columns do.
         let counts = self.aggregate == Aggregate::Count;
-        let swap = |samples: &mut [Sample], from, to| {
+        let replace = |samples: &mut [Sample], from, to| {
             samples.iter_mut().filter(|row| counts && row.value == from).for_each(|row| row.value = to);
         };
-        swap(samples, Ok(0.0), Err(None));
+        replace(samples, Ok(0.0), Err(None));
         put_in_order(samples, 0);
-        swap(samples, Err(None), Ok(0.0));
+        replace(samples, Err(None), Ok(0.0));
     }
 }

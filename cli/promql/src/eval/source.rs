@@ -89,7 +89,7 @@ pub(super) struct Sources<'q> {
     budget: Rc<Budget<'q>>,
     reads: Vec<Read<'q>>,
     /// The read that serves each selector.
-    by_selector: FastMap<(usize, Summary), usize>,
+    by_selector: FastMap<(SelectId, Summary), usize>,
 }
 
 /// One read, for one selector or several.
@@ -181,11 +181,11 @@ impl<'q> Sources<'q> {
     }
 
     /// Whether a selector's samples may stand for several, and are read for a function that wants to know more of these than the last.
-    pub(super) fn summarises(&self, SelectId(id): SelectId) -> bool {
+    pub(super) fn summarises(&self, id: SelectId) -> bool {
         !self.by_selector.contains_key(&(id, Summary::Last))
     }
 
-    fn read(&self, SelectId(id): SelectId, summary: Summary) -> Result<&Read<'q>, EvalError> {
+    fn read(&self, id: SelectId, summary: Summary) -> Result<&Read<'q>, EvalError> {
         let read = self.by_selector.get(&(id, summary)).and_then(|&at| self.reads.get(at));
         read.ok_or(EvalError::Internal("a selector has no source"))
     }
@@ -221,11 +221,11 @@ impl<'q> Sources<'q> {
 
 /// Joins the needs of equal selectors; says which read serves each selector.
 #[expect(clippy::mutable_key_type, reason = "a compiled pattern has caches, which are no part of what a matcher is")]
-fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)]) -> (Vec<Read<'p>>, FastMap<(usize, Summary), usize>) {
+fn merged<'p>(needs: &[(SelectId, &'p [Matcher], Need)]) -> (Vec<Read<'p>>, FastMap<(SelectId, Summary), usize>) {
     let mut reads: Vec<Read<'p>> = Vec::new();
     let mut by_selector = FastMap::default();
     let mut by_matchers: FastMap<&[Matcher], Vec<usize>> = FastMap::default();
-    for &(SelectId(id), matchers, need) in needs {
+    for &(id, matchers, need) in needs {
         let candidates = by_matchers.entry(matchers).or_default();
         let joins = |&at: &usize| reads.get(at).is_some_and(|read| read.need.joins(&need));
         let at = candidates.iter().copied().find(joins).unwrap_or(reads.len());

@@ -41,7 +41,7 @@ static FUNCTIONS: &[Function] = &[
     map("atan", f64::atan),
     map("atanh", f64::atanh),
     window("avg_over_time", &[Matrix], over_time::avg)
-        .of(&[(Summary::Sum, over_time::sum), (Summary::Count, over_time::sum)]),
+        .of_summaries(&[(Summary::Sum, over_time::sum), (Summary::Count, over_time::sum)]),
     map("ceil", f64::ceil),
     window("changes", &[Matrix], over_time::changes),
     vector("clamp", &[Vector, Scalar, Scalar], math::clamp),
@@ -49,7 +49,9 @@ static FUNCTIONS: &[Function] = &[
     vector("clamp_min", &[Vector, Scalar], math::clamp_min),
     map("cos", f64::cos),
     map("cosh", f64::cosh),
-    window("count_over_time", &[Matrix], over_time::count).ends_only().of(&[(Summary::Count, over_time::sum)]),
+    window("count_over_time", &[Matrix], over_time::count)
+        .ends_only()
+        .of_summaries(&[(Summary::Count, over_time::sum)]),
     vector("day_of_month", &[Vector], date::day_of_month).optional(1),
     vector("day_of_week", &[Vector], date::day_of_week).optional(1),
     vector("day_of_year", &[Vector], date::day_of_year).optional(1),
@@ -83,9 +85,9 @@ static FUNCTIONS: &[Function] = &[
     map("log2", f64::log2),
     window("mad_over_time", &[Matrix], over_time::mad),
     scalar("max_of", &[Scalar, Scalar], scalars::max_of),
-    window("max_over_time", &[Matrix], over_time::max).of(&[(Summary::Greatest, over_time::max)]),
+    window("max_over_time", &[Matrix], over_time::max).of_summaries(&[(Summary::Greatest, over_time::max)]),
     scalar("min_of", &[Scalar, Scalar], scalars::min_of),
-    window("min_over_time", &[Matrix], over_time::min).of(&[(Summary::Least, over_time::min)]),
+    window("min_over_time", &[Matrix], over_time::min).of_summaries(&[(Summary::Least, over_time::min)]),
     vector("minute", &[Vector], date::minute).optional(1),
     vector("month", &[Vector], date::month).optional(1),
     scalar("pi", &[], scalars::pi),
@@ -110,7 +112,7 @@ static FUNCTIONS: &[Function] = &[
     window("stddev_over_time", &[Matrix], over_time::stddev),
     window("stdvar_over_time", &[Matrix], over_time::stdvar),
     scalar("step", &[], scalars::step),
-    window("sum_over_time", &[Matrix], over_time::sum).of(&[(Summary::Sum, over_time::sum)]),
+    window("sum_over_time", &[Matrix], over_time::sum).of_summaries(&[(Summary::Sum, over_time::sum)]),
     map("tan", f64::tan),
     map("tanh", f64::tanh),
     scalar("time", &[], scalars::time).reads_time(),
@@ -262,7 +264,7 @@ impl Function {
         Self { scans: false, ..self }
     }
 
-    const fn of(self, of_summaries: &'static [OfSummary]) -> Self {
+    const fn of_summaries(self, of_summaries: &'static [OfSummary]) -> Self {
         Self { of_summaries, ..self }
     }
 

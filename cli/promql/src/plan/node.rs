@@ -147,7 +147,7 @@ pub(crate) enum RangeKind {
 }
 
 /// The number of a selector within its plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SelectId(pub(crate) usize);
 
 /// An instant selector.

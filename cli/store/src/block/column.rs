@@ -248,8 +248,11 @@ fn decode_first(
     let mut may_miss = !holes.is_empty();
     match tag & !HOLES {
         CONSTANT => readings.resize(from + count, constant(resolution, bytes.0)?),
-        PIECES if holes.is_empty() => may_miss |= decode_pieces(resolution, bytes, (wanted, count), readings)?,
-        PIECES => may_miss |= decode_pieces(resolution, bytes, (count, count), readings)?,
+        PIECES => {
+            // A hole may be anywhere in it.
+            let wanted = if holes.is_empty() { wanted } else { count };
+            may_miss |= decode_pieces(resolution, bytes, (wanted, count), readings)?;
+        }
         PACKED => match resolution {
             Resolution::Decimal(_) => {
                 let mut values: Vec<i64> = Vec::new();
@@ -288,15 +291,14 @@ fn decode_pieces(
     (wanted, count): (usize, usize),
     readings: &mut Vec<Raw>,
 ) -> Result<bool, Malformed> {
-    let (from, end) = (readings.len(), readings.len() + count);
+    let (until, end) = (readings.len() + wanted, readings.len() + count);
     let mut may_miss = false;
-    while readings.len() < end {
+    while readings.len() < until {
         let length = bytes.u32()? as usize;
         if length > end - readings.len() || length == 0 {
             return Err(Malformed);
         }
-        let left = from + wanted - readings.len();
-        let length = length.min(left);
+        let length = length.min(until - readings.len());
         let coded = bytes.bytes()?;
         if coded.is_empty() {
             readings.resize(readings.len() + length, Raw::from_bits(0));
@@ -305,11 +307,10 @@ fn decode_pieces(
             may_miss |= column.may_miss();
             column.read_run(length, readings).map_err(|_| Malformed)?;
         }
-        if readings.len() >= from + wanted && wanted < count {
-            return Ok(may_miss);
-        }
     }
-    bytes.end()?;
+    if until == end {
+        bytes.end()?;
+    }
     Ok(may_miss)
 }
 

@@ -6,7 +6,7 @@ use super::{
     tests::{EPOCH, NOW, options},
     *,
 };
-use crate::{Pick, ReadLimits, Sample, Selected, Selection, TimeRange};
+use crate::{Pick, ReadLimits, Sample, Selected, Selection};
 
 #[test]
 fn a_series_that_ends_between_two_blocks_ends_on_disk_as_well() {
@@ -15,30 +15,15 @@ fn a_series_that_ends_between_two_blocks_ends_on_disk_as_well() {
     let (mut store, _) = Store::open(directory.path(), options, NOW).unwrap();
     let metric = Arc::new(Metric::new("up", Kind::Gauge, Resolution::ONE, &["d"], ""));
     let (both, one) = (layout(1, &metric, &["a", "b"]), layout(1, &metric, &["a"]));
-    for (sequence, layout) in [(1, &both), (2, &both), (3, &one), (4, &one), (5, &one)] {
-        let time = NOW.plus_millis(sequence as i64 * 1000);
-        let values = vec![Raw::integer(1); layout.series.len()];
-        let batch = Arc::new(Batch { ticks: vec![Tick { layout: Arc::clone(layout), time, values }] });
-        let key = BatchKey { epoch: EPOCH, sequence };
-        store.add(Entry { node: NodeId(1), key, received: time, batch }).unwrap();
-        store.commit().unwrap();
-        if sequence != 3 {
-            store.maintainer().flush(time).unwrap();
+    for (second, layout) in [(1, &both), (2, &both), (3, &one), (4, &one), (5, &one)] {
+        add(&mut store, second, layout, 1);
+        if second != 3 {
+            store.maintainer().flush(NOW.plus_millis(second * 1000)).unwrap();
         }
     }
     assert_eq!(store.blocks().len(), 4, "one for each flush");
-    let range = TimeRange { after: NOW, until: NOW.plus_millis(9000) };
-    let filter = |series: &SeriesDefinition| &*series.label_values[0] == "b";
-    let selection = Selection { filter: &filter, range, ..Selection::ALL };
-    let mut values = Vec::new();
-    let mut visitor = |_, _: &Arc<SeriesDefinition>, samples: &[Sample]| {
-        values.extend(samples.iter().map(|sample| (sample.time.millis_since(NOW) / 1000, sample.value)));
-        std::ops::ControlFlow::Continue(())
-    };
-    let reader = store.reader();
-    let visited = reader.visit(&[NodeId(1)], &selection, ReadLimits::NONE, &mut Selected::default(), &mut visitor);
-    assert!(visited.unwrap().is_continue());
-    assert_eq!(values, [(1, Ok(1.0)), (2, Ok(1.0)), (3, Err(None))]);
+    let ended = vec![(1, Ok(1.0)), (2, Ok(1.0)), (3, Err(None))];
+    assert_eq!(read(&store, Pick::All), [(1..6).map(|second| (second, Ok(1.0))).collect(), ended]);
 }
 
 #[test]
@@ -69,19 +54,24 @@ fn layout(group: u16, metric: &Arc<Metric>, devices: &[&str]) -> Arc<Layout> {
     Arc::new(Layout { group, sampler: "s".into(), interval_ms: 1000, series: devices.iter().map(series).collect() })
 }
 
+/// Says that all series of a layout have this value.
+fn add(store: &mut Store, second: i64, layout: &Arc<Layout>, raw: i64) {
+    let time = NOW.plus_millis(second * 1000);
+    let values = vec![Raw::integer(raw); layout.series.len()];
+    let batch = Arc::new(Batch { ticks: vec![Tick { layout: Arc::clone(layout), time, values }] });
+    let key = BatchKey { epoch: EPOCH, sequence: second as u64 };
+    store.add(Entry { node: NodeId(1), key, received: time, batch }).unwrap();
+    store.commit().unwrap();
+}
+
 /// Says that a series is 7 in those of these seconds that have it, and looks for that wherever it may be.
 fn is_one_series(seconds: impl Iterator<Item = (i64, Arc<Layout>, i64)>) {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(directory.path(), options(), NOW).unwrap();
     let mut expected = Vec::new();
     for (second, layout, raw) in seconds {
-        let time = NOW.plus_millis(second * 1000);
-        let values = vec![Raw::integer(raw); layout.series.len()];
-        expected.extend(values.first().map(|_| (second, Ok(7.0))));
-        let batch = Arc::new(Batch { ticks: vec![Tick { layout, time, values }] });
-        let key = BatchKey { epoch: EPOCH, sequence: second as u64 };
-        store.add(Entry { node: NodeId(1), key, received: time, batch }).unwrap();
-        store.commit().unwrap();
+        add(&mut store, second, &layout, raw);
+        expected.extend(layout.series.first().map(|_| (second, Ok(7.0))));
         assert_eq!(read(&store, Pick::All), [expected.clone()], "in memory");
         assert_eq!(read(&store, Pick::Newest), [expected[expected.len() - 1..].to_vec()], "in memory");
     }
